@@ -1,0 +1,80 @@
+"""What a transport reports: one result for each recipient it was given."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import attrs
+
+from .errors import RelayFault
+from .values import frozen_mapping, printable
+
+__all__ = ["Accepted", "Outcome", "PermFailed", "Result", "TempFailed", "Uncertain", "Untried"]
+
+
+@attrs.frozen
+class Accepted:
+    """The relay took responsibility for this recipient (RFC 5321 section 4.2.5); *reply* says so."""
+
+    reply: str = attrs.field(default="", converter=printable)
+
+
+@attrs.frozen
+class TempFailed:
+    """Not now: known not to have been taken, and worth another attempt.
+
+    *retry_after* is the least wait the relay asked for, where it did.
+    """
+
+    reply: str = attrs.field(default="", converter=printable)
+    retry_after: dt.timedelta | None = None
+
+
+@attrs.frozen
+class PermFailed:
+    """Refused for good: known not to have been taken, and no attempt will change that."""
+
+    reply: str = attrs.field(default="", converter=printable)
+
+
+@attrs.frozen
+class Uncertain:
+    """Handed over whole, and no whole reply was read: the relay may have it or not."""
+
+    reply: str = attrs.field(default="", converter=printable)
+
+
+@attrs.frozen
+class Untried:
+    """Known not to have been handed over, for no fault of this recipient."""
+
+
+Result: TypeAlias = Accepted | TempFailed | PermFailed | Uncertain | Untried
+
+
+def _frozen_results(results: Mapping[str, Result]) -> Mapping[str, Result]:
+    return frozen_mapping(results)
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """The results of one delivery.
+
+    Attributes:
+        results: One for each recipient that was handed over, by recipient.
+        relay: The server that answered, as ``host:port``; ``""`` where
+            there is none.
+        fault: What befell the relay after some recipients' results were
+            known; those it left without one are :class:`Untried`.
+    """
+
+    results: Mapping[str, Result] = attrs.field(converter=_frozen_results, hash=False)
+    relay: str = ""
+    fault: RelayFault | None = attrs.field(default=None, eq=str)
+
+    @classmethod
+    def same(cls, recipients: Iterable[str], result: Result, *, relay: str = "") -> Outcome:
+        """One result for all of *recipients*."""
+        return cls(results=dict.fromkeys(recipients, result), relay=relay)

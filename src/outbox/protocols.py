@@ -1,0 +1,335 @@
+"""The contracts: Store, Transport, and the capabilities each may have beside them.
+
+A capability is asked for by ``isinstance``.  What a store promises is spelled
+out here and held to by :class:`outbox.testing.StoreSuite`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import attrs
+
+from .lifecycle import Claim, PutResult, Record, Settlement, State, Summary
+from .message import Message
+from .outcome import Outcome
+
+__all__ = [
+    "Change",
+    "Delivery",
+    "Exchanged",
+    "Finding",
+    "Guarantee",
+    "Intake",
+    "QueueCount",
+    "Store",
+    "SupportsBatch",
+    "SupportsBrowse",
+    "SupportsExchange",
+    "SupportsHandOver",
+    "SupportsIdle",
+    "SupportsMaintain",
+    "SupportsManage",
+    "SupportsRelays",
+    "SupportsTransaction",
+    "SupportsWait",
+    "Transport",
+]
+
+MAX_BYTES = 16 << 20
+"""How much content one claim takes at most, unless its first message alone is larger."""
+
+
+class Intake(Protocol):
+    """Where messages go in."""
+
+    def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
+        """Store *messages*, all or none, durable when it returns; one result each, in order.
+
+        A message whose id is known with the same queue, sender and
+        recipients is ``known``: nothing is written and the first content
+        stands, also after it was delivered, for as long as the store
+        remembers.
+
+        Raises:
+            ConflictError: an id is known with another envelope; none was stored.
+            StoreFull: no room; none was stored.
+            StoreUnavailable: the store cannot be written; none was stored.
+            AmbiguousPut: it cannot be told; repeating it with the same ids is safe.
+        """
+        ...
+
+
+class Store(Intake, Protocol):
+    """Keeps messages until they are settled.  Safe to use from many threads."""
+
+    def claim(
+        self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES
+    ) -> Sequence[Claim]:
+        """Lease up to *limit* due messages of *queues* to the caller, best first.
+
+        Due are QUEUED messages whose time has come, and CLAIMED ones whose
+        lease ran out.  Among the due of one queue: higher priority first,
+        then earlier due, then smaller id; *limit* is shared evenly over the
+        queues that have due messages.  No message is under two live leases.
+        Each claim counts an attempt.
+
+        A message with ``lost > 0`` comes alone: it is the only claim
+        returned, or it waits for a later call.
+
+        At most *max_bytes* of content come back, and always at least one message.
+        """
+        ...
+
+    def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+        """Let the leases run for *lease* from now; return those claims whose lease was lost."""
+        ...
+
+    def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
+        """Write the verdicts, durable when it returns; return those claims whose token was stale.
+
+        A stale token changes nothing.  After a broken connection a repeated
+        settle can lose to its own first try: that is information, not an
+        error.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files.  What was acknowledged stays; closing twice is harmless."""
+        ...
+
+
+class Transport(Protocol):
+    """Hands messages to a relay.  Safe to use from many threads."""
+
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        """Hand *message* over for *recipients* and report one result for each of them.
+
+        Raises:
+            RelayFault: the relay cannot be used, and nothing was handed over for anybody.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections; closing twice is harmless."""
+        ...
+
+
+@attrs.frozen
+class Delivery:
+    """A message and those of its recipients that it is to be handed over for."""
+
+    message: Message
+    recipients: tuple[str, ...]
+
+
+@runtime_checkable
+class SupportsBatch(Protocol):
+    """A transport that sends several messages over one connection faster than one by one."""
+
+    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+        """Deliver what is pulled from *deliveries*, yielding the outcomes in the order pulled.
+
+        Before it raises it has yielded an outcome for every delivery whose
+        content was handed over whole.  What it pulled and did not yield is
+        untried; what it never pulled is the caller's.  Abandoning the
+        generator closes the connection.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRelays(Protocol):
+    """A transport that leads to several relays."""
+
+    def relay(self, message: Message, recipient: str, /) -> str:
+        """The key that limits and breakers go by."""
+        ...
+
+
+@runtime_checkable
+class SupportsIdle(Protocol):
+    """A transport that keeps connections open between messages."""
+
+    def expire(self) -> None:
+        """Close what has been idle for too long."""
+        ...
+
+
+@attrs.frozen
+class Exchanged:
+    """What one exchange brought: the claims whose lease was lost, and the new ones."""
+
+    lost: Sequence[Claim]
+    claims: Sequence[Claim]
+
+
+@runtime_checkable
+class SupportsExchange(Protocol):
+    """A store that settles and claims in one commit."""
+
+    def exchange(
+        self,
+        settlements: Sequence[Settlement],
+        /,
+        *,
+        limit: int,
+        lease: dt.timedelta,
+        queues: Sequence[str],
+        max_bytes: int = MAX_BYTES,
+    ) -> Exchanged: ...
+
+
+@runtime_checkable
+class SupportsHandOver(Protocol):
+    """A store that stores messages under the caller's own lease from the start."""
+
+    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]: ...
+
+
+@runtime_checkable
+class SupportsTransaction(Protocol):
+    """A store that can live in the caller's database transaction."""
+
+    def within(self, connection: Any, /) -> Intake:
+        """An intake whose messages exist if and only if the caller's transaction commits."""
+        ...
+
+
+@runtime_checkable
+class SupportsWait(Protocol):
+    """A store that knows when there is something to claim.  A hint only: polling is the truth."""
+
+    def wait(self, timeout: dt.timedelta) -> bool:
+        """Block until something may have become claimable, at most *timeout*.
+
+        What was put since this thread's last ``claim`` began counts, so that
+        nothing slips between an empty claim and the wait.  True where there
+        was news, False where the time ran out.
+        """
+        ...
+
+    def wake(self) -> None:
+        """End every ``wait`` on this store object now."""
+        ...
+
+    def next_due(self, queues: Sequence[str]) -> dt.timedelta | None:
+        """Until the next message of *queues* is due or its lease runs out; zero is now, None is never."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class QueueCount:
+    """How many messages of a queue are in a state, and since when the oldest of them was submitted.
+
+    *due* counts those of them that could be claimed now; *oldest_due_at* is
+    since when the first of them has been due.
+    """
+
+    queue: str
+    state: State
+    number: int
+    due: int = 0
+    oldest_at: dt.datetime | None = None
+    oldest_due_at: dt.datetime | None = None
+
+
+@runtime_checkable
+class SupportsBrowse(Protocol):
+    """A store whose messages can be looked at."""
+
+    def get(self, id: str, /) -> Record | None:
+        """All that is known of one message; None where it is not (or no longer) kept.
+
+        Raises:
+            CorruptRecord: it is there and cannot be read.
+        """
+        ...
+
+    def browse(
+        self,
+        *,
+        states: Sequence[State] = (),
+        queues: Sequence[str] = (),
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[Summary]:
+        """A page of messages in the order of their ids, those greater than *after*; ``()`` is all."""
+        ...
+
+    def count(self) -> Sequence[QueueCount]:
+        """One row for each queue and state that has messages, sorted."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """What a command did with one message.
+
+    ``done``; ``unknown`` (there is no such message); ``leased`` (a live
+    lease: ask again after *until*); ``refused`` (*reason* says why: its state
+    does not allow it, or there is nothing to do).
+    """
+
+    id: str
+    status: Literal["done", "unknown", "leased", "refused"]
+    reason: str = ""
+    until: dt.datetime | None = None
+
+
+@runtime_checkable
+class SupportsManage(Protocol):
+    """A store whose messages a person can steer.  One change for each id, in order; durable on return."""
+
+    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
+        """Make messages due now and their age and attempts start anew.
+
+        FAILED recipients wait again; UNCERTAIN ones only where *uncertain*
+        is said, for they may receive it twice; ACCEPTED ones never.  Refused
+        where nobody would be waiting.
+        """
+        ...
+
+    def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
+        """Never hand these over any more.  They stay, CANCELLED, until purged."""
+        ...
+
+    def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
+        """Remove DEAD, HELD, EXPIRED, CANCELLED and kept DELIVERED messages for good."""
+        ...
+
+
+@attrs.frozen
+class Finding:
+    """One thing that ``check`` found, and what to do about it where it is not well."""
+
+    level: Literal["ok", "warning", "error"]
+    text: str
+    advice: str = ""
+
+
+@runtime_checkable
+class SupportsMaintain(Protocol):
+    """A store that looks after itself in small steps."""
+
+    def check(self) -> Sequence[Finding]:
+        """Look at health, settings, versions and permissions; read-only."""
+        ...
+
+    def prune(self, *, limit: int = 1000) -> int:
+        """Remove up to *limit* rows whose retention has passed; return how many."""
+        ...
+
+
+class Guarantee(enum.StrEnum):
+    """A promise of the core that a store may lack, and then declares in ``lacks``."""
+
+    ORDER = "order"
+    DEDUPLICATION = "deduplication"
+    REFUNDS = "refunds"
+    DELAYS = "delays"
+    LEASES = "leases"
+    FENCING = "fencing"
