@@ -1,0 +1,164 @@
+"""What a developer runs: ``nox -s tests`` runs everything, the other sessions one part each.
+
+``tests`` runs the suite on the Python that nox itself runs on.  Behind it come
+the suite on every other supported Python of this machine, the suite with the
+oldest libraries that pyproject.toml allows, the linter, the type checker and
+the built wheel.  A Python that the machine has not is named and skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests"]
+# virtualenv would look for newer wheels in the background, long after the session.
+os.environ.setdefault("VIRTUALENV_NO_PERIODIC_UPDATE", "1")
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+EXAMPLE = ROOT / "tests" / "typing" / "example.py"
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+# A shim on the PATH may stand for a Python that is not there, and a Python may
+# have been built without a library that outbox or its tests cannot do without.
+PROBE = "import sqlite3, ssl, sys, zlib; print('%d.%d' % sys.version_info[:2])"
+
+
+def candidates(version: str) -> Iterator[str]:
+    """Where a Python of *version* may be: on the PATH, under pyenv, installed by uv."""
+    name = f"python{version}"
+    yield from (str(Path(folder, name)) for folder in os.get_exec_path())
+    # A home directory may be unknown or closed to us: expanduser and glob then find nothing, and do not raise.
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises where there is no home
+    pyenv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv"))
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", home / ".local/share/uv/python"))
+    yield from map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True))
+    yield from map(str, sorted(uv.glob(f"cpython-{version}.*/bin/{name}"), reverse=True))
+
+
+def works(candidate: str, version: str) -> bool:
+    """Whether it is there, starts, is what its name says and is whole."""
+    if shutil.which(candidate) is None:
+        return False
+    try:
+        probe = subprocess.run(  # noqa: S603 - the command is a Python of this machine
+            [candidate, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.stdout.strip() == version
+
+
+def find(version: str) -> str | None:
+    return next((found for found in candidates(version) if works(found, version)), None)
+
+
+OTHERS = {v: find(v) for v in nox.project.python_versions(PYPROJECT) if v != HERE}
+FOUND = {v: path for v, path in OTHERS.items() if path is not None}
+
+
+def group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def run_suite(session: nox.Session) -> None:
+    session.run("pytest", "-n", "auto", "--durations=20", *session.posargs)
+
+
+def suite(session: nox.Session) -> None:
+    """The suite on one Python."""
+    session.install("-e", ".", *group("tests"))
+    run_suite(session)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything: the suite here, then all the sessions that a release has to pass."""
+    session.log(f"Python {HERE}: {sys.executable}")
+    for version, path in OTHERS.items():
+        session.log(f"Python {version}: {path or 'not on this machine, skipped'}")
+    for name in (*(f"tests-{version}" for version in FOUND), "oldest", "lint", "types", "wheel"):
+        session.notify(name)
+    suite(session)
+
+
+for _version, _path in FOUND.items():
+    nox.session(suite, name=f"tests-{_version}", python=_path)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The suite with the oldest libraries that the core says it works with."""
+    floors = [requirement.replace(">=", "==") for requirement in PYPROJECT["project"]["dependencies"]]
+    session.install("-e", ".", *group("tests"), *floors)
+    run_suite(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: the rules, then the layout."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over the package, its tests and this file."""
+    session.install("-e", ".", *group("types"))
+    session.run("mypy", "--strict", "src", "tests", "noxfile.py")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build as for a release, and use the wheel as a stranger would: elsewhere, without the sources."""
+    session.install(*group("wheel"))
+    with tempfile.TemporaryDirectory() as scratch:
+        session.run("python", "-m", "build", "--outdir", scratch, str(ROOT))
+        (built,) = Path(scratch).glob("*.whl")
+        check_contents(session, built)
+        with session.chdir(scratch):
+            try_wheel(session, built)
+
+
+def check_contents(session: nox.Session, built: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+    strangers = [n for n in names if not n.startswith(("outbox/", "durable_outbox-"))]
+    if strangers or "outbox/py.typed" not in names:
+        session.error(f"{built.name} lacks outbox/py.typed, or holds what is not ours: {strangers}")
+
+
+def try_wheel(session: nox.Session, built: Path) -> None:
+    session.run("python", "-m", "venv", "--without-pip", "fresh")
+    session.run("python", "-m", "pip", "--python", "fresh", "install", str(built))
+    scripts = Path("fresh", "Scripts" if os.name == "nt" else "bin").resolve()
+    python = str(scripts / "python")
+    session.run(str(scripts / "outbox"), "--help", external=True)
+    session.run(python, "-I", str(EXAMPLE), external=True)
+    session.run("mypy", "--strict", "--python-executable", python, str(EXAMPLE))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """What the texts say: links, code blocks, the README's commands."""
+    session.install("-e", ".", *group("tests"))
+    session.run("pytest", "tests/test_docs.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demonstration that the README begins with, from these sources."""
+    session.install(".")
+    session.run("outbox", "demo", *session.posargs)

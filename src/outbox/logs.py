@@ -1,0 +1,37 @@
+"""What happens, as lines of the standard library's logging: logger ``outbox.delivery``."""
+
+from __future__ import annotations
+
+import logging
+
+from .errors import RelayMisconfigured
+from .events import LeaseLost, Notice, RelayPaused, RelayResumed, Settled, StoreFailed
+from .lifecycle import Delivered, Released, Retry, Verdict
+
+__all__ = ["log_notice"]
+
+
+def log_notice(notice: Notice) -> None:
+    """Log one notice: deliveries at INFO, what waits or failed at WARNING, what a person must mend at ERROR."""
+    log = logging.getLogger("outbox.delivery")
+    match notice:
+        case Settled(claim=claim, verdict=verdict):
+            level = logging.INFO if isinstance(verdict, Delivered | Released) else logging.WARNING
+            log.log(
+                level, "%s %s attempt %d%s", claim.message.id, verdict.event, claim.attempt, _why(verdict)
+            )
+        case LeaseLost(claim=claim):
+            log.warning("%s lease lost at attempt %d: another worker has it", claim.message.id, claim.attempt)
+        case RelayPaused(fault=fault, wait=wait):
+            level = logging.ERROR if isinstance(fault, RelayMisconfigured) else logging.WARNING
+            log.log(level, "relay %s; left alone for %.0f s", fault, wait.total_seconds())
+        case RelayResumed(relay=relay):
+            log.info("relay %s answers again", relay or "(default)")
+        case StoreFailed(error=error, wait=wait):
+            log.error("store: %s; again in %.1f s", error, wait.total_seconds())
+
+
+def _why(verdict: Verdict) -> str:
+    if isinstance(verdict, Retry | Released):
+        return f" again in {verdict.delay.total_seconds():.0f} s: {verdict.reason}"
+    return "" if isinstance(verdict, Delivered) else f": {verdict.reason}"

@@ -1,0 +1,347 @@
+"""How the actions of :mod:`outbox.delivery` are performed, and what the workers of one process share.
+
+Nothing here decides: it claims, hands over, settles and waits when it is
+told to, and keeps the leases, the relays, the turns and the tally under one
+lock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from . import delivery as act
+from .clock import Clock
+from .errors import RelayFault, StoreError
+from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled
+from .lifecycle import Claim, Event, Settlement
+from .logs import log_notice
+from .outcome import Outcome, TempFailed
+from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
+from .relay import Relays, Wait
+from .retry import RetryPolicy
+from .turns import Lounge, Turns
+from .values import frozen_mapping
+
+__all__ = ["Orders", "Performer", "Tally", "Worker"]
+
+_LOG: Final = logging.getLogger("outbox.runner")
+_POLL_AT_MOST: Final = dt.timedelta(seconds=5)
+_POLL_WITHOUT_WAIT: Final = dt.timedelta(seconds=1)
+_SOON: Final = dt.timedelta(milliseconds=20)
+_PRUNE: Final = 1000
+# A transport that leads to several relays has several keys; that comes with SupportsRelays.
+_ONE_RELAY: Final = ""
+_COUNTED: Final[Mapping[Event, str]] = frozen_mapping(
+    {
+        Event.DELIVERED: "delivered",
+        Event.DEAD: "dead",
+        Event.HELD: "held",
+        Event.EXPIRED: "expired",
+        Event.RETRY: "retried",
+        Event.RELEASED: "released",
+    }
+)
+
+
+def _frozen_faults(faults: Mapping[str, RelayFault]) -> Mapping[str, RelayFault]:
+    return frozen_mapping(faults)
+
+
+@attrs.frozen(kw_only=True)
+class Tally:
+    """What became of the claims of one drain.
+
+    *retried* wait for another attempt; *released* were not tried, because
+    their relay could not be used; *lost* went to another runner meanwhile;
+    *faults* are the last fault of each relay that was paused, by relay.
+    """
+
+    delivered: int = 0
+    dead: int = 0
+    held: int = 0
+    expired: int = 0
+    retried: int = 0
+    released: int = 0
+    lost: int = 0
+    faults: Mapping[str, RelayFault] = attrs.field(factory=dict, converter=_frozen_faults, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class Orders:
+    """What a crew is told: the Runner's settings."""
+
+    store: Store
+    transport: Transport
+    retry: Mapping[str, RetryPolicy]
+    queues: Sequence[str]
+    workers: int
+    lease: dt.timedelta
+    listeners: Sequence[Listener]
+    clock: Clock
+    rng: random.Random
+
+
+@attrs.define
+class _Lease:
+    """A claim in this process's hands; *deadline* is by the monotonic clock, taken before the store was asked."""
+
+    claim: Claim
+    deadline: float
+    lost: bool = False
+
+
+@attrs.define
+class Worker:
+    """What one thread holds: its turn, and whether alone."""
+
+    in_turn: bool = False
+    isolated: bool = False
+
+
+class Performer:
+    """Performs actions for all workers of one run; safe from their threads."""
+
+    def __init__(self, orders: Orders, *, limit: int | None, draining: bool) -> None:
+        self._orders = orders
+        self._draining = draining
+        self._left = limit
+        self._lock = threading.Lock()
+        self._leases: dict[tuple[str, str], _Lease] = {}
+        self._relays = Relays(orders.rng)
+        self._counts: Counter[str] = Counter()
+        self._faults: dict[str, RelayFault] = {}
+        self._turns = Turns()
+        self._lounge = Lounge()
+        self.stopping = threading.Event()
+        self._out_of_time = threading.Event()
+        self._all_done = threading.Event()
+
+    @property
+    def tally(self) -> Tally:
+        """What became of the claims so far."""
+        with self._lock:
+            return Tally(**self._counts, faults=self._faults)
+
+    def stop(self) -> None:
+        """Claim nothing more: end every wait that is not for a settle."""
+        self.stopping.set()
+        self._turns.close()
+        self._lounge.close()
+        if isinstance(self._orders.store, SupportsWait):
+            self._orders.store.wake()
+
+    def give_up(self) -> None:
+        """The grace time is over, or everybody has ended: end all waits."""
+        self._out_of_time.set()
+        self._all_done.set()
+
+    def leave(self, worker: Worker) -> None:
+        """End the turn that *worker* holds, if he does."""
+        if worker.in_turn:
+            self._turns.leave(isolated=worker.isolated)
+        worker.in_turn = worker.isolated = False
+
+    def perform(self, action: act.Action[Any], worker: Worker | None) -> Any:
+        """Do *action* for *worker* (None: for the keeper), and return its result.
+
+        Raises:
+            StoreError: the store failed; the script decides how it goes on.
+        """
+        match action:
+            case act.Rest(delay=delay, within_grace=within_grace):
+                return self._rest(delay, worker, within_grace=within_grace)
+            case act.Tell(notice=notice):
+                return self._tell(notice)
+            case act.ExtendAll():
+                return self._extend_all()
+            case act.Tidy():
+                return self._tidy()
+            case _ if worker is not None:
+                return self._perform_work(action, worker)
+        raise AssertionError(f"the keeper cannot do {action!r}")
+
+    def _perform_work(self, action: act.Action[Any], worker: Worker) -> Any:
+        match action:
+            case act.Proceed():
+                return self._proceed(worker)
+            case act.Open():
+                return self._open()
+            case act.ClaimDue(limit=limit):
+                return self._claim(limit)
+            case act.Isolate():
+                worker.isolated = self._turns.isolate()
+                return worker.isolated
+            case act.Admit(claim=claim):
+                return self._admit(claim)
+            case act.Deliver(claim=claim):
+                return self._deliver(claim)
+            case act.Settle(settlements=settlements):
+                return self._settle(settlements)
+            case act.Idle(closed=closed):
+                return self._idle(closed, worker)
+        raise AssertionError(f"nobody knows how to do {action!r}")
+
+    # -- turns and waiting
+
+    def _proceed(self, worker: Worker) -> bool:
+        self.leave(worker)
+        worker.in_turn = self._turns.enter()
+        return worker.in_turn
+
+    def _idle(self, closed: Wait | None, worker: Worker) -> bool:
+        self.leave(worker)
+        if self._draining:
+            return False
+        if closed is not None:
+            return not self.stopping.wait(closed.delay.total_seconds())
+        return self._lounge.wait(self._listen)
+
+    def _listen(self) -> None:
+        store = self._orders.store
+        if not isinstance(store, SupportsWait):
+            self.stopping.wait(_POLL_WITHOUT_WAIT.total_seconds())
+            return
+        try:
+            due = store.next_due(self._orders.queues)
+            # What is due already was just refused to this process: another has it, or will give it back.
+            timeout = _POLL_AT_MOST if due is None else min(max(due, _SOON), _POLL_AT_MOST)
+            store.wait(timeout)
+        except StoreError:
+            # The next claim meets the same error, tells it, and backs off.
+            self.stopping.wait(_SOON.total_seconds())
+
+    def _rest(self, delay: dt.timedelta, worker: Worker | None, *, within_grace: bool) -> bool:
+        if worker is None:
+            return not self._all_done.wait(delay.total_seconds())
+        event = self._out_of_time if within_grace else self.stopping
+        return not event.wait(delay.total_seconds())
+
+    # -- claiming, delivering, settling
+
+    def _claim(self, limit: int) -> Sequence[Claim]:
+        limit = self._budget(limit)
+        if limit == 0:
+            return ()
+        claims: Sequence[Claim] = ()
+        # Taken before the store is asked: the lease it grants cannot end before this one.
+        begun = self._orders.clock.monotonic()
+        try:
+            claims = self._orders.store.claim(
+                limit=limit, lease=self._orders.lease, queues=self._orders.queues
+            )
+        finally:
+            self._budget(len(claims) - limit)
+        deadline = begun + self._orders.lease.total_seconds()
+        with self._lock:
+            self._leases.update((_key(claim), _Lease(claim, deadline)) for claim in claims)
+        if claims:
+            self._lounge.call()
+        return claims
+
+    def _budget(self, number: int) -> int:
+        """Take up to *number* from what the drain may still claim; a negative number gives back."""
+        if self._left is None:
+            return number
+        with self._lock:
+            taken = min(number, self._left)
+            self._left -= taken
+            return taken
+
+    def _open(self) -> Wait | None:
+        with self._lock:
+            return self._relays.closed_for(_ONE_RELAY, self._orders.clock.monotonic())
+
+    def _admit(self, claim: Claim) -> Wait | act.Stop | None:
+        if self.stopping.is_set():
+            return act.Stop.STOPPING
+        now = self._orders.clock.monotonic()
+        with self._lock:
+            lease = self._leases.get(_key(claim))
+            if lease is None or lease.lost or lease.deadline <= now:
+                self._leases.pop(_key(claim), None)
+                return act.Stop.LOST
+            admission = self._relays.admit(_ONE_RELAY, now)
+        return admission if isinstance(admission, Wait) else None
+
+    def _deliver(self, claim: Claim) -> act.Handed:
+        begun = self._orders.clock.monotonic()
+        report = self._hand_over(claim)
+        ended = self._orders.clock.monotonic()
+        wait = self._note(report, ended)
+        return act.Handed(report, dt.timedelta(seconds=ended - begun), wait)
+
+    def _hand_over(self, claim: Claim) -> Outcome | RelayFault:
+        try:
+            return self._orders.transport.deliver(claim.message, claim.recipients)
+        except RelayFault as fault:
+            return fault
+        except Exception as error:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
+            _LOG.exception("the transport failed with an exception of its own on %s", claim.message.id)
+            return Outcome.same(claim.recipients, TempFailed(f"{type(error).__name__}: {error}"))
+
+    def _note(self, report: Outcome | RelayFault, now: float) -> dt.timedelta:
+        """Tell the breaker how the relay did; how long it is left alone."""
+        fault = report if isinstance(report, RelayFault) else report.fault
+        if fault is None:
+            with self._lock:
+                resumed = self._relays.answered(_ONE_RELAY)
+            if resumed:
+                self._tell(RelayResumed(_ONE_RELAY))
+            return dt.timedelta(0)
+        with self._lock:
+            wait = self._relays.failed(_ONE_RELAY, fault, now)
+            self._faults[fault.relay] = fault
+        self._tell(RelayPaused(fault.relay, fault, wait))
+        return wait
+
+    def _settle(self, settlements: Sequence[Settlement]) -> Sequence[Claim]:
+        lost = self._orders.store.settle(settlements)
+        with self._lock:
+            for settlement in settlements:
+                self._leases.pop(_key(settlement.claim), None)
+        return lost
+
+    def _tell(self, notice: Notice) -> None:
+        with self._lock:
+            if isinstance(notice, Settled):
+                self._counts[_COUNTED[notice.verdict.event]] += 1
+            elif isinstance(notice, LeaseLost):
+                self._counts["lost"] += 1
+        for listener in (log_notice, *self._orders.listeners):
+            try:
+                listener(notice)
+            except Exception:  # noqa: BLE001 - a listener is a stranger's, and may raise anything
+                _LOG.exception("a listener failed; the delivery is not changed by it")
+
+    # -- keeping
+
+    def _extend_all(self) -> None:
+        with self._lock:
+            held = [lease for lease in self._leases.values() if not lease.lost]
+        if not held:
+            return
+        begun = self._orders.clock.monotonic()
+        lost = self._orders.store.extend([lease.claim for lease in held], lease=self._orders.lease)
+        gone = {_key(claim) for claim in lost}
+        with self._lock:
+            for lease in held:
+                lease.lost = _key(lease.claim) in gone
+                lease.deadline = begun + self._orders.lease.total_seconds()
+
+    def _tidy(self) -> None:
+        if isinstance(self._orders.transport, SupportsIdle):
+            self._orders.transport.expire()
+        if isinstance(self._orders.store, SupportsMaintain):
+            self._orders.store.prune(limit=_PRUNE)
+
+
+def _key(claim: Claim) -> tuple[str, str]:
+    return claim.message.id, claim.token
