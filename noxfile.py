@@ -94,7 +94,7 @@ def tests(session: nox.Session) -> None:
 
 
 for _version, _path in FOUND.items():
-    nox.session(suite, name=f"tests-{_version}", python=_path)
+    nox.session(name=f"tests-{_version}", python=_path)(suite)
 
 
 @nox.session

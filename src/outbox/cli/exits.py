@@ -1,0 +1,58 @@
+"""What an exit status says: the numbers of sysexits.h, which mail programs and cron jobs already read."""
+
+from __future__ import annotations
+
+import enum
+
+from ..errors import (
+    ConfigurationError,
+    ConflictError,
+    CorruptRecord,
+    FormatError,
+    InvalidMessage,
+    OutboxError,
+    RelayMisconfigured,
+    UnsupportedError,
+)
+
+__all__ = ["CommandError", "Exit", "exit_of"]
+
+
+class Exit(enum.IntEnum):
+    """Why a command ended."""
+
+    OK = 0
+    NOT_ALL = 1  # something that was asked for was refused, or a check found an error
+    USAGE = 64
+    DATA = 65  # the message, or its id, cannot be taken as it is
+    NO_INPUT = 66
+    UNSUPPORTED = 69
+    SOFTWARE = 70  # a bug
+    IO_ERROR = 74
+    TEMPORARY = 75  # the same command may succeed later, untouched
+    CONFIGURATION = 78  # a person has to mend something first
+
+
+class CommandError(Exception):
+    """What a command itself has to complain of; *text* is one line for a person."""
+
+    def __init__(self, status: Exit, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def exit_of(error: OutboxError) -> Exit:
+    """The status that an error of outbox ends a command with."""
+    match error:
+        case InvalidMessage() | ConflictError():
+            return Exit.DATA
+        case ConfigurationError() | FormatError() | RelayMisconfigured():
+            return Exit.CONFIGURATION
+        case UnsupportedError():
+            return Exit.UNSUPPORTED
+        case CorruptRecord():
+            return Exit.IO_ERROR
+    # A file that we may not open is mended by a person, not by waiting.
+    if isinstance(error.__cause__, PermissionError):
+        return Exit.CONFIGURATION
+    return Exit.TEMPORARY

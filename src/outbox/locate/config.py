@@ -1,0 +1,308 @@
+"""The configuration: what the options, the environment and one TOML file say, checked.
+
+The file is the one that ``--config`` names, else ``$OUTBOX_CONFIG``, else
+``$XDG_CONFIG_HOME/outbox/outbox.toml`` (``~/.config/outbox/outbox.toml``),
+else ``/etc/outbox/outbox.toml``.  One in the current directory is read only
+where it is named.  All of its keys, none of which is required::
+
+    store = "sqlite:////var/lib/outbox/outbox.db"
+    transport = "smtps://app@smtp.example.org"
+    password_file = "smtp-password"           # relative paths start from this file's directory
+    queues = ["mail", "mail.bulk"]            # the queues that are served here; mail goes to the first
+    workers = 4
+    lease = "60s"
+    grace = "30s"
+    domain = "example.org"                    # what `submit` makes of a bare name such as root
+    retry = "1m, 5m*2, 1h*3"                  # or a table:
+
+    [retry]
+    timeout = "4d"                            # schedule, attempts, timeout, wait_initial, wait_max,
+    uncertain = "hold"                        # wait_exp_base, wait_jitter, uncertain
+    [retry.queues]
+    "mail.bulk" = "1h*5"                      # or again a table
+
+An option goes before the environment (OUTBOX_STORE, OUTBOX_TRANSPORT,
+OUTBOX_SMTP_PASSWORD, OUTBOX_SMTP_PASSWORD_FILE), and that before the file.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..retry import RetryPolicy
+from ..values import frozen_mapping, printable
+from .durations import parse_duration
+from .urls import did_you_mean, masked
+
+__all__ = ["Config"]
+
+_LOG: Final = logging.getLogger("outbox.locate")
+_SYSTEM_FILE: Final = Path("/etc/outbox/outbox.toml")
+_RELATIVE_SQLITE: Final = re.compile(r"sqlite:///(?![/~]|[A-Za-z]:/)(?P<path>.+)")
+_MAX_PASSWORD: Final = 4096
+
+
+def _frozen(mapping: Mapping[str, RetryPolicy]) -> Mapping[str, RetryPolicy]:
+    return frozen_mapping(mapping)
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The settings in force; *file* is where some of them come from, if anywhere."""
+
+    store: str | None = attrs.field(default=None, repr=lambda url: masked(url or ""))
+    transport: str | None = attrs.field(default=None, repr=lambda url: masked(url or ""))
+    password: str | None = attrs.field(default=None, repr=False)
+    password_file: Path | None = None
+    queues: tuple[str, ...] = ("mail",)
+    workers: int = 4
+    lease: dt.timedelta = dt.timedelta(seconds=60)
+    grace: dt.timedelta = dt.timedelta(seconds=30)
+    domain: str | None = None
+    retry: RetryPolicy = RetryPolicy()
+    retry_by_queue: Mapping[str, RetryPolicy] = attrs.field(factory=dict, converter=_frozen, hash=False)
+    file: Path | None = None
+
+    @classmethod
+    def load(cls, file: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+        """Read the file, if there is one, and let the environment overrule it.
+
+        Args:
+            file: Read this one; it has to be there.
+
+        Raises:
+            ConfigurationError: a file, a line or a key cannot be used; the text names it.
+        """
+        environ = os.environ if environ is None else environ
+        path = _find(file, environ)
+        values = {} if path is None else _read(path)
+        for key, name in _VARIABLES.items():
+            if environ.get(name):
+                values[key] = Path(environ[name]) if key == "password_file" else environ[name]
+        return cls(**values, file=path)
+
+    def policies(self, queues: tuple[str, ...]) -> dict[str, RetryPolicy]:
+        """The retry policy of each of *queues*."""
+        return {queue: self.retry_by_queue.get(queue, self.retry) for queue in queues}
+
+    def smtp_password(self) -> str | None:
+        """The password from the environment, else from its file; None where neither is named.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or is empty.
+        """
+        if self.password is not None or self.password_file is None:
+            return self.password
+        return _password_in(self.password_file)
+
+
+_VARIABLES: Final[Mapping[str, str]] = {
+    "store": "OUTBOX_STORE",
+    "transport": "OUTBOX_TRANSPORT",
+    "password_file": "OUTBOX_SMTP_PASSWORD_FILE",
+    "password": "OUTBOX_SMTP_PASSWORD",
+}
+
+
+def _find(named: str | Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = named or environ.get("OUTBOX_CONFIG")
+    if named:
+        return Path(named)
+    homes = [environ.get("XDG_CONFIG_HOME") or "", os.path.join(environ.get("HOME") or "", ".config")]  # noqa: PTH118 - "" stays relative, and is passed over
+    # The specification of XDG_CONFIG_HOME: a relative path is to be ignored.
+    home = next((Path(home) for home in homes if os.path.isabs(home)), None)  # noqa: PTH117
+    candidates = ([home / "outbox" / "outbox.toml"] if home else []) + [_SYSTEM_FILE]
+    return next((path for path in candidates if _is_there(path)), None)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A home directory that this user may not look into has nothing for this user.
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    values = _Table(path, text, table).values(_KEYS)
+    retry, by_queue = values.pop("retry", (RetryPolicy(), {}))
+    _warn_of_readers(path, values)
+    return _anchored(values, path.parent) | {"retry": retry, "retry_by_queue": by_queue}
+
+
+def _warn_of_readers(path: Path, values: Mapping[str, Any]) -> None:
+    holds_secret = any(masked(url) != url for url in (values.get("store", ""), values.get("transport", "")))
+    if holds_secret and _others_may_read(path):
+        _LOG.warning("%s holds a password and others may read it: chmod o-rwx it", path)
+
+
+def _anchored(values: dict[str, Any], home: Path) -> dict[str, Any]:
+    """Relative paths in a file start from its directory: what they name must not depend on who looks."""
+    home = home.resolve()
+    if "password_file" in values:
+        values["password_file"] = home / values["password_file"]
+    relative = _RELATIVE_SQLITE.fullmatch(values.get("store", ""))
+    if relative:
+        values["store"] = f"sqlite:///{quote(home.as_posix(), safe='/:')}/{relative['path']}"
+    return values
+
+
+@attrs.frozen
+class _Table:
+    """A table of the file, and how an error in it is told."""
+
+    path: Path
+    text: str
+    entries: Mapping[str, Any]
+
+    def values(self, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, entry in self.entries.items():
+            if key not in readers:
+                known = ", ".join(readers)
+                raise self.wrong(
+                    key,
+                    f"unknown key {printable(key, 40)!r}{did_you_mean(key, readers)} (known: {known})",
+                )
+            try:
+                found[key] = readers[key](entry)
+            except ConfigurationError as error:
+                raise self.wrong(key, f"{key}: {error}") from None
+        return found
+
+    def wrong(self, key: str, reason: str) -> ConfigurationError:
+        pattern = re.compile(rf"""^\s*\[*\s*["']?{re.escape(key)}["']?\s*[].=]""", re.MULTILINE)
+        match = pattern.search(self.text)
+        line = f":{self.text.count(chr(10), 0, match.start()) + 1}" if match else ""
+        return ConfigurationError(f"{self.path}{line}: {reason}")
+
+
+# -- what each key may be
+
+
+def _text(entry: Any) -> str:
+    if not isinstance(entry, str) or not entry:
+        raise ConfigurationError(f"must be text, not {_shown(entry)}")
+    return entry
+
+
+def _whole(entry: Any) -> int:
+    if not isinstance(entry, int) or isinstance(entry, bool) or entry < 1:
+        raise ConfigurationError(f"must be a whole number from 1, not {_shown(entry)}")
+    return entry
+
+
+def _number(entry: Any) -> float:
+    if not isinstance(entry, int | float) or isinstance(entry, bool):
+        raise ConfigurationError(f"must be a number, not {_shown(entry)}")
+    return float(entry)
+
+
+def _duration(entry: Any) -> dt.timedelta:
+    is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
+    return parse_duration(str(entry) if is_number else _text(entry))
+
+
+def _queues(entry: Any) -> tuple[str, ...]:
+    if not isinstance(entry, list) or not entry or not all(isinstance(name, str) and name for name in entry):
+        raise ConfigurationError(f'must be a list of names, such as ["mail"], not {_shown(entry)}')
+    return tuple(entry)
+
+
+def _schedule(entry: Any) -> tuple[dt.timedelta, ...] | None:
+    return RetryPolicy.parse(_text(entry)).schedule
+
+
+def _retry(entry: Any) -> tuple[RetryPolicy, dict[str, RetryPolicy]]:
+    if not isinstance(entry, dict):
+        return _policy(entry), {}
+    queues = entry.get("queues", {})
+    if not isinstance(queues, dict):
+        raise ConfigurationError(f"queues must be a table of queue names, not {_shown(queues)}")
+    own = {key: value for key, value in entry.items() if key != "queues"}
+    return _policy(own), {queue: _policy(policy) for queue, policy in queues.items()}
+
+
+def _policy(entry: Any) -> RetryPolicy:
+    if not isinstance(entry, dict):
+        return RetryPolicy.parse(_text(entry))
+    settings: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key not in _POLICY:
+            raise ConfigurationError(f"unknown key {printable(key, 40)!r}{did_you_mean(key, _POLICY)}")
+        try:
+            settings[key] = _POLICY[key](value)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{key}: {error}") from None
+    return RetryPolicy(**settings)
+
+
+def _shown(entry: Any) -> str:
+    return printable(repr(entry), 60)
+
+
+_KEYS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "store": _text,
+    "transport": _text,
+    "password_file": _text,
+    "queues": _queues,
+    "workers": _whole,
+    "lease": _duration,
+    "grace": _duration,
+    "domain": _text,
+    "retry": _retry,
+}
+_POLICY: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "schedule": _schedule,
+    "attempts": _whole,
+    "timeout": _duration,
+    "wait_initial": _duration,
+    "wait_max": _duration,
+    "wait_exp_base": _number,
+    "wait_jitter": _number,
+    "uncertain": _text,
+}
+
+
+# -- the password's file
+
+
+def _password_in(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            password = file.read(_MAX_PASSWORD).decode()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the password file {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the password file {path} is not UTF-8 text") from None
+    if _others_may_read(path):
+        _LOG.warning("others may read the password file %s: chmod 600 it", path)
+    password = password.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise ConfigurationError(f"the password file {path} is empty")
+    return password
+
+
+def _others_may_read(path: Path) -> bool:
+    try:
+        return os.name == "posix" and bool(path.stat().st_mode & 0o004)
+    except OSError:
+        return False

@@ -1,0 +1,271 @@
+"""URLs of stores and transports: read strictly, shown without their passwords.
+
+::
+
+    sqlite:///outbox.db               relative to the current directory
+    sqlite:////var/lib/outbox.db      absolute; sqlite:///~/outbox.db is in your home directory
+    memory:                           nothing survives the process
+    smtp://host:25                    smtp://user@host: STARTTLS is required, port 587
+    smtps://user@host                 TLS from the first byte, port 465
+    smtp://[2001:db8::1]:2525?timeout=30s&security=starttls&local_hostname=me.example.org
+
+A store or transport is imported when its URL is asked for, and no other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import attrs
+
+from ..clock import Clock
+from ..errors import ConfigurationError
+from ..protocols import Store, Transport
+from ..values import printable
+from .durations import parse_duration
+
+__all__ = ["did_you_mean", "masked", "store_from_url", "transport_from_url"]
+
+_LOG: Final = logging.getLogger("outbox.locate")
+
+_SECRET: Final = re.compile(
+    r"""(?P<head>^[^:/?#]*://[^:@/?#]*:).*(?=@)             # user:secret@, also where the secret holds / or @
+      | (?P<port>^[^:/?#]*://[^:@/?#\[\]]*:)(?!\d*(?:[/?#]|$)).*   # user:secret, and the host forgotten
+      | (?P<key>[?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_NOT_YET: Final[Mapping[str, str]] = {
+    "file": "store",
+    "postgres": "store",
+    "postgresql": "store",
+    "redis": "store",
+    "rediss": "store",
+    "sqs": "store",
+    "lmtp": "transport",
+    "http": "transport",
+    "https": "transport",
+}
+
+
+def masked(url: str) -> str:
+    """The URL as it may be shown: ``***`` where a password stands, or may stand; printable."""
+    return printable(_SECRET.sub(lambda m: f"{m['head'] or m['port'] or m['key']}***", url))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'timeout'?"`` where one of *known* is close, else ``""``."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None) -> Store:
+    """Open the store that *url* names.
+
+    Args:
+        create: Whether a database that is not there is made.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or what it names is not
+            there and *create* is false; the text says what to write.
+        StoreError: it is there and cannot be opened.
+    """
+    parsed = _Url.parse("store", url, _STORES)
+    return _STORES[parsed.scheme](parsed, create, clock)
+
+
+def transport_from_url(url: str, *, password: str | None = None) -> Transport:
+    """The transport that *url* names; it connects when it first delivers.
+
+    Args:
+        password: For the user that the URL names; one in the URL itself
+            goes before it.
+
+    Raises:
+        ConfigurationError: the URL cannot be used; the text says what to write.
+    """
+    parsed = _Url.parse("transport", url, _TRANSPORTS)
+    return _TRANSPORTS[parsed.scheme](parsed, password)
+
+
+@attrs.frozen(kw_only=True)
+class _Url:
+    """A URL taken apart; *shown* is how it may be printed."""
+
+    what: str
+    shown: str
+    scheme: str
+    user: str
+    password: str | None = attrs.field(repr=False)
+    host: str
+    port: int | None
+    path: str
+    options: Mapping[str, str] = attrs.field(repr=False)
+
+    @classmethod
+    def parse(cls, what: str, text: str, known: Mapping[str, object]) -> _Url:
+        shown = masked(text)
+        scheme, colon, rest = text.partition(":")
+        if not text.isprintable() or " " in text:
+            raise ConfigurationError(f"{what} {shown!r}: a URL holds no blank and no control character")
+        _check_scheme(what, shown, scheme if colon else "", known)
+        try:
+            parts = urlsplit(text)
+            user, password, host, port = parts.username, parts.password, parts.hostname, parts.port
+            options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        except ValueError:
+            # Its text may quote the password.
+            raise ConfigurationError(f"{what} {shown}: not a URL; {_ENCODE}") from None
+        if parts.fragment or "#" in rest:
+            raise ConfigurationError(f"{what} {shown}: '#' has no meaning here; {_ENCODE}")
+        parsed = cls(
+            what=what,
+            shown=shown,
+            scheme=scheme,
+            user=unquote(user or ""),
+            password=None if password is None else unquote(password),
+            host=unquote(host or ""),
+            port=port,
+            path=unquote(parts.path),
+            options=dict(options),
+        )
+        if len(parsed.options) < len(options):
+            raise parsed.wrong("an option is given twice")
+        return parsed
+
+    def wrong(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.what} {self.shown}: {reason}")
+
+    def settings(self, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+        """The options, each read by its reader; an unknown one is refused."""
+        found: dict[str, Any] = {}
+        for name, value in self.options.items():
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                raise self.wrong(
+                    f"unknown option {printable(name, 40)!r}{did_you_mean(name, known)} (known: {listed})"
+                )
+            try:
+                found[name] = known[name](value)
+            except (ConfigurationError, ValueError) as error:
+                raise self.wrong(f"option {name}: {error}") from None
+        return found
+
+
+_ENCODE: Final = "in a user name or password write / as %2F, # as %23, ? as %3F, @ as %40"
+
+
+def _check_scheme(what: str, shown: str, scheme: str, known: Mapping[str, object]) -> None:
+    if scheme in known:
+        return
+    names = ", ".join(f"{name}:" for name in known)
+    if not scheme:
+        raise ConfigurationError(f"{what} {shown!r} is not a URL: it begins with one of {names}")
+    if _NOT_YET.get(scheme) == what:
+        raise ConfigurationError(f"{what} {shown}: {scheme}: is not in this release (known: {names})")
+    other = "transport" if what == "store" else "store"
+    if scheme in _STORES or scheme in _TRANSPORTS or scheme in _NOT_YET:
+        raise ConfigurationError(f"{what} {shown}: {scheme}: names a {other}, not a {what} (known: {names})")
+    raise ConfigurationError(
+        f"{what} {shown}: unknown scheme {printable(scheme, 40)!r}{did_you_mean(scheme, known)} (known: {names})"
+    )
+
+
+# -- stores
+
+
+def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG001 - every store's opener has these
+    if url.host or url.path.strip("/"):
+        raise url.wrong("memory: stands alone")
+    url.settings({})
+    from ..stores.memory import MemoryStore  # noqa: PLC0415 - only the store that is asked for is imported
+
+    return MemoryStore() if clock is None else MemoryStore(clock=clock)
+
+
+def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
+    path = _sqlite_path(url)
+    settings = url.settings({"remember": parse_duration, "keep_delivered": parse_duration})
+    if not create and not path.exists():
+        raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
+    if clock is not None:
+        settings["clock"] = clock
+    from ..stores.sqlite import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
+
+    return SQLiteStore(path, **settings)
+
+
+def _sqlite_path(url: _Url) -> Path:
+    if url.host or not url.path.startswith("/"):
+        raise url.wrong("write sqlite:///relative.db or sqlite:////absolute.db (three or four slashes)")
+    name = url.path[1:]
+    if name in ("", "/"):
+        raise url.wrong("names no file: write sqlite:///outbox.db or sqlite:////var/lib/outbox.db")
+    if name == ":memory:":
+        raise url.wrong("write memory: for a store that does not outlive the process")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise url.wrong("the home directory is not known here: write the absolute path") from None
+
+
+# -- transports
+
+
+def _smtp(url: _Url, password: str | None) -> Transport:
+    if not url.host:
+        raise url.wrong(f"names no server: write {url.scheme}://host or {url.scheme}://user@host:port")
+    if url.path not in ("", "/"):
+        raise url.wrong(f"a path ({printable(url.path, 40)!r}) has no meaning for mail")
+    settings = url.settings(_SMTP_OPTIONS)
+    if url.scheme == "smtps" and settings.setdefault("security", "tls") != "tls":
+        raise url.wrong("smtps: is TLS from the first byte; with another security= write smtp:")
+    default = 465 if settings.get("security") == "tls" else 587 if url.user else 25
+    context = settings.pop("ca_file", None)
+    if context is not None:
+        settings["ssl_context"] = context
+    if url.user:
+        settings["username"], settings["password"] = url.user, _password(url, password)
+    elif password:
+        _LOG.warning("a password is set and not used: %s names no user", url.shown)
+    from ..transports.smtp import SMTPTransport  # noqa: PLC0415 - only the transport that is asked for is imported
+
+    return SMTPTransport(url.host, url.port or default, **settings)
+
+
+def _password(url: _Url, given: str | None) -> str:
+    password = url.password if url.password is not None else given
+    if not password:
+        raise url.wrong(
+            f"there is no password for {printable(url.user, 80)!r}: set OUTBOX_SMTP_PASSWORD_FILE or "
+            "OUTBOX_SMTP_PASSWORD, or password_file in the configuration file"
+        )
+    return password
+
+
+def _ca_file(path: str) -> Any:
+    import ssl  # noqa: PLC0415 - only where a URL names authorities of its own
+
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{printable(path, 200)!r} cannot be used: {error}") from None
+
+
+_STORES: Final[Mapping[str, Callable[[_Url, bool, Clock | None], Store]]] = {
+    "sqlite": _sqlite,
+    "memory": _memory,
+}
+_TRANSPORTS: Final[Mapping[str, Callable[[_Url, str | None], Transport]]] = {"smtp": _smtp, "smtps": _smtp}
+_SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "timeout": parse_duration,
+    "security": str,
+    "local_hostname": str,
+    "ca_file": _ca_file,
+}

@@ -1,0 +1,68 @@
+"""A message as the dialogue needs it: checked, so that nothing in it can be taken for a command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from outbox.message import Message
+from outbox.outcome import PermFailed
+from outbox.values import frozen_mapping, printable
+
+from .content import Content, defect
+
+__all__ = ["Mail", "Refusals", "path", "prepare"]
+
+Refusals = dict[str, PermFailed]
+
+LONGEST_PATH: Final = 900
+"""RFC 5321 asks servers for 256; what is longer than a command line may be is never offered to one."""
+
+_PATH: Final = re.compile(
+    r"""(?: "(?: [^"\\\x00-\x1f\x7f-\x9f] | \\[\x20-\x7e] )*"   # quoted: anything but controls
+        |   [^\s"<>\x00-\x1f\x7f-\x9f]                         # bare: nothing that could end the path
+        )+""",
+    re.VERBOSE,
+)
+
+
+def path(address: str) -> bytes | None:
+    """The address as it stands between angle brackets, or None where it could break out of them."""
+    if not _PATH.fullmatch(address):
+        return None
+    encoded = address.encode()
+    return encoded if len(encoded) <= LONGEST_PATH else None
+
+
+def _frozen_paths(paths: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    return frozen_mapping(paths)
+
+
+@attrs.frozen(kw_only=True)
+class Mail:
+    """What one delivery says: the sender's path, those of the recipients by their name, the content."""
+
+    sender: bytes
+    paths: Mapping[str, bytes] = attrs.field(converter=_frozen_paths, hash=False)
+    content: Content
+
+
+def prepare(message: Message, recipients: Sequence[str]) -> tuple[Mail, Refusals]:
+    """The mail for those *recipients* that can be named in a dialogue, and why the others cannot."""
+    sender = b"" if not message.sender else path(message.sender)
+    reason = defect(message.content)
+    if sender is None or reason:
+        reason = reason and f"not sent: the content is malformed: {reason}"
+        reason = reason or f"not sent: no server can be told of the sender {printable(message.sender, 80)}"
+        return _nobody(), dict.fromkeys(recipients, PermFailed(reason))
+    known = {recipient: path(recipient) for recipient in recipients}
+    refused = {r: PermFailed("not sent: no server can be told of this address") for r in known if not known[r]}
+    paths = {recipient: encoded for recipient, encoded in known.items() if encoded}
+    return Mail(sender=sender, paths=paths, content=Content.of(message.content)), refused
+
+
+def _nobody() -> Mail:
+    return Mail(sender=b"", paths={}, content=Content.of(b""))

@@ -1,0 +1,164 @@
+"""The steps of a dialogue, the deadline of each, and what a dialogue may ask of the one who drives it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Generator
+from typing import Any, Final, TypeAlias, TypeVar
+
+import attrs
+
+from outbox.errors import ConfigurationError
+
+from .content import Content
+from .reply import Reply
+
+__all__ = ["Action", "Dialogue", "Lost", "Pour", "Read", "Secure", "Step", "Timeouts", "Write", "ask"]
+
+T = TypeVar("T")
+
+
+class Step(enum.Enum):
+    """Where a dialogue stands: each has its deadline, and every loss names one."""
+
+    CONNECT = "the connection"
+    TLS = "the TLS handshake"
+    GREETING = "the greeting"
+    EHLO = "EHLO"
+    HELO = "HELO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL FROM"
+    RCPT = "RCPT TO"
+    DATA = "DATA"
+    CONTENT = "the content"
+    DOT = "the final dot"
+    RSET = "RSET"
+    QUIT = "QUIT"
+
+    def allows(self, reply: Reply) -> bool:
+        """Can this reply be meant for this step?  One that cannot belongs to something else."""
+        return reply.kind in _ALLOWED.get(self, (2, 4, 5))
+
+
+_ALLOWED: Final = {Step.AUTH: (2, 3, 4, 5), Step.DATA: (3, 4, 5)}
+
+_COMMANDS: Final = (Step.EHLO, Step.HELO, Step.STARTTLS, Step.AUTH, Step.MAIL, Step.RCPT, Step.RSET)
+
+
+def _seconds(**number: float) -> Any:
+    return attrs.field(default=dt.timedelta(**number))
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long a whole reply may take, by what was asked (RFC 5321 section 4.5.3.2).
+
+    Attributes:
+        connect: Reaching one of the host's addresses.
+        greeting: The TLS handshake, and the greeting.
+        command: EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET.
+        data: DATA.
+        block: Handing 64 KiB of content over.
+        dot: The reply to the final dot.
+        quit: Leaving; nothing depends on it.
+    """
+
+    connect: dt.timedelta = _seconds(seconds=30)
+    greeting: dt.timedelta = _seconds(seconds=60)
+    command: dt.timedelta = _seconds(minutes=5)
+    data: dt.timedelta = _seconds(minutes=2)
+    block: dt.timedelta = _seconds(minutes=3)
+    dot: dt.timedelta = _seconds(minutes=10)
+    quit: dt.timedelta = _seconds(seconds=2)
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self).items():
+            if value <= dt.timedelta(0):
+                raise ConfigurationError(f"the SMTP timeout {name!r} must be more than zero")
+
+    def bounded(self, limit: dt.timedelta | None) -> Timeouts:
+        """The same, none longer than *limit*."""
+        if limit is None:
+            return self
+        return Timeouts(**{name: min(value, limit) for name, value in attrs.asdict(self).items()})
+
+    def seconds(self, step: Step) -> float:
+        named: dict[Step, dt.timedelta] = {
+            Step.CONNECT: self.connect,
+            Step.TLS: self.greeting,
+            Step.GREETING: self.greeting,
+            Step.DATA: self.data,
+            Step.CONTENT: self.block,
+            Step.DOT: self.dot,
+            Step.QUIT: self.quit,
+            **dict.fromkeys(_COMMANDS, self.command),
+        }
+        return named[step].total_seconds()
+
+
+@attrs.frozen
+class Write:
+    """Send *data* (whole lines) for *step*; answered by None.
+
+    Nothing may be waiting to be read that an earlier write has not asked for.
+    *replies* is how many whole replies are due for it.
+    """
+
+    step: Step
+    data: bytes
+    replies: int = 1
+
+
+@attrs.frozen
+class Pour:
+    """Send the content and its final dot; answered by None.  One reply is due for it."""
+
+    content: Content
+
+
+@attrs.frozen
+class Read:
+    """Wait for the next reply, which is due for *step*; answered by the :class:`Reply`."""
+
+    step: Step
+
+
+@attrs.frozen
+class Secure:
+    """Shake hands for TLS; answered by None."""
+
+
+Action: TypeAlias = Write | Pour | Read | Secure
+Dialogue: TypeAlias = Generator[Action, Any, T]
+"""What is said, apart from how: it yields actions, is sent their answers, and is thrown :class:`Lost`."""
+
+
+class Lost(Exception):
+    """The connection is of no more use: closed, out of time, or out of step.
+
+    Attributes:
+        step: Where that happened.
+        reason: What happened, in words.
+        sent: How many bytes of what was being written the kernel took.
+        reply: What the server had said before it went, where that is a whole reply.
+    """
+
+    def __init__(self, step: Step, reason: str, *, sent: int = 0, reply: Reply | None = None) -> None:
+        super().__init__(step, reason)
+        self.step = step
+        self.reason = reason
+        self.sent = sent
+        self.reply = reply
+
+    def __str__(self) -> str:
+        said = f"; it had said: {self.reply}" if self.reply else ""
+        return f"connection lost at {self.step.value}: {self.reason}{said}"
+
+
+def ask(step: Step, line: bytes) -> Dialogue[Reply]:
+    """One command, one reply."""
+    yield Write(step, line + b"\r\n")
+    reply: Reply = yield Read(step)
+    return reply

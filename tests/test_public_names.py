@@ -1,0 +1,119 @@
+"""What ``outbox`` exports: these names, sorted, explained, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import outbox
+import pytest
+
+TYPING = Path(__file__).parent / "typing"
+CORE = ("clock", "errors", "events", "lifecycle", "message", "outcome", "protocols", "retry")
+# Of use to whoever writes a store or draws a diagram; they import it from outbox.lifecycle.
+NOT_ON_TOP = {"TRANSITIONS", "Fates"}
+
+
+def public(name: str) -> Any:
+    return getattr(outbox, name)
+
+
+def test_the_names_are_sorted_and_unique() -> None:
+    assert outbox.__all__ == sorted(set(outbox.__all__))
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_every_name_of_the_contract_is_on_top(module: str) -> None:
+    exported = set(__import__(f"outbox.{module}", fromlist=["__all__"]).__all__)
+
+    assert exported - NOT_ON_TOP <= set(outbox.__all__)
+
+
+@pytest.mark.parametrize("name", outbox.__all__)
+def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    thing = public(name)
+
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        # The class's own docstring: an inherited one speaks of something else.
+        assert vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+        assert thing.__name__ == name
+        assert thing.__module__.startswith("outbox.")
+
+
+@pytest.mark.parametrize("name", outbox.__all__)
+def test_a_public_method_says_what_it_guarantees(name: str) -> None:
+    """Where a protocol holds the contract its implementations need not repeat it."""
+    thing = public(name)
+    if not inspect.isclass(thing):
+        pytest.skip("not a class")
+    own = {n: f for n, f in vars(thing).items() if inspect.isfunction(f) and not n.startswith("_")}
+    contracts = {n for contract in protocols() for n in vars(contract) if not n.startswith("_")}
+
+    silent = [n for n, f in own.items() if not f.__doc__ and n not in contracts]
+    assert not silent
+
+
+def protocols() -> list[type]:
+    candidates = [public(name) for name in outbox.__all__]
+    return [p for p in candidates if inspect.isclass(p) and getattr(p, "_is_protocol", False)]
+
+
+def test_a_star_import_brings_the_public_names_only() -> None:
+    namespace: dict[str, Any] = {}
+
+    exec("from outbox import *", namespace)
+
+    assert set(namespace) - {"__builtins__"} == set(outbox.__all__)
+
+
+def test_dir_shows_the_public_names_before_any_is_used() -> None:
+    assert set(dir(outbox)) == {*outbox.__all__, "__version__"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'outbox' has no attribute 'Manger'"):
+        public("Manger")
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert outbox.__version__.split(".")[0].isdigit()
+
+
+def test_what_type_checkers_see_is_what_is_there() -> None:
+    """The lazy names stand twice in the file: for type checkers, and for the interpreter."""
+    tree = ast.parse(inspect.getsource(outbox))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    shown = {
+        alias.name: f".{node.module}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert shown == public("_LAZY")
+
+
+def test_the_typed_example_runs() -> None:
+    """The type checker reads it too, in the session ``types``."""
+    run = subprocess.run(
+        [sys.executable, "-I", "-W", "error", TYPING / "example.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "delivered" in run.stdout
+
+
+def test_the_typed_example_uses_public_names_only() -> None:
+    tree = ast.parse((TYPING / "example.py").read_text(encoding="utf-8"))
+    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    modules |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+
+    assert "outbox" in modules
+    assert not [m for m in modules if m and m.startswith("outbox.")]
