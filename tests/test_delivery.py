@@ -202,8 +202,9 @@ def test_a_delivered_message_is_settled_however_often_the_store_fails() -> None:
     life.claims(claim)
     life.gets(None)
     life.gets(accepted(claim))
+    settle = life.asks(act.Settle)
     for _ in range(20):
-        settle = life.asks(act.Settle)
+        assert life.asks(act.Settle) == settle
         life.fails(StoreUnavailable("disk full"))
         assert isinstance(life.asks(act.Tell).notice, StoreFailed)
         life.gets(None)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from architecture import Source, sources
+from source import Source, sources
 
 MODULES = [source.module for source in sources() if source.room not in {"testing", "contrib"}]
 

@@ -71,9 +71,8 @@ def test_each_failed_probe_doubles_the_pause_up_to_five_minutes(relays: Relays) 
 
 
 def test_workers_that_were_under_way_when_it_failed_count_as_one_failure(relays: Relays) -> None:
-    for _ in range(8):
-        wait = relays.failed("mx", DOWN, 0.0)
-    assert wait.total_seconds() <= 6.0
+    waits = [relays.failed("mx", DOWN, 0.0) for _ in range(8)]
+    assert waits[-1].total_seconds() <= 6.0
 
 
 def test_a_misconfigured_relay_is_probed_slowly(relays: Relays) -> None:

@@ -65,11 +65,14 @@ class Crew:
         """End the workers within *grace*, then the keeper; True when all ended."""
         self._performer.stop()
         deadline = self._orders.clock.monotonic() + grace.total_seconds()
+        # An exception may have come while they were being started: those have no ident yet.
         for worker in self._workers:
-            worker.join(max(0.0, deadline - self._orders.clock.monotonic()))
+            if worker.ident is not None:
+                worker.join(max(0.0, deadline - self._orders.clock.monotonic()))
         ended = not any(worker.is_alive() for worker in self._workers)
         self._performer.give_up()
-        self._keeper.join(_KEEPER_ENDS)
+        if self._keeper.ident is not None:
+            self._keeper.join(_KEEPER_ENDS)
         return ended
 
     def _work(self, setup: act.Setup) -> None:

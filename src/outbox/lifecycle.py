@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final, Literal, TypeAlias
 
 import attrs
@@ -233,6 +233,10 @@ class Attempt:
     reason: str = ""
 
 
+def _frozen_history(history: Iterable[Attempt]) -> tuple[Attempt, ...]:
+    return tuple(history)
+
+
 @attrs.frozen(kw_only=True)
 class Summary:
     """A record without its content and history, for lists.
@@ -270,4 +274,4 @@ class Record:
 
     summary: Summary
     message: Message
-    history: Sequence[Attempt] = attrs.field(default=(), converter=tuple)
+    history: Sequence[Attempt] = attrs.field(default=(), converter=_frozen_history)

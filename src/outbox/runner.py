@@ -101,9 +101,9 @@ class Runner:
         stops it as :meth:`stop` does and is raised again.  No signal handler
         is installed.
         """
-        self.start()
-        crew = self._crew
         try:
+            self.start()
+            crew = self._crew
             if crew is not None:
                 crew.wait_until_stopped()
         finally:
@@ -122,8 +122,8 @@ class Runner:
                 before is settled, unless the error says otherwise.
         """
         crew = Crew(self._orders, limit=limit, draining=True)
-        crew.start()
         try:
+            crew.start()
             crew.join()
         finally:
             crew.stop(self._grace)

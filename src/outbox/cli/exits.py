@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from ..errors import (
+from outbox.errors import (
     ConfigurationError,
     ConflictError,
     CorruptRecord,
@@ -52,7 +52,10 @@ def exit_of(error: OutboxError) -> Exit:
             return Exit.UNSUPPORTED
         case CorruptRecord():
             return Exit.IO_ERROR
-    # A file that we may not open is mended by a person, not by waiting.
-    if isinstance(error.__cause__, PermissionError):
-        return Exit.CONFIGURATION
-    return Exit.TEMPORARY
+    return Exit.CONFIGURATION if _barred(error.__cause__) else Exit.TEMPORARY
+
+
+def _barred(cause: BaseException | None) -> bool:
+    """A file that we may not open or write is mended by a person, not by waiting."""
+    names = ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_READONLY")
+    return isinstance(cause, PermissionError) or getattr(cause, "sqlite_errorname", "").startswith(names)

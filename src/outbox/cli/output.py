@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from ..locate import spell
-from ..values import printable
+from outbox.locate import spell
+from outbox.values import printable
 
-__all__ = ["Console", "ago", "columns", "cut", "instant"]
+__all__ = ["Console", "ago", "columns", "cut", "instant", "stand_any_terminal"]
 
 _WIDE: Final = frozenset("WF")
 _NARROWEST: Final = 60
@@ -55,8 +55,12 @@ class Console:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
         """Rows in columns under a head; those named in *right* (by their heads) are set to the right."""
-        for row in columns(head, rows, right=right.split(), width=self.width):
+        for row in self.rows(head, rows, right=right):
             print(row)
+
+    def rows(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
+        """The lines of :meth:`table`, the head first."""
+        return columns(head, rows, right=right.split(), width=self.width)
 
     def note(self, text: str) -> None:
         """A line beside the answer; ``-q`` leaves it out."""
@@ -92,7 +96,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dt.datetime):
-        return instant(value)
+        return value.astimezone(dt.UTC).isoformat()
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
     if isinstance(value, Mapping):

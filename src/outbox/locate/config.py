@@ -39,9 +39,10 @@ from urllib.parse import quote
 
 import attrs
 
-from ..errors import ConfigurationError
-from ..retry import RetryPolicy
-from ..values import frozen_mapping, printable
+from outbox.errors import ConfigurationError
+from outbox.retry import RetryPolicy
+from outbox.values import frozen_mapping, printable
+
 from .durations import parse_duration
 from .urls import did_you_mean, masked
 
@@ -70,7 +71,7 @@ class Config:
     lease: dt.timedelta = dt.timedelta(seconds=60)
     grace: dt.timedelta = dt.timedelta(seconds=30)
     domain: str | None = None
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     retry_by_queue: Mapping[str, RetryPolicy] = attrs.field(factory=dict, converter=_frozen, hash=False)
     file: Path | None = None
 
@@ -189,7 +190,7 @@ class _Table:
         return found
 
     def wrong(self, key: str, reason: str) -> ConfigurationError:
-        pattern = re.compile(rf"""^\s*\[*\s*["']?{re.escape(key)}["']?\s*[].=]""", re.MULTILINE)
+        pattern = re.compile(rf"""^[ \t]*\[*[ \t]*["']?{re.escape(key)}["']?\s*[].=]""", re.MULTILINE)
         match = pattern.search(self.text)
         line = f":{self.text.count(chr(10), 0, match.start()) + 1}" if match else ""
         return ConfigurationError(f"{self.path}{line}: {reason}")

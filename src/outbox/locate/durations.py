@@ -6,8 +6,8 @@ import datetime as dt
 import re
 from typing import Final
 
-from ..errors import ConfigurationError
-from ..values import printable
+from outbox.errors import ConfigurationError
+from outbox.values import printable
 
 __all__ = ["parse_duration", "spell"]
 

@@ -5,7 +5,7 @@
     sqlite:///outbox.db               relative to the current directory
     sqlite:////var/lib/outbox.db      absolute; sqlite:///~/outbox.db is in your home directory
     memory:                           nothing survives the process
-    smtp://host:25                    smtp://user@host: STARTTLS is required, port 587
+    smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
     smtp://[2001:db8::1]:2525?timeout=30s&security=starttls&local_hostname=me.example.org
 
@@ -24,10 +24,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from ..clock import Clock
-from ..errors import ConfigurationError
-from ..protocols import Store, Transport
-from ..values import printable
+from outbox.clock import Clock
+from outbox.errors import ConfigurationError
+from outbox.protocols import Store, Transport
+from outbox.values import printable
+
 from .durations import parse_duration
 
 __all__ = ["did_you_mean", "masked", "store_from_url", "transport_from_url"]
@@ -184,7 +185,7 @@ def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG
     if url.host or url.path.strip("/"):
         raise url.wrong("memory: stands alone")
     url.settings({})
-    from ..stores.memory import MemoryStore  # noqa: PLC0415 - only the store that is asked for is imported
+    from outbox.stores.memory import MemoryStore  # noqa: PLC0415 - only the store that is asked for is imported
 
     return MemoryStore() if clock is None else MemoryStore(clock=clock)
 
@@ -192,11 +193,13 @@ def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG
 def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
     path = _sqlite_path(url)
     settings = url.settings({"remember": parse_duration, "keep_delivered": parse_duration})
-    if not create and not path.exists():
-        raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
+    if not path.exists():
+        if not create:
+            raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
+        _LOG.warning("there was no database %s: a new one is made", path)
     if clock is not None:
         settings["clock"] = clock
-    from ..stores.sqlite import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
+    from outbox.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
 
     return SQLiteStore(path, **settings)
 
@@ -224,19 +227,26 @@ def _smtp(url: _Url, password: str | None) -> Transport:
     if url.path not in ("", "/"):
         raise url.wrong(f"a path ({printable(url.path, 40)!r}) has no meaning for mail")
     settings = url.settings(_SMTP_OPTIONS)
+    if "ca_file" in settings:
+        settings["ssl_context"] = settings.pop("ca_file")
     if url.scheme == "smtps" and settings.setdefault("security", "tls") != "tls":
         raise url.wrong("smtps: is TLS from the first byte; with another security= write smtp:")
-    default = 465 if settings.get("security") == "tls" else 587 if url.user else 25
-    context = settings.pop("ca_file", None)
-    if context is not None:
-        settings["ssl_context"] = context
     if url.user:
         settings["username"], settings["password"] = url.user, _password(url, password)
     elif password:
         _LOG.warning("a password is set and not used: %s names no user", url.shown)
-    from ..transports.smtp import SMTPTransport  # noqa: PLC0415 - only the transport that is asked for is imported
+    from outbox.transports.smtp import SMTPTransport  # noqa: PLC0415 - only the transport that is asked for is imported
 
-    return SMTPTransport(url.host, url.port or default, **settings)
+    try:
+        return SMTPTransport(url.host, url.port or _port(url, settings.get("security")), **settings)
+    except ConfigurationError as error:
+        raise url.wrong(str(error)) from None
+
+
+def _port(url: _Url, security: str | None) -> int:
+    if security == "tls":
+        return 465
+    return 587 if url.user or security == "starttls" else 25
 
 
 def _password(url: _Url, given: str | None) -> str:
@@ -267,5 +277,6 @@ _SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "timeout": parse_duration,
     "security": str,
     "local_hostname": str,
+    "source_address": str,
     "ca_file": _ca_file,
 }

@@ -18,8 +18,8 @@ __all__ = ["Mail", "Refusals", "path", "prepare"]
 
 Refusals = dict[str, PermFailed]
 
-LONGEST_PATH: Final = 900
-"""RFC 5321 asks servers for 256; what is longer than a command line may be is never offered to one."""
+LONGEST_PATH: Final = 320
+"""RFC 5321 asks for 256 octets.  What no server need take is not sent: its line might be cut in two there."""
 
 _PATH: Final = re.compile(
     r"""(?: "(?: [^"\\\x00-\x1f\x7f-\x9f] | \\[\x20-\x7e] )*"   # quoted: anything but controls
@@ -31,10 +31,9 @@ _PATH: Final = re.compile(
 
 def path(address: str) -> bytes | None:
     """The address as it stands between angle brackets, or None where it could break out of them."""
-    if not _PATH.fullmatch(address):
+    if len(address) > LONGEST_PATH or not _PATH.fullmatch(address):
         return None
-    encoded = address.encode()
-    return encoded if len(encoded) <= LONGEST_PATH else None
+    return address.encode()
 
 
 def _frozen_paths(paths: Mapping[str, bytes]) -> Mapping[str, bytes]:
@@ -59,7 +58,9 @@ def prepare(message: Message, recipients: Sequence[str]) -> tuple[Mail, Refusals
         reason = reason or f"not sent: no server can be told of the sender {printable(message.sender, 80)}"
         return _nobody(), dict.fromkeys(recipients, PermFailed(reason))
     known = {recipient: path(recipient) for recipient in recipients}
-    refused = {r: PermFailed("not sent: no server can be told of this address") for r in known if not known[r]}
+    refused = {
+        r: PermFailed("not sent: no server can be told of this address") for r in known if not known[r]
+    }
     paths = {recipient: encoded for recipient, encoded in known.items() if encoded}
     return Mail(sender=sender, paths=paths, content=Content.of(message.content)), refused
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
@@ -11,6 +13,8 @@ from outbox.values import frozen_mapping
 from .reply import Reply
 
 __all__ = ["Extensions"]
+
+_SIZE: Final = re.compile(r"[0-9]{1,20}")
 
 
 def _frozen_offers(offers: Mapping[str, str]) -> Mapping[str, str]:
@@ -41,7 +45,7 @@ class Extensions:
     def size(self) -> int | None:
         """The largest message it takes, in bytes; None where it does not say (RFC 1870)."""
         stated = self.offers.get("SIZE", "")
-        return int(stated) or None if stated.isascii() and stated.isdecimal() and len(stated) <= 20 else None
+        return int(stated) or None if _SIZE.fullmatch(stated) else None
 
     @property
     def mechanisms(self) -> frozenset[str]:

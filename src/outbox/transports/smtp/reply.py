@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from typing import Final
 
 import attrs
 
-__all__ = ["BadReply", "Reply", "ReplyReader"]
+__all__ = ["BadReply", "Kind", "Reply", "ReplyReader"]
 
 MAX_LINE: Final = 8 << 10
 MAX_LINES: Final = 512
 MAX_REPLY: Final = 64 << 10
+_CLOSING: Final = 421
 
 # The first digit decides, so the second is not held to the five that RFC 5321 knows: 571 is in use.
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED: Final = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})(?!\S)", re.ASCII)
+
+
+class Kind(enum.IntEnum):
+    """The first digit of a reply (RFC 5321 section 4.2.1)."""
+
+    DONE = 2
+    GO_ON = 3
+    NOT_NOW = 4
+    NEVER = 5
 
 
 class BadReply(ValueError):
@@ -30,9 +41,14 @@ class Reply:
     lines: tuple[str, ...] = ("",)
 
     @property
-    def kind(self) -> int:
-        """The first digit: 2 done, 3 go on, 4 not now, 5 never."""
-        return self.code // 100
+    def kind(self) -> Kind:
+        """The first digit decides."""
+        return Kind(self.code // 100)
+
+    @property
+    def closing(self) -> bool:
+        """The server is about to close the connection, whatever it was asked (RFC 5321 section 3.8)."""
+        return self.code == _CLOSING
 
     @property
     def enhanced(self) -> tuple[int, int] | None:

@@ -12,43 +12,41 @@ import attrs
 from outbox.errors import ConfigurationError
 
 from .content import Content
-from .reply import Reply
+from .reply import Kind, Reply
 
 __all__ = ["Action", "Dialogue", "Lost", "Pour", "Read", "Secure", "Step", "Timeouts", "Write", "ask"]
 
 T = TypeVar("T")
 
+_USUAL: Final = frozenset({Kind.DONE, Kind.NOT_NOW, Kind.NEVER})
+
 
 class Step(enum.Enum):
-    """Where a dialogue stands: each has its deadline, and every loss names one."""
+    """Where a dialogue stands: in words, with the timeout that it goes by and the replies it may meet."""
 
-    CONNECT = "the connection"
-    TLS = "the TLS handshake"
-    GREETING = "the greeting"
-    EHLO = "EHLO"
-    HELO = "HELO"
-    STARTTLS = "STARTTLS"
-    AUTH = "AUTH"
-    MAIL = "MAIL FROM"
-    RCPT = "RCPT TO"
-    DATA = "DATA"
-    CONTENT = "the content"
-    DOT = "the final dot"
-    RSET = "RSET"
-    QUIT = "QUIT"
+    CONNECT = "the connection", "connect"
+    TLS = "the TLS handshake", "greeting"
+    GREETING = "the greeting", "greeting"
+    EHLO = "EHLO", "command"
+    HELO = "HELO", "command"
+    STARTTLS = "STARTTLS", "command"
+    AUTH = "AUTH", "command", frozenset(Kind)
+    MAIL = "MAIL FROM", "command"
+    RCPT = "RCPT TO", "command"
+    DATA = "DATA", "data", frozenset({Kind.GO_ON, Kind.NOT_NOW, Kind.NEVER})
+    CONTENT = "the content", "block"
+    DOT = "the final dot", "dot"
+    RSET = "RSET", "command"
+    QUIT = "QUIT", "quit"
+
+    def __init__(self, words: str, timeout: str, replies: frozenset[Kind] = _USUAL) -> None:
+        self.words = words
+        self.timeout = timeout
+        self.replies = replies
 
     def allows(self, reply: Reply) -> bool:
         """Can this reply be meant for this step?  One that cannot belongs to something else."""
-        return reply.kind in _ALLOWED.get(self, (2, 4, 5))
-
-
-_ALLOWED: Final = {Step.AUTH: (2, 3, 4, 5), Step.DATA: (3, 4, 5)}
-
-_COMMANDS: Final = (Step.EHLO, Step.HELO, Step.STARTTLS, Step.AUTH, Step.MAIL, Step.RCPT, Step.RSET)
-
-
-def _seconds(**number: float) -> Any:
-    return attrs.field(default=dt.timedelta(**number))
+        return reply.kind in self.replies
 
 
 @attrs.frozen(kw_only=True)
@@ -65,13 +63,13 @@ class Timeouts:
         quit: Leaving; nothing depends on it.
     """
 
-    connect: dt.timedelta = _seconds(seconds=30)
-    greeting: dt.timedelta = _seconds(seconds=60)
-    command: dt.timedelta = _seconds(minutes=5)
-    data: dt.timedelta = _seconds(minutes=2)
-    block: dt.timedelta = _seconds(minutes=3)
-    dot: dt.timedelta = _seconds(minutes=10)
-    quit: dt.timedelta = _seconds(seconds=2)
+    connect: dt.timedelta = dt.timedelta(seconds=30)
+    greeting: dt.timedelta = dt.timedelta(seconds=60)
+    command: dt.timedelta = dt.timedelta(minutes=5)
+    data: dt.timedelta = dt.timedelta(minutes=2)
+    block: dt.timedelta = dt.timedelta(minutes=3)
+    dot: dt.timedelta = dt.timedelta(minutes=10)
+    quit: dt.timedelta = dt.timedelta(seconds=2)
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self).items():
@@ -85,17 +83,8 @@ class Timeouts:
         return Timeouts(**{name: min(value, limit) for name, value in attrs.asdict(self).items()})
 
     def seconds(self, step: Step) -> float:
-        named: dict[Step, dt.timedelta] = {
-            Step.CONNECT: self.connect,
-            Step.TLS: self.greeting,
-            Step.GREETING: self.greeting,
-            Step.DATA: self.data,
-            Step.CONTENT: self.block,
-            Step.DOT: self.dot,
-            Step.QUIT: self.quit,
-            **dict.fromkeys(_COMMANDS, self.command),
-        }
-        return named[step].total_seconds()
+        limit: dt.timedelta = getattr(self, step.timeout)
+        return limit.total_seconds()
 
 
 @attrs.frozen
@@ -154,7 +143,7 @@ class Lost(Exception):
 
     def __str__(self) -> str:
         said = f"; it had said: {self.reply}" if self.reply else ""
-        return f"connection lost at {self.step.value}: {self.reason}{said}"
+        return f"connection lost at {self.step.words}: {self.reason}{said}"
 
 
 def ask(step: Step, line: bytes) -> Dialogue[Reply]:

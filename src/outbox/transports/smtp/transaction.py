@@ -13,12 +13,11 @@ from outbox.values import frozen_mapping, printable
 
 from .envelope import Mail, Refusals
 from .extensions import Extensions
-from .reply import Reply
+from .reply import Kind, Reply
 from .steps import Dialogue, Lost, Pour, Read, Step, Write, ask
 
 __all__ = ["Report", "transaction"]
 
-CLOSING: Final = 421
 _ABOUT_US: Final = frozenset({530, 534, 535, 538})
 """Authentication or encryption is wanted: that is no fault of the message."""
 _LIMITS: Final = frozenset({452, 552})
@@ -147,15 +146,15 @@ class _Transaction:
         yield Write(Step.MAIL, _mail_command(self._mail, self._recipients, self._extensions) + b"\r\n")
         self._begun = True
         reply: Reply = yield Read(Step.MAIL)
-        self._opened = reply.code != CLOSING
-        if reply.kind != 2:  # noqa: PLR2004 - the first digit of a reply, as everywhere
+        self._opened = not reply.closing
+        if reply.kind is not Kind.DONE:
             self._settle(self._recipients, reply)
-        return reply.kind == 2  # noqa: PLR2004
+        return reply.kind is Kind.DONE
 
     def _name_recipients(self) -> Dialogue[None]:
         for number, recipient in enumerate(self._recipients):
             reply = yield from ask(Step.RCPT, b"RCPT TO:<" + self._mail.paths[recipient] + b">")
-            if reply.kind == 2:  # noqa: PLR2004
+            if reply.kind is Kind.DONE:
                 self._taken.append(recipient)
             elif self._taken and reply.enhanced == _TOO_MANY:
                 self._room = len(self._taken)
@@ -166,16 +165,18 @@ class _Transaction:
                 self._again.append(recipient)
             else:
                 self._settle([recipient], reply)
-            if reply.code == CLOSING:
+            if reply.closing:
                 raise Lost(Step.RCPT, "the server is closing", reply=reply)
 
     def _hand_over(self) -> Dialogue[None]:
         if self._taken:
             reply = yield from ask(Step.DATA, b"DATA")
-            if reply.kind == 3:  # noqa: PLR2004
+            if reply.kind is Kind.GO_ON:
                 yield from self._pour()
                 return
             self._settle(self._taken, reply)
+            if reply.closing:
+                return
         yield from ask(Step.RSET, b"RSET")
 
     def _pour(self) -> Dialogue[None]:
@@ -184,7 +185,7 @@ class _Transaction:
         except Lost as lost:
             self._dotted = lost.sent > self._mail.content.dot
             # A server may refuse in the middle of the content and close; only a refusal can be meant so early.
-            if lost.reply is None or lost.reply.kind == 2:  # noqa: PLR2004
+            if lost.reply is None or lost.reply.kind is Kind.DONE:
                 raise
             self._settle(self._taken, lost.reply)
             return
@@ -196,14 +197,14 @@ class _Transaction:
         self._results |= dict.fromkeys(recipients, self._judged(reply))
 
     def _judged(self, reply: Reply) -> Result:
-        if reply.kind == 2:  # noqa: PLR2004
+        if reply.kind is Kind.DONE:
             return Accepted(str(reply))
         if reply.code in _ABOUT_US:
             self._fault = RelayMisconfigured(
                 self._relay, f"it takes no mail from us as we are: {printable(str(reply))}"
             )
             return Untried()
-        return PermFailed(str(reply)) if reply.kind == 5 else TempFailed(str(reply))  # noqa: PLR2004
+        return PermFailed(str(reply)) if reply.kind is Kind.NEVER else TempFailed(str(reply))
 
     def _settle_lost(self, lost: Lost) -> None:
         for recipient in self._recipients:

@@ -1,0 +1,120 @@
+"""The ``outbox`` command: one file for each of its commands.
+
+Every way it can end is one line on standard error and an exit status of
+sysexits.h; a traceback is shown only to who asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from outbox.errors import OutboxError
+
+from .exits import CommandError, Exit, exit_of
+from .output import Console, stand_any_terminal
+from .parser import parse
+from .signals import Signalled
+
+__all__ = ["main"]
+
+_TRACEBACKS = 2
+_SIGINT = 2
+_SIGPIPE = 13
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for and return the exit status; ``--help`` raises SystemExit."""
+    stand_any_terminal()
+    console = Console()
+    try:
+        command = parse(sys.argv[1:] if argv is None else argv)
+        console = command.console
+        with _library_log(console):
+            status = command.run(command.options, console)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_left()
+    except KeyboardInterrupt:
+        return _ended(128 + _SIGINT, console)
+    except Signalled as signalled:
+        return _ended(128 + signalled.number, console)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and a status
+        return _failed(error, console)
+    return status
+
+
+def _ended(status: int, console: Console) -> int:
+    console.progress("")
+    return status
+
+
+def _failed(error: Exception, console: Console) -> int:
+    console.progress("")
+    if console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
+        traceback.print_exception(error)
+    match error:
+        case CommandError():
+            status, text = error.status, str(error)
+        case OutboxError():
+            status, text = exit_of(error), str(error)
+        case OSError():
+            where = f": {error.filename}" if error.filename else ""
+            status, text = Exit.IO_ERROR, f"{error.strerror or error}{where}"
+        case _:
+            status, text = Exit.SOFTWARE, _bug(error)
+    console.complain(text)
+    return status
+
+
+def _bug(error: Exception) -> str:
+    return (
+        f"this is a bug in outbox: {type(error).__name__}: {error} "
+        "(please report it; OUTBOX_DEBUG=1 or -vv shows the traceback)"
+    )
+
+
+def _reader_left() -> int:
+    # Python flushes standard output once more at its end: what is left goes nowhere, and quietly.
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return 128 + _SIGPIPE
+
+
+class _LibraryLog(logging.Handler):
+    """What the library logs, as complaints; what the commands say themselves is left out."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.DEBUG if console.verbosity > 0 else logging.WARNING)
+        self._console = console
+        self.addFilter(lambda record: record.name != "outbox.delivery")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            text += f": {type(error).__name__}: {error}"
+            if self._console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
+                traceback.print_exception(error)
+        self._console.complain(f"{record.levelname.lower()}: {text}")
+
+
+@contextlib.contextmanager
+def _library_log(console: Console) -> Iterator[None]:
+    log = logging.getLogger("outbox")
+    handler, level, propagate = _LibraryLog(console), log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(handler.level)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate

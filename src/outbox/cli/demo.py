@@ -1,0 +1,157 @@
+"""See what outbox does, in twenty seconds, on this machine alone.
+
+It starts a small mail server of its own, submits six mails into a new database,
+drains, and shows what became of each: one recipient is refused, two are put off
+for a moment, and one mail waits for tomorrow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from outbox import Outbox, Record, RetryPolicy, SupportsWait
+from outbox.clock import SystemClock
+from outbox.stores.sqlite import SQLiteStore
+from outbox.testing.smtp_sink import SMTPSink
+from outbox.transports.smtp import SMTPTransport
+
+from .exits import Exit
+from .output import Console
+from .records import reply_of
+from .settings import browsable
+
+__all__ = ["arguments", "run"]
+
+EPILOG: Final = "Nothing leaves this machine, and no configuration is read or needed.\n"
+
+_DAY: Final = dt.timedelta(days=1)
+_PATIENCE: Final = dt.timedelta(seconds=5)
+_SENDER: Final = "shop@example.org"
+_MAILS: Final = (
+    ("Welcome", "ann@example.org"),
+    ("Password reset", "grey@example.org"),
+    ("Invoice 1042", "gone@example.org"),
+    ("Team lunch", "bob@example.org, full@example.org, gone@example.org"),
+    ("Newsletter", "bob@example.org"),
+)
+_TOMORROW: Final = ("Reminder", "ann@example.org")
+_HEAD: Final = ("MAIL", "TO", "TRY", "WHAT THE SERVER SAID", "FATE")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", metavar="DIR", help="put the database there (default: a new temporary directory)"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    directory = Path(options.keep) if options.keep else Path(tempfile.mkdtemp(prefix="outbox-demo-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory.resolve() / "outbox.db"
+    with SMTPSink() as sink:
+        _set_the_scene(sink)
+        console.note(f"A mail server of the demo's own listens on {sink.host}, port {sink.port}.")
+        transport = SMTPTransport(sink.host, sink.port)
+        with Outbox(SQLiteStore(path, keep_delivered=_DAY), transport, retry=_policy()) as outbox:
+            records = _play(outbox, path, console)
+    if console.as_json:
+        console.data(
+            [dict(zip(("mail", "to", "try", "said", "fate"), row, strict=True)) for row in _rows(records)]
+        )
+    else:
+        console.table(_HEAD, list(_rows(records)))
+        _teach(path, records, console)
+    return Exit.OK
+
+
+def _set_the_scene(sink: SMTPSink) -> None:
+    sink.on("rcpt", "grey@example.org", reply="450 4.7.1 greylisted: come back", times=1)
+    sink.on("rcpt", "full@example.org", reply="452 4.2.2 mailbox full just now", times=1)
+    sink.on("rcpt", "gone@example.org", reply="550 5.1.1 no such user here")
+
+
+def _policy() -> RetryPolicy:
+    return RetryPolicy.parse("0.8s*3")
+
+
+def _play(outbox: Outbox, path: Path, console: Console) -> list[Record]:
+    ids = [outbox.submit(_mail(subject, to)) for subject, to in _MAILS]
+    ids.append(outbox.submit(_mail(*_TOMORROW), delay=_DAY))
+    console.note(f"{len(ids)} mails are submitted, and on disk: {path}")
+    tally = outbox.drain()
+    console.note(
+        f"First drain: {tally.delivered} delivered, {tally.dead} dead, {tally.retried} to be tried again."
+    )
+    delivered, dead = _drain_what_comes_soon(outbox)
+    console.note(f"The retries, a moment later: {delivered} delivered, {dead} dead.\n")
+    store = browsable(outbox.store)
+    return [record for record in map(store.get, ids) if record is not None]
+
+
+def _mail(subject: str, to: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = _SENDER, to, subject
+    mail.set_content("This is a mail of the demo.\n")
+    return mail
+
+
+def _drain_what_comes_soon(outbox: Outbox) -> tuple[int, int]:
+    """What a later drain, or a running one, would do: here with retries that come within a second."""
+    store, clock = outbox.store, SystemClock()
+    deadline = clock.monotonic() + _PATIENCE.total_seconds()
+    delivered = dead = 0
+    while isinstance(store, SupportsWait) and clock.monotonic() < deadline:
+        due = store.next_due(["mail"])
+        if due is None or due > _PATIENCE:
+            break
+        store.wait(due)
+        tally = outbox.drain()
+        delivered, dead = delivered + tally.delivered, dead + tally.dead
+    return delivered, dead
+
+
+def _rows(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
+    """A row for each time a recipient was tried; his fate stands in the last of them."""
+    subjects = [subject for subject, _ in (*_MAILS, _TOMORROW)]
+    for subject, record in zip(subjects, records, strict=True):
+        shown = subject
+        for recipient, fate in record.summary.fates.items():
+            tries = [(a.number, a.results[recipient]) for a in record.history if recipient in a.results]
+            name = recipient
+            for number, result in tries[:-1]:
+                yield shown, name, str(number), reply_of(result), ""
+                shown = name = ""
+            last = (str(tries[-1][0]), reply_of(tries[-1][1])) if tries else ("", "(not before tomorrow)")
+            yield shown, name, *last, str(fate)
+            shown = ""
+
+
+def _teach(path: Path, records: Sequence[Record], console: Console) -> None:
+    mixed = next(r for r in records if len(set(r.summary.fates.values())) > 1)
+    program = "python -m outbox" if Path(sys.argv[0]).name == "__main__.py" else "outbox"
+    for line in (
+        "",
+        "Nothing is lost, and nobody gets a mail twice: who was put off was tried again, who was",
+        "refused stands there with the reason, until a person decides.  Look for yourself:",
+        "",
+        f"  export OUTBOX_STORE=sqlite:///{quote(path.as_posix(), safe='/:')}",
+        f"  {program} status",
+        f"  {program} list",
+        f"  {program} show {mixed.summary.id}",
+        f"  {program} requeue {mixed.summary.id}   (tries the refused one again, and only that one)",
+        "",
+        "The same from your program:",
+        "",
+        '  outbox = Outbox(SQLiteStore("outbox.db"), SMTPTransport("localhost"))',
+        "  outbox.submit(mail)     # on disk when it returns",
+        "  outbox.drain()          # or: with outbox.running(): ...",
+    ):
+        console.line(line)

@@ -1,0 +1,91 @@
+"""Deliver what is due now, then end.
+
+Made for cron: nothing is written where nothing was due, and with -q only what
+is wrong.  Any number of drains may run at once; each message goes to one of
+them.  What failed for now is due again later, and waits for a later drain.
+
+  */1 * * * *  outbox drain -q
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+import attrs
+
+from outbox import Outbox, Tally
+from outbox.errors import ConfigurationError, OutboxError
+from outbox.locate import Config, spell
+from outbox.protocols import SupportsWait
+
+from .exits import Exit, exit_of
+from .journal import Journal
+from .output import Console
+from .settings import add_serving, config_of, opened_outbox
+from .signals import Signalled, heeded
+
+__all__ = ["arguments", "run"]
+
+EPILOG: Final = """\
+exit status:
+  0   done; what was refused for good is in `outbox list --state dead`
+  75  not all that is due could be delivered now: the relay or the store
+      cannot be reached, or a signal came; the next drain goes on
+  78  a person has to mend something first: a URL, a password, a certificate,
+      a permission
+SIGTERM or Ctrl-C ends it when what is under way has ended; a second one at
+once.
+"""
+
+STOPPING: Final = "outbox: stopping when what is under way has ended; the same signal again leaves at once\n"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", metavar="N", type=int, help="deliver at most so many messages")
+    add_serving(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    if options.limit is not None and options.limit < 1:
+        raise ConfigurationError(f"--limit {options.limit}: at least 1")
+    config = config_of(options, console)
+    journal = Journal(console)
+    with heeded(STOPPING), opened_outbox(config, [journal]) as outbox:
+        try:
+            tally = outbox.drain(limit=options.limit)
+        except Signalled:
+            journal.say("Stopped before all that is due was tried.", {"msg": "stopped"})
+            return Exit.TEMPORARY
+        _report(tally, outbox, config, journal, console)
+    return max((exit_of(fault) for fault in tally.faults.values()), default=Exit.OK)
+
+
+def _report(tally: Tally, outbox: Outbox, config: Config, journal: Journal, console: Console) -> None:
+    counts = {
+        field.name: number
+        for field in attrs.fields(Tally)
+        if isinstance(number := getattr(tally, field.name), int) and number
+    }
+    if console.as_json:
+        every = {field.name: getattr(tally, field.name) for field in attrs.fields(Tally)}
+        console.data(every | {"faults": {relay: str(fault) for relay, fault in tally.faults.items()}})
+    next_due = _next_due(outbox, config)
+    if counts or console.live:
+        journal.say(_words(counts, next_due), {"msg": "drained", **counts})
+
+
+def _words(counts: dict[str, int], next_due: str) -> str:
+    if not counts:
+        return f"Nothing was due{next_due}."
+    names = {"retried": "to retry", "released": "left for later", "lost": "taken over by another runner"}
+    parts = [f"{number:,} {names.get(name, name)}" for name, number in counts.items()]
+    return f"{', '.join(parts)}{next_due}."
+
+
+def _next_due(outbox: Outbox, config: Config) -> str:
+    try:
+        due = outbox.store.next_due(config.queues) if isinstance(outbox.store, SupportsWait) else None
+    except OutboxError:
+        return ""
+    return f"; the next is due in {spell(due)}" if due else ""

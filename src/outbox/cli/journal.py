@@ -1,0 +1,177 @@
+"""What a delivering command says of each message: a line in a log, or progress on a terminal.
+
+In a log every line is ``key=value`` pairs (logfmt), and these stay::
+
+    time=… level=info id=… to=ann@example.org fate=accepted state=delivered attempt=1 relay=mx:25 took=0.04 reply="250 ok"
+    time=… level=warning relay=mx:25 paused=5 reason="mx:25: connection refused"
+    time=… level=info msg=drained delivered=1
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from outbox.clock import SystemClock
+from outbox.errors import RelayMisconfigured
+from outbox.events import LeaseLost, Notice, RelayPaused, RelayResumed, Settled, StoreFailed
+from outbox.lifecycle import TRANSITIONS, Delivered, Fate, Released, Retry, State, Verdict
+from outbox.locate import spell
+from outbox.outcome import Untried
+from outbox.values import frozen_mapping, printable
+
+from .output import Console, cut, instant
+
+__all__ = ["Entry", "Journal", "entries", "logfmt"]
+
+_ORDER: Final = ("delivered", "dead", "held", "expired", "to retry")
+_EVERY: Final = 0.1
+
+
+def _frozen(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    return frozen_mapping(fields)
+
+
+@attrs.frozen
+class Entry:
+    """One line to be: its level, its fields for a log, its words for a person."""
+
+    level: int
+    fields: Mapping[str, Any] = attrs.field(converter=_frozen, hash=False)
+    words: str
+
+
+class Journal:
+    """A listener, and a handler of the library's own log, that writes to one console.
+
+    On a terminal it shows the counts so far as progress, and a line for
+    what is wrong; with *each*, or in a log, a line for each recipient.
+    """
+
+    def __init__(self, console: Console, *, each: bool = False) -> None:
+        self._console = console
+        self._clock = SystemClock()
+        self._live = console.live
+        quiet = self._live and not each and console.verbosity == 0
+        self._level = logging.WARNING if quiet or console.verbosity < 0 else logging.INFO
+        if console.verbosity > 0:
+            self._level = logging.DEBUG
+        self._progress = self._live and not each and console.verbosity >= 0
+        self._counts: Counter[str] = Counter()
+        self._shown_at = 0.0
+
+    def __call__(self, notice: Notice) -> None:
+        """Write down one notice."""
+        for entry in entries(notice):
+            self.write(entry)
+        if isinstance(notice, Settled) and not isinstance(notice.verdict, Released):
+            word = "to retry" if isinstance(notice.verdict, Retry) else str(notice.verdict.event)
+            self._counts[word] += 1
+            self._show_progress()
+
+    def write(self, entry: Entry) -> None:
+        """Write one line, if its level is asked for."""
+        if entry.level < self._level:
+            return
+        if self._live:
+            self._console.above(entry.words)
+            return
+        start = {
+            "time": instant(self._clock.now()),
+            "level": logging.getLevelName(entry.level).lower(),
+        }
+        self._console.above(logfmt(start | dict(entry.fields)))
+
+    def say(self, words: str, fields: Mapping[str, Any]) -> None:
+        """A line about the whole, not about one message."""
+        if self._live:
+            self._console.note(words)
+        else:
+            self.write(Entry(logging.INFO, fields, words))
+
+    def _show_progress(self) -> None:
+        now = self._clock.monotonic()
+        if self._progress and now - self._shown_at >= _EVERY:
+            self._shown_at = now
+            counts = [f"{self._counts[word]:,} {word}" for word in _ORDER if self._counts[word]]
+            self._console.progress("  " + ", ".join(counts))
+
+
+def logfmt(fields: Mapping[str, Any]) -> str:
+    """``key=value`` pairs on one line; a value is quoted as in JSON where it has to be."""
+    return " ".join(f"{name}={_value(value)}" for name, value in fields.items())
+
+
+def _value(value: Any) -> str:
+    text = f"{value.total_seconds():.2f}" if isinstance(value, dt.timedelta) else printable(str(value))
+    plain = text and not any(char in ' "=\\' for char in text)
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def entries(notice: Notice) -> Iterator[Entry]:
+    """What there is to write of one notice: a line for each recipient that was handed over."""
+    match notice:
+        case Settled():
+            yield from _settled(notice)
+        case LeaseLost(claim=claim):
+            words = f"{claim.message.id}: another runner took it over while it was under way here"
+            yield Entry(logging.WARNING, {"id": claim.message.id, "msg": "lease lost"}, words)
+        case RelayPaused(fault=fault, wait=wait):
+            level = logging.ERROR if isinstance(fault, RelayMisconfigured) else logging.WARNING
+            fields = {"relay": notice.relay or fault.relay, "paused": wait, "reason": fault}
+            yield Entry(level, fields, f"paused     {fault}; again in {spell(wait)}, no message is charged")
+        case RelayResumed(relay=relay):
+            yield Entry(logging.INFO, {"relay": relay, "msg": "resumed"}, f"resumed    {relay}")
+        case StoreFailed(error=error, wait=wait):
+            fields = {"msg": "store failed", "reason": error, "again_in": wait}
+            yield Entry(logging.ERROR, fields, f"store      {printable(str(error))}; again in {spell(wait)}")
+
+
+def _settled(notice: Settled) -> Iterator[Entry]:
+    released = isinstance(notice.verdict, Released)
+    for recipient in notice.claim.recipients:
+        fate, reply = notice.verdict.fates[recipient], _reply(notice.verdict, recipient)
+        grave = fate in (Fate.FAILED, Fate.UNCERTAIN)
+        level = logging.WARNING if grave else logging.DEBUG if released else logging.INFO
+        tail = f" ({notice.claim.message.id})" if grave else _again(notice, fate)
+        words = f"{fate:<9}  {printable(recipient, 200)}  {cut(reply, 200)}{tail}"
+        yield Entry(level, _fields(notice, recipient, fate, reply), words)
+
+
+def _fields(notice: Settled, recipient: str, fate: Fate, reply: str) -> dict[str, Any]:
+    claim, verdict = notice.claim, notice.verdict
+    fields: dict[str, Any] = {
+        "id": claim.message.id,
+        "queue": claim.message.queue,
+        "to": recipient,
+        "fate": fate,
+        "state": TRANSITIONS[State.CLAIMED, verdict.event],
+        "attempt": claim.attempt,
+    }
+    if verdict.outcome is not None:
+        fields |= {"relay": verdict.outcome.relay, "took": notice.took}
+    if isinstance(verdict, Retry | Released) and fate is Fate.WAITING:
+        fields["due_in"] = verdict.delay
+    return fields | {"reply": reply}
+
+
+def _reply(verdict: Verdict, recipient: str) -> str:
+    """What the relay said of this recipient, else why the message was not handed over."""
+    results = verdict.outcome.results if verdict.outcome is not None else {}
+    result = results.get(recipient)
+    if result is not None and not isinstance(result, Untried):
+        return result.reply
+    return "" if isinstance(verdict, Delivered) else verdict.reason
+
+
+def _again(notice: Settled, fate: Fate) -> str:
+    verdict = notice.verdict
+    if not isinstance(verdict, Retry | Released) or fate is not Fate.WAITING:
+        return ""
+    return f" (attempt {notice.claim.attempt}; again in {spell(verdict.delay)})"

@@ -1,0 +1,159 @@
+"""From options to an open store and transport: an option goes before the environment, that before the file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from outbox import Outbox
+from outbox.errors import ConfigurationError, UnsupportedError
+from outbox.events import Listener
+from outbox.locate import Config, masked, parse_duration, store_from_url, transport_from_url
+from outbox.protocols import Store, SupportsBrowse, SupportsManage, Transport
+
+from .output import Console
+
+__all__ = [
+    "add_duration",
+    "add_serving",
+    "browsable",
+    "config_of",
+    "manageable",
+    "opened_outbox",
+    "opened_store",
+]
+
+
+def config_of(options: argparse.Namespace, console: Console) -> Config:
+    """The configuration with what this command line overrules."""
+    config = Config.load(options.config)
+    overruled: dict[str, Any] = {}
+    for name in ("store", "transport"):
+        url = getattr(options, name)
+        if url:
+            overruled[name] = url
+            _warn_of_password(name, url, console)
+    for name in ("queues", "workers", "lease", "grace", "domain"):
+        value = getattr(options, name, None)
+        if value is not None:
+            overruled[name] = value
+    return attrs.evolve(config, **overruled)
+
+
+def _warn_of_password(name: str, url: str, console: Console) -> None:
+    if masked(url) != url:
+        console.complain(
+            f"warning: the password in --{name} can be seen by everybody on this machine who lists processes; "
+            "put it into a file and name that with OUTBOX_SMTP_PASSWORD_FILE"
+        )
+
+
+def add_serving(parser: argparse.ArgumentParser) -> None:
+    """The options of the commands that deliver."""
+    parser.add_argument(
+        "--queue",
+        dest="queues",
+        metavar="NAME",
+        action="append",
+        help="serve this queue, and no other that is not named (may be repeated; default: mail)",
+    )
+    parser.add_argument("--workers", metavar="N", type=_whole, help="deliver so many at once (default: 4)")
+    add_duration(
+        parser,
+        "--lease",
+        help="after a crash a message is taken up again when this has passed (default: 60s)",
+    )
+    add_duration(parser, "--grace", help="how long a stop waits for what is under way (default: 30s)")
+
+
+def add_duration(parser: argparse.ArgumentParser, name: str, *, help: str) -> None:
+    """An option whose value is a duration, such as 30s or 2h."""
+    parser.add_argument(name, metavar="TIME", type=_duration, help=help)
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _duration(text: str) -> Any:
+    try:
+        return parse_duration(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+@contextlib.contextmanager
+def opened_store(config: Config, *, create: bool = False) -> Iterator[Store]:
+    """The configured store, closed at the end.
+
+    Raises:
+        ConfigurationError: none is named; or it is ``memory:``, which would
+            be empty at the start and forgotten at the end of a command.
+    """
+    store = store_from_url(_store_url(config), create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _store_url(config: Config) -> str:
+    if not config.store:
+        where = f" or store = ... in {config.file}" if config.file else " or a configuration file"
+        raise ConfigurationError(
+            f"no store is named: say --store sqlite:///outbox.db, or set OUTBOX_STORE{where} (try: outbox demo)"
+        )
+    if config.store.partition(":")[0] == "memory":
+        raise ConfigurationError(
+            "store memory: is forgotten when this command ends: name a database, such as sqlite:///outbox.db"
+        )
+    return config.store
+
+
+@contextlib.contextmanager
+def opened_outbox(config: Config, listeners: Sequence[Listener]) -> Iterator[Outbox]:
+    """An Outbox with the configured store, transport and settings, closed at the end."""
+    if not config.transport:
+        raise ConfigurationError(
+            "no transport is named: say --transport smtp://host:port, or set OUTBOX_TRANSPORT"
+        )
+    transport: Transport = transport_from_url(config.transport, password=config.smtp_password())
+    with contextlib.closing(transport), opened_store(config, create=True) as store:
+        yield Outbox(
+            store,
+            transport,
+            queues=config.queues,
+            retry=config.policies(config.queues),
+            workers=config.workers,
+            lease=config.lease,
+            grace=config.grace,
+            listeners=listeners,
+        )
+
+
+def browsable(store: Store) -> SupportsBrowse:
+    """The store as one that can be looked at.
+
+    Raises:
+        UnsupportedError: it cannot.
+    """
+    if not isinstance(store, SupportsBrowse):
+        raise UnsupportedError(f"the messages of {store!r} cannot be looked at")
+    return store
+
+
+def manageable(store: Store) -> SupportsManage:
+    """The store as one that a person can steer.
+
+    Raises:
+        UnsupportedError: it cannot.
+    """
+    if not isinstance(store, SupportsManage):
+        raise UnsupportedError(f"the messages of {store!r} cannot be changed by hand")
+    return store

@@ -1,0 +1,138 @@
+"""All that is known of one message: who got it, what was tried, what was said.
+
+The id may be cut short, to eight characters at least, where only one message
+begins so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Iterator, Sequence
+
+from outbox.clock import SystemClock
+from outbox.lifecycle import Attempt, Event, Record, State, Summary
+from outbox.protocols import SupportsBrowse
+from outbox.values import printable
+
+from .exits import CommandError, Exit
+from .output import Console, ago, columns, instant
+from .records import RESULTS, full_id, record_data, reply_of
+from .settings import browsable, config_of, opened_store
+
+__all__ = ["arguments", "run"]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the message")
+    parser.add_argument(
+        "--content", action="store_true", help="write the message itself, byte for byte, and nothing else"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    with opened_store(config_of(options, console)) as store:
+        record = _record(browsable(store), options.id)
+    if options.content:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(record.message.content)
+        sys.stdout.buffer.flush()
+    elif console.as_json:
+        console.data(record_data(record))
+    else:
+        for line in _lines(record, SystemClock().now()):
+            console.line(line)
+    return Exit.OK
+
+
+def _record(store: SupportsBrowse, text: str) -> Record:
+    record = store.get(full_id(store, text))
+    if record is None:
+        raise CommandError(
+            Exit.NOT_ALL,
+            f"there is no message {printable(text, 80)}: it never was here, or it was delivered and is not "
+            "kept any more (see outbox list)",
+        )
+    return record
+
+
+def _lines(record: Record, now: dt.datetime) -> Iterator[str]:
+    for name, value in _facts(record, now):
+        if value:
+            yield f"{name:<11} {value}"
+    yield ""
+    fates = _fates(record)
+    yield from columns(("RECIPIENT", "FATE", "LAST ANSWER"), fates)
+    if record.summary.attempts or record.history:
+        yield ""
+        yield from columns(("TRY", "WHEN", "WHAT CAME OF IT"), list(_history(record, now)))
+
+
+def _facts(record: Record, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    summary, message = record.summary, record.message
+    yield "id", summary.id
+    yield "state", summary.state + (f": {summary.reason}" if summary.reason else "")
+    yield "next", _next(summary, now)
+    yield "queue", f"{summary.queue}, priority {summary.priority}"
+    yield "submitted", _when(summary.submitted_at, now)
+    yield "settled", _when(summary.settled_at, now)
+    yield "not before", _when(message.not_before, now)
+    yield "expires", _when(message.expires_at, now)
+    yield "sender", printable(summary.sender) or "<> (the null sender: nobody is told of a failure)"
+    yield "size", f"{summary.size:,} bytes (outbox show --content {summary.id})"
+    yield "at most", "once" if message.at_most_once else ""
+    for name, value in message.attributes.items():
+        yield "attribute", f"{printable(name)}={printable(value)}"
+
+
+def _when(moment: dt.datetime | None, now: dt.datetime) -> str:
+    return f"{instant(moment)} ({ago(moment, now)})" if moment else ""
+
+
+def _next(summary: Summary, now: dt.datetime) -> str:
+    if summary.due_at is not None:
+        return f"due {_when(summary.due_at, now)}"
+    if summary.leased_until is not None:
+        return f"with a worker; its lease ends {_when(summary.leased_until, now)}"
+    if summary.state in (State.DEAD, State.HELD, State.CANCELLED):
+        uncertain = " --uncertain" if summary.state is State.HELD else ""
+        return f"nothing, until a person says so: outbox requeue{uncertain} {summary.id}"
+    return ""
+
+
+def _fates(record: Record) -> Sequence[Sequence[str]]:
+    rows = []
+    for recipient, fate in record.summary.fates.items():
+        results = (a.results[recipient] for a in reversed(record.history) if recipient in a.results)
+        reply = next(filter(None, map(reply_of, results)), "")
+        rows.append((printable(recipient), str(fate), reply))
+    return rows
+
+
+def _history(record: Record, now: dt.datetime) -> Iterator[tuple[str, ...]]:
+    """Every attempt, those that nothing was heard of included."""
+    expected = 1
+    for attempt in record.history:
+        if attempt.number < expected:
+            expected = 1  # a requeue begins the count anew
+        yield from (_unheard(number) for number in range(expected, attempt.number))
+        expected = attempt.number + 1
+        yield from _attempt(attempt, now)
+    for number in range(expected, record.summary.attempts + 1):
+        last = number == record.summary.attempts and record.summary.state is State.CLAIMED
+        yield (str(number), "", "under way") if last else _unheard(number)
+
+
+def _unheard(number: int) -> tuple[str, ...]:
+    return str(number), "", "never reported back (the worker ended, or lost its lease)"
+
+
+def _attempt(attempt: Attempt, now: dt.datetime) -> Iterator[tuple[str, ...]]:
+    names = {Event.RETRY: "to be tried again", Event.RELEASED: "not tried"}
+    said = names.get(attempt.event, str(attempt.event))
+    relay = f" by {printable(attempt.relay)}" if attempt.relay else ""
+    reason = f": {printable(attempt.reason)}" if attempt.reason and not attempt.results else ""
+    yield str(attempt.number), f"{instant(attempt.at)} ({ago(attempt.at, now)})", f"{said}{relay}{reason}"
+    for recipient, result in attempt.results.items():
+        yield "", "", f"  {printable(recipient)} {RESULTS[type(result)]} {reply_of(result)}".rstrip()

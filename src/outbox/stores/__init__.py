@@ -1,0 +1,1 @@
+"""Where messages are kept until they are settled: one module a store."""

@@ -1,0 +1,66 @@
+"""From what SQLite raises to what a store raises: the thing, the cause and what to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from outbox.errors import CorruptRecord, StoreError, StoreFull, StoreUnavailable
+
+__all__ = ["CommitFailed", "commit_failed", "translated"]
+
+_ROOM: Final = 1 << 20
+"""With less than this left on the disk, an I/O error is taken for a full disk."""
+
+
+class CommitFailed(StoreUnavailable):
+    """A commit failed: SQLite has undone it here, but a crash now could still bring it back."""
+
+
+def commit_failed(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> StoreError:
+    """What a failed COMMIT means; only a full disk says for certain that nothing was written."""
+    meaning = translated(error, path, patience)
+    return meaning if isinstance(meaning, StoreFull) else CommitFailed(str(meaning))
+
+
+def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> StoreError:
+    """The store's error for one of SQLite's."""
+    # Errors that Python's module raises by itself carry no name.
+    name = getattr(error, "sqlite_errorname", "")
+    code = "_".join(name.split("_")[:2])
+    if code in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        return StoreUnavailable(
+            f"{path} is locked by another program for longer than {patience.total_seconds():g} s: "
+            "end what writes to it for so long, or raise busy_timeout"
+        )
+    if code == "SQLITE_FULL" or (code == "SQLITE_IOERR" and _full(path)):
+        return StoreFull(
+            f"{path}: the disk is full: make room; deliveries go on as soon as they can be written"
+        )
+    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        return CorruptRecord(
+            f"{path} is damaged ({error}): stop its writers, keep a copy of the file with its -wal, "
+            "and see what `check` says"
+        )
+    known = _UNAVAILABLE.get(code)
+    return StoreUnavailable(
+        f"{path}: {known} ({error})" if known else f"{path}: {name or 'sqlite3'}: {error}"
+    )
+
+
+_UNAVAILABLE: Final = {
+    "SQLITE_READONLY": "it cannot be written: look at the permissions of the file and its directory",
+    "SQLITE_CANTOPEN": "it cannot be opened: look at the file, its directory and the limit of open files",
+    "SQLITE_PERM": "it may not be opened: look at its permissions",
+    "SQLITE_IOERR": "reading or writing failed: look at the disk",
+}
+
+
+def _full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _ROOM
+    except OSError:
+        return False

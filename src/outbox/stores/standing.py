@@ -1,0 +1,300 @@
+"""Where a stored message stands, and what each event makes of it.
+
+Pure, and the same for every store: a store reads a standing, asks here what
+becomes of it, and writes the answer down.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+import attrs
+
+from outbox.errors import ConfigurationError
+from outbox.lifecycle import (
+    TRANSITIONS,
+    Attempt,
+    Claim,
+    Dead,
+    Event,
+    Expired,
+    Fate,
+    Held,
+    Released,
+    Retry,
+    State,
+    Summary,
+    Verdict,
+)
+from outbox.message import Message
+from outbox.protocols import Change
+
+from .instants import later, micros, moment, span
+
+__all__ = [
+    "Standing",
+    "Step",
+    "attempt",
+    "cancel",
+    "claim",
+    "claimed",
+    "fates_of",
+    "fresh",
+    "purge",
+    "remembered",
+    "requeue",
+    "settled",
+    "summary",
+    "unknown",
+]
+
+_IN_THE_QUEUE: Final = frozenset({State.QUEUED, State.CLAIMED})
+_RECEIVED: Final = frozenset({Fate.ACCEPTED, Fate.UNCERTAIN})
+
+
+@attrs.frozen(kw_only=True)
+class Standing:
+    """What a store keeps of a message beside the message; instants are microseconds since 1970.
+
+    Attributes:
+        fates: In the order of the message's recipients.
+        due: When it may be claimed next: its due time while QUEUED, the end
+            of its lease while CLAIMED.  So an expired lease has been due
+            since it ran out, and takes its place in the order by that.
+        since: What its age counts from: the latest of submitted,
+            ``not_before`` and requeued.
+        settled: When it left the queue; None while it is there.
+        lost: Claims in a row that never settled, before the one that holds it.
+    """
+
+    state: State = State.QUEUED
+    fates: tuple[Fate, ...]
+    due: int
+    since: int
+    submitted: int
+    settled: int | None = None
+    attempts: int = 0
+    lost: int = 0
+    reason: str = ""
+
+    @property
+    def queued(self) -> bool:
+        """Whether it can still be claimed, now or later."""
+        return self.state in _IN_THE_QUEUE
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its next claim follows one that never settled, and so comes alone."""
+        return self.lost > 0 or self.state is State.CLAIMED
+
+    def leased(self, now: int) -> bool:
+        """Whether somebody holds it."""
+        return self.state is State.CLAIMED and self.due > now
+
+
+def fresh(message: Message, now: int) -> Standing:
+    """How a message stands that was just put."""
+    due = now if message.not_before is None else max(now, micros(message.not_before))
+    fates = (Fate.WAITING,) * len(message.recipients)
+    return Standing(fates=fates, due=due, since=due, submitted=now)
+
+
+def claimed(standing: Standing, until: int) -> Standing:
+    """How it stands once it is leased until then."""
+    return attrs.evolve(
+        standing,
+        state=TRANSITIONS[standing.state, Event.CLAIM],
+        due=until,
+        attempts=standing.attempts + 1,
+        lost=standing.lost + (standing.state is State.CLAIMED),
+    )
+
+
+def settled(standing: Standing, fates: tuple[Fate, ...], verdict: Verdict, now: int) -> Standing:
+    """How a claimed message stands after its verdict."""
+    state = TRANSITIONS[standing.state, verdict.event]
+    returned = isinstance(verdict, Retry | Released)
+    refunded = isinstance(verdict, Released)
+    return attrs.evolve(
+        standing,
+        state=state,
+        fates=fates,
+        due=later(now, verdict.delay) if isinstance(verdict, Retry | Released) else now,
+        settled=None if returned else now,
+        attempts=standing.attempts - refunded,
+        lost=standing.lost if refunded else 0,
+        reason=_reason(verdict),
+    )
+
+
+def fates_of(verdict: Verdict, message: Message) -> tuple[Fate, ...]:
+    """The verdict's fates in the order of the recipients; one that is missing is refused."""
+    try:
+        return tuple(verdict.fates[recipient] for recipient in message.recipients)
+    except KeyError as error:
+        raise ConfigurationError(
+            f"the verdict on {message.id} names no fate for {error.args[0]!r}: a verdict carries all of them"
+        ) from error
+
+
+def attempt(number: int, verdict: Verdict, now: int) -> Attempt | None:
+    """What the history keeps of a settled attempt; None where nothing was learned.
+
+    A released claim was never an attempt, and one that never reported back
+    shows as a gap in the numbers.
+    """
+    if verdict.outcome is None and not isinstance(verdict, Dead | Held | Expired):
+        return None
+    outcome = verdict.outcome
+    return Attempt(
+        number=number,
+        at=moment(now),
+        event=verdict.event,
+        relay="" if outcome is None else outcome.relay,
+        results={} if outcome is None else outcome.results,
+        reason=_reason(verdict),
+    )
+
+
+def _reason(verdict: Verdict) -> str:
+    return getattr(verdict, "reason", "")
+
+
+def claim(message: Message, standing: Standing, token: str, now: int) -> Claim:
+    """The claim on a message that stands as *standing* says since it was claimed."""
+    expires = message.expires_at
+    return Claim(
+        message=message,
+        fates=dict(zip(message.recipients, standing.fates, strict=True)),
+        attempt=standing.attempts,
+        lost=standing.lost,
+        age=span(max(0, now - standing.since)),
+        expires_in=None if expires is None else span(micros(expires) - now),
+        token=token,
+    )
+
+
+def summary(
+    standing: Standing,
+    *,
+    id: str,
+    queue: str,
+    priority: int,
+    sender: str,
+    recipients: tuple[str, ...],
+    size: int,
+) -> Summary:
+    """The standing as a person is shown it."""
+    return Summary(
+        id=id,
+        queue=queue,
+        priority=priority,
+        sender=sender,
+        recipients=recipients,
+        size=size,
+        state=standing.state,
+        # Not strict: a list still shows a record whose recipients cannot be read.
+        fates=dict(zip(recipients, standing.fates, strict=False)),
+        submitted_at=moment(standing.submitted),
+        due_at=moment(standing.due) if standing.state is State.QUEUED else None,
+        leased_until=moment(standing.due) if standing.state is State.CLAIMED else None,
+        settled_at=None if standing.settled is None else moment(standing.settled),
+        attempts=standing.attempts,
+        lost=standing.lost,
+        reason=standing.reason,
+    )
+
+
+@attrs.frozen
+class Step:
+    """What a person's command comes to: the answer, and the new standing where there is one."""
+
+    change: Change
+    standing: Standing | None = None
+
+
+def unknown(id: str) -> Change:
+    return Change(id=id, status="unknown", reason="there is no such message")
+
+
+def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
+    """Due now and as though submitted now; but never before its ``not_before``.
+
+    ``since`` lies ahead only while ``not_before`` does: a requeue does not
+    break what the caller said about that.
+    """
+    change = _barred(id, standing, Event.REQUEUE, now)
+    if change is not None:
+        return Step(change)
+    again = {Fate.FAILED, Fate.UNCERTAIN} if uncertain else {Fate.FAILED}
+    fates = tuple(Fate.WAITING if fate in again else fate for fate in standing.fates)
+    if Fate.WAITING not in fates:
+        return Step(Change(id=id, status="refused", reason=_nobody(fates)))
+    due = max(now, standing.since)
+    return Step(
+        Change(id=id, status="done"),
+        Standing(
+            state=TRANSITIONS[standing.state, Event.REQUEUE],
+            fates=fates,
+            due=due,
+            since=due,
+            submitted=standing.submitted,
+            reason="requeued",
+        ),
+    )
+
+
+def cancel(id: str, standing: Standing, now: int) -> Step:
+    """Out of the queue, with its fates as they were."""
+    change = _barred(id, standing, Event.CANCEL, now)
+    if change is not None:
+        return Step(change)
+    gone = attrs.evolve(
+        standing,
+        state=TRANSITIONS[standing.state, Event.CANCEL],
+        settled=now,
+        # Whoever had it and never reported back may have sent it: the record goes on saying so.
+        lost=standing.lost + (standing.state is State.CLAIMED),
+        reason="cancelled",
+    )
+    return Step(Change(id=id, status="done"), gone)
+
+
+def purge(id: str, standing: Standing, now: int) -> Change:
+    """Whether it may be removed for good."""
+    if standing.leased(now):
+        return _leased(id, standing)
+    if standing.queued:
+        return Change(id=id, status="refused", reason=f"it is {standing.state}: cancel it first")
+    return Change(id=id, status="done")
+
+
+def remembered(standing: Standing) -> bool:
+    """Whether the id of a message that is purged is remembered, so that a repeated put is ``known``.
+
+    It is where somebody received it or may have: a second submit would send
+    a second copy.  Where nobody did, ``known`` would be an acknowledgement of
+    a message that stands nowhere and is never sent; so the id is free again.
+    """
+    return not _RECEIVED.isdisjoint(standing.fates)
+
+
+def _barred(id: str, standing: Standing, event: Event, now: int) -> Change | None:
+    if (standing.state, event) not in TRANSITIONS:
+        fit = ", ".join(state for state, known in TRANSITIONS if known is event)
+        return Change(id=id, status="refused", reason=f"it is {standing.state}; {event} is for what is {fit}")
+    return _leased(id, standing) if standing.leased(now) else None
+
+
+def _leased(id: str, standing: Standing) -> Change:
+    until: dt.datetime = moment(standing.due)
+    return Change(
+        id=id, status="leased", reason=f"a worker has it until {until:%Y-%m-%d %H:%M:%S} UTC", until=until
+    )
+
+
+def _nobody(fates: tuple[Fate, ...]) -> str:
+    if Fate.UNCERTAIN in fates:
+        return "the recipients left are uncertain, and may have it already: say so to send it to them again"
+    return "every recipient has accepted it"

@@ -1,0 +1,233 @@
+"""SMTPTransport: hands messages to one relay over connections that it keeps for the next message."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import ssl
+from collections.abc import Sequence
+from typing import Final
+
+from outbox.clock import Clock, SystemClock
+from outbox.errors import ConfigurationError, RelayFault, RelayUnavailable
+from outbox.message import Message
+from outbox.outcome import Outcome, Result, Untried
+from outbox.values import printable
+
+from .connection import SUBMISSIONS, Connection, Security, Server, connect, part
+from .envelope import Mail, prepare
+from .opening import Credentials
+from .pool import Limits, Pool
+from .steps import Lost, Timeouts
+from .tls import Trust
+from .transaction import Report, transaction
+
+__all__ = ["SMTPTransport"]
+
+_SECURITY: Final = ("auto", "tls", "starttls", "opportunistic", "none")
+_NAME: Final = re.compile(r"[!-~]{1,255}")
+_PORTS: Final = range(1, 1 << 16)
+_SMTP: Final = 25
+_SUBMISSION: Final = 587
+
+
+class SMTPTransport:
+    """Delivers mail to one relay (a smarthost, a provider, the MTA of this machine) over SMTP.
+
+    Without credentials and on this machine mail goes in clear; everywhere
+    else nothing goes without TLS and a certificate that holds, unless you say
+    otherwise.
+
+    Args:
+        host: Its name or address.
+        port: Unless said, 465 with credentials or ``security="tls"``, 587
+            with ``"starttls"``, else 25.
+        security: ``"tls"`` is TLS from the first byte.  ``"starttls"``
+            demands STARTTLS.  Both demand a certificate that is valid for
+            *host*.  ``"opportunistic"`` uses STARTTLS where it is offered and
+            asks for no certificate: better than nothing against those who
+            only listen, and refused with credentials.  ``"none"`` sends in
+            clear, for networks you trust; refused with credentials.
+            ``"auto"`` is ``"tls"`` on port 465, ``"none"`` where the
+            connection leads to this machine and there are no credentials,
+            and ``"starttls"`` everywhere else.
+        username: With *password*, authenticates by PLAIN or else LOGIN, and
+            only under TLS.
+        ssl_context: Instead of :func:`ssl.create_default_context`: for an
+            authority of your own or a client certificate.
+        timeout: Bounds each of *timeouts*.
+        timeouts: How long each kind of reply may take, as a whole.  Looking
+            up a host's name takes as long as the system lets it.
+        local_hostname: What we call ourselves in EHLO; unless said, the
+            address of our end of the connection.
+        source_address: The local address to connect from.
+        max_messages: How many a connection carries before it is replaced.
+        max_age: How long a connection is used.
+        idle: How long a connection is kept without being used.
+
+    Safe from many threads: each ``deliver`` has a connection to itself.  A
+    forked child opens its own.
+
+    Raises:
+        ConfigurationError: a setting cannot be used; the text names it.
+    """
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int | None = None,
+        *,
+        security: Security = "auto",
+        username: str | None = None,
+        password: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        timeout: dt.timedelta | None = None,
+        timeouts: Timeouts | None = None,
+        local_hostname: str | None = None,
+        source_address: str | None = None,
+        max_messages: int = 1000,
+        max_age: dt.timedelta = dt.timedelta(seconds=300),
+        idle: dt.timedelta = dt.timedelta(seconds=30),
+        clock: Clock | None = None,
+    ) -> None:
+        credentials = _credentials(username, password)
+        self._check(host, security, credentials, local_hostname)
+        self._clock = clock or SystemClock()
+        self._server = Server(
+            host=host,
+            port=_port(port, security, credentials),
+            security=security,
+            credentials=credentials,
+            local_hostname=local_hostname,
+            source_address=source_address,
+            timeouts=(timeouts or Timeouts()).bounded(timeout),
+            trust=Trust(ssl_context, verify=security != "opportunistic"),
+        )
+        limits = Limits(max_messages=max_messages, max_age=max_age, idle=idle)
+        self._pool: Pool[Connection] = Pool(limits, self._clock)
+
+    @staticmethod
+    def _check(host: str, security: str, credentials: Credentials | None, local_hostname: str | None) -> None:
+        if not _is_host(host):
+            raise ConfigurationError(
+                f"SMTP host {printable(host, 80)!r} is neither a host name nor an address"
+            )
+        if security not in _SECURITY:
+            raise ConfigurationError(f"SMTP security {security!r} is none of {', '.join(_SECURITY)}")
+        if credentials and security in ("none", "opportunistic"):
+            raise ConfigurationError(
+                f"SMTP security {security!r} could send the password in clear: use 'tls' or 'starttls' with credentials"
+            )
+        if local_hostname is not None and not _NAME.fullmatch(local_hostname):
+            raise ConfigurationError(f"local_hostname {printable(local_hostname, 80)!r} is not a host name")
+
+    def __repr__(self) -> str:
+        server = self._server
+        user = f", username={server.credentials.username!r}" if server.credentials else ""
+        return f"SMTPTransport({server.host!r}, {server.port}, security={server.security!r}{user})"
+
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        """Hand *message* over for *recipients* and report one result for each of them.
+
+        It goes in transactions of a hundred recipients, or of as many as the
+        server takes.  A content that is malformed, or an envelope that no
+        dialogue can name, is a permanent failure and is not sent.
+
+        Raises:
+            RelayUnavailable: no connection, no greeting, or closed before a transaction began.
+            RelayMisconfigured: TLS, credentials or our right to use this relay at all.
+        """
+        mail, refused = prepare(message, recipients)
+        results: dict[str, Result] = {**dict.fromkeys(recipients, Untried()), **refused}
+        fault = self._deliver(mail, results) if mail.paths else None
+        if fault and all(isinstance(result, Untried) for result in results.values()):
+            raise fault
+        return Outcome(results=results, relay=self._server.relay, fault=fault)
+
+    def expire(self) -> None:
+        """Leave the connections that have idled or lived too long; takes *timeouts.quit* at most."""
+        part(self._pool.expired(), self._server.timeouts, self._clock)
+
+    def close(self) -> None:
+        """Leave all connections at rest; those in use are left when their message is done."""
+        part(self._pool.close(), self._server.timeouts, self._clock)
+
+    def _deliver(self, mail: Mail, results: dict[str, Result]) -> RelayFault | None:
+        """Fill in *results*, by as many transactions as it takes; what fault of the relay ended it early."""
+        connection = None
+        rest = tuple(mail.paths)
+        try:
+            connection = self._pool.take() or connect(self._server, self._clock)
+            while rest and connection.usable:
+                chunk, rest = rest[: connection.room], rest[connection.room :]
+                connection, report = self._transact(connection, mail, chunk)
+                results |= report.results
+                rest = report.again + rest
+                if report.fault:
+                    return report.fault
+        except RelayFault as fault:
+            return fault
+        finally:
+            if connection is not None:
+                self._put_back(connection)
+        return None
+
+    def _transact(
+        self, connection: Connection, mail: Mail, recipients: Sequence[str]
+    ) -> tuple[Connection, Report]:
+        """One transaction, and the connection it was had over.
+
+        Where a connection that was used before turns out to be gone, which a
+        server may do at any time, there is one more, over a new one.
+        """
+        reused = connection.messages > 0
+        connection.messages += 1
+        try:
+            report = connection.run(
+                transaction(mail, recipients, connection.extensions, relay=self._server.relay)
+            )
+        except Lost as lost:
+            if not reused:
+                raise RelayUnavailable(self._server.relay, printable(str(lost))) from lost
+        else:
+            if not (reused and report.unopened):
+                connection.room = report.room or connection.room
+                return connection, report
+        connection.close()
+        return self._transact(connect(self._server, self._clock), mail, recipients)
+
+    def _put_back(self, connection: Connection) -> None:
+        if not connection.usable:
+            connection.close()
+        elif not self._pool.give(connection):
+            part([connection], self._server.timeouts, self._clock)
+
+
+def _credentials(username: str | None, password: str | None) -> Credentials | None:
+    if username is None and password is None:
+        return None
+    if not username or not password:
+        raise ConfigurationError("SMTP credentials are a username and a password: one of them is missing")
+    if "\0" in username + password:
+        raise ConfigurationError("SMTP credentials must not hold a NUL character")
+    return Credentials(username, password)
+
+
+def _port(port: int | None, security: Security, credentials: Credentials | None) -> int:
+    if port is not None:
+        if port not in _PORTS:
+            raise ConfigurationError(f"SMTP port {port!r} is not a number from 1 to 65535")
+        return port
+    if security == "tls" or (security == "auto" and credentials):
+        return SUBMISSIONS
+    return _SUBMISSION if security == "starttls" else _SMTP
+
+
+def _is_host(host: str) -> bool:
+    if not _NAME.fullmatch(host) and host.isascii():
+        return False
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable() and " " not in host

@@ -1,0 +1,229 @@
+"""`outbox drain` and `outbox run`: what is delivered, what is said, how it ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+
+from outbox.testing.smtp_sink import SMTPSink
+
+
+@pytest.fixture
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
+    with SMTPSink() as sink:
+        outbox.environ(OUTBOX_TRANSPORT=sink.url)
+        yield sink
+
+
+def fields(line: str) -> dict[str, str]:
+    return {name: value.strip('"') for name, value in re.findall(r'(\w+)=("[^"]*"|\S*)', line)}
+
+
+def test_what_was_submitted_is_delivered(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org", "bob@example.org")
+    assert outbox("drain").status == 0
+    (received,) = sink.messages
+    assert received.sender == "shop@example.org"
+    assert set(received.recipients) == {"ann@example.org", "bob@example.org"}
+
+
+def test_a_log_has_a_line_for_each_recipient_and_one_at_the_end(outbox: CommandLine, sink: SMTPSink) -> None:
+    sink.on("rcpt", "gone@example.org", reply="550 5.1.1 no such user")
+    sink.on("rcpt", "grey@example.org", reply="450 4.7.1 come back")
+    id = outbox.submit("ann@example.org", "gone@example.org", "grey@example.org")
+    ran = outbox("drain")
+    assert (ran.status, ran.out) == (0, "")
+    *lines, last = map(fields, ran.err.splitlines())
+    assert [(f["to"], f["fate"], f["state"], f["attempt"], f["level"]) for f in lines] == [
+        ("ann@example.org", "accepted", "queued", "1", "info"),
+        ("gone@example.org", "failed", "queued", "1", "warning"),
+        ("grey@example.org", "waiting", "queued", "1", "info"),
+    ]
+    assert {(f["id"], f["relay"]) for f in lines} == {(id, f"{sink.host}:{sink.port}")}
+    assert lines[1]["reply"] == "550 5.1.1 no such user"
+    assert float(lines[2]["due_in"]) > 1
+    assert (last["msg"], last["retried"]) == ("drained", "1")
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", f["time"]) for f in [*lines, last])
+
+
+def test_a_cron_job_with_nothing_to_do_writes_nothing(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org", delay="1h")
+    ran = outbox("drain")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+
+
+def test_q_says_only_what_is_wrong(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org")
+    assert outbox("drain", "-q").err == ""
+    sink.on("rcpt", "gone@example.org", reply="550 5.1.1 no such user")
+    outbox.submit("gone@example.org")
+    assert outbox("drain", "-q").err.count("\n") == 1
+
+
+def test_json_is_the_tally(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org")
+    data = outbox("drain", "--json", "-q").data
+    assert (data["delivered"], data["dead"], data["faults"]) == (1, 0, {})
+
+
+def test_a_terminal_shows_counts_and_what_is_wrong(outbox: CommandLine, sink: SMTPSink) -> None:
+    sink.on("rcpt", "gone@example.org", reply="550 5.1.1 no such user")
+    outbox.submit("ann@example.org")
+    outbox.submit("gone@example.org")
+    ran = outbox("drain", terminal=True)
+    lines = [line.rpartition("\r")[2] for line in ran.err.splitlines()]
+    assert any(line.startswith("failed     gone@example.org  550 5.1.1") for line in lines)
+    assert lines[-1] == "1 delivered, 1 dead."
+    assert "time=" not in ran.err
+
+
+def test_a_terminal_is_told_that_nothing_was_due_and_what_is_next(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org", delay="1h")
+    assert re.match(r"Nothing was due; the next is due in (59 min|1 h)", outbox("drain", terminal=True).err)
+
+
+def test_limit_is_the_number_of_messages(outbox: CommandLine, sink: SMTPSink) -> None:
+    for _ in range(3):
+        outbox.submit("ann@example.org")
+    outbox("drain", "--limit", "2")
+    assert len(sink.messages) == 2
+
+
+def test_only_the_queues_that_are_named_are_served(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org")
+    outbox.submit("bob@example.org", queue="mail.bulk")
+    outbox("drain", "--queue", "mail.bulk")
+    assert [m.recipients[0] for m in sink.messages] == ["bob@example.org"]
+
+
+def test_a_second_drain_delivers_nothing_again(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org", id="order-1042")
+    outbox("drain")
+    assert outbox("drain").err == ""
+    assert "known already" in outbox("submit", "--id", "order-1042", "ann@example.org", stdin=b"From: shop@example.org\n\nx\n").err
+    assert outbox("drain").status == 0
+    assert len(sink.messages) == 1
+
+
+def test_the_configuration_file_says_how(outbox: CommandLine, sink: SMTPSink, tmp_path: Path) -> None:
+    config = tmp_path / "outbox.toml"
+    config.write_text(
+        f'store = "sqlite:///outbox.db"\ntransport = "{sink.url}"\nqueues = ["bulk"]\nretry = "7m"\n', "utf-8"
+    )
+    sink.on("rcpt", reply="450 4.7.1 come back")
+    outbox.environ(OUTBOX_STORE="", OUTBOX_TRANSPORT="", OUTBOX_CONFIG=str(config))
+    outbox.submit("ann@example.org")
+    (line, _) = outbox("drain").err.splitlines()
+    assert fields(line)["queue"] == "bulk"
+    assert 5 * 60 < float(fields(line)["due_in"]) < 9 * 60
+
+
+def test_a_relay_that_is_down_costs_nothing_and_says_so(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        url = sink.url
+    id = outbox.submit("ann@example.org")
+    ran = outbox("drain", "--transport", url)
+    assert ran.status == 75
+    assert "refused" in ran.err
+    row = outbox("show", "--json", id).data
+    assert (row["state"], row["attempts"]) == ("queued", 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "says"),
+    [
+        ([], 78, "no transport is named"),
+        (["--transport", "smtp://localhost", "--store", ""], 78, "no store is named"),
+        (["--transport", "smtp:/localhost"], 78, "names no server"),
+        (["--transport", "smtp://user@localhost"], 78, "no password"),
+        (["--limit", "0"], 64, "--limit"),
+        (["--workers", "0"], 64, "--workers"),
+        (["--workers", "many"], 64, "--workers"),
+        (["--lease", "soon"], 64, "'soon' is not a duration"),
+        (["--config", "/no/such.toml"], 78, "/no/such.toml"),
+        (["--transport", "smtp://localhost", "--lease", "0"], 78, "lease"),
+    ],
+)
+def test_what_cannot_begin_is_one_line_and_a_status(
+    outbox: CommandLine, argv: list[str], status: int, says: str
+) -> None:
+    outbox.submit("ann@example.org")
+    outbox.environ(**({"OUTBOX_STORE": ""} if "--store" in argv else {}))
+    ran = outbox("drain", *argv)
+    assert ran.status == status
+    assert says in ran.complaint
+
+
+def test_a_password_on_the_command_line_is_warned_of_and_not_shown(outbox: CommandLine) -> None:
+    ran = outbox("drain", "--transport", "smtp://app:s3cret@localhost:1?security=none")
+    assert ran.status == 78
+    assert "warning: the password in --transport" in ran.err
+    assert "s3cret" not in ran.err + ran.out
+
+
+# -- signals, in processes of their own
+
+
+def wait_for_claim(sink: SMTPSink) -> None:
+    """Until a message is in mid-work: its content has been taken and is not answered."""
+    sink.wait_for(1)
+
+
+def test_sigterm_lets_a_drain_end_what_is_under_way(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org")
+    # one message a worker
+    for _ in range(9):
+        outbox.submit("bob@example.org")
+    sink.on("quit", reply="221 bye")
+    process = outbox.start("drain", "--workers", "1")
+    sink.wait_for(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode in (0, 75)
+    states = {row["attempts"] for row in outbox("list", "--json").rows}
+    assert states <= {0}
+    assert len(sink.messages) + len(outbox("list", "--json").rows) == 10
+    assert b"Traceback" not in err
+
+
+def test_run_delivers_until_sigterm_and_ends_with_0(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org")
+    process = outbox.start("run")
+    sink.wait_for(1)
+    outbox.submit("bob@example.org")
+    sink.wait_for(2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    lines = [fields(line) for line in err.decode().splitlines() if line.startswith("time=")]
+    assert [line.get("msg", line.get("to")) for line in lines] == [
+        "running",
+        "ann@example.org",
+        "bob@example.org",
+        "stopped",
+    ]
+
+
+def test_a_second_signal_leaves_at_once(outbox: CommandLine, sink: SMTPSink) -> None:
+    sink.on("dot", reply=None)  # takes the mail and never answers
+    outbox.submit("ann@example.org")
+    process = outbox.start("run", "--grace", "1h")
+    sink.wait_for(1)
+    assert process.stderr is not None
+    process.send_signal(signal.SIGTERM)
+    while b"stopping" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"left at once" in err
