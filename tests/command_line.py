@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +60,9 @@ class Terminal(io.TextIOWrapper):
 class CommandLine:
     """Runs commands on one database in *home*; nothing of the machine's own configuration is seen."""
 
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self.home = home
         self.path = home / "outbox.db"
         self.store = f"sqlite:///{self.path}"
@@ -95,10 +98,15 @@ class CommandLine:
         assert ran.status == 0, ran.err
         return ran.out.strip()
 
-    def start(self, *argv: str, **settings: Any) -> subprocess.Popen[bytes]:
+    @staticmethod
+    def start(
+        *argv: str, stdout: int = subprocess.PIPE, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """The same in a process of its own, with pipes."""
-        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE} | settings
-        return subprocess.Popen([sys.executable, "-m", "outbox", *argv], **settings)
+        command = [sys.executable, "-m", "outbox", *argv]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, env=env
+        )
 
     @staticmethod
     def _status(argv: tuple[str, ...]) -> int:

@@ -138,11 +138,15 @@ def _reads_time(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def optional_libraries_stay_in_their_file(source: Source) -> Iterator[tuple[int, str]]:
+    texts = [node.value for node in ast.walk(source.tree) if isinstance(node, ast.Constant)]
+    named = any(isinstance(text, str) and "durable-outbox[" in text for text in texts)
     for item in imports(source):
         if item.top in sys.stdlib_module_names or item.top in CORE_LIBRARIES or item.top == "outbox":
             continue
         if source.path not in OPTIONAL_LIBRARIES.get(item.top, frozenset()):
             yield item.line, f"imports {item.top}, which belongs in a file named after it"
+        elif not named:
+            yield item.line, f'does not say which extra brings {item.top}: pip install "durable-outbox[…]"'
 
 
 def threads_start_in_few_places(source: Source) -> Iterator[tuple[int, str]]:

@@ -17,6 +17,10 @@ MUTABLE_CALLS: Final = words(
     "Outbox Runner MemoryStore SQLiteStore SMTPTransport FunctionTransport"
 )
 DECLARATIONS: Final = words("TypeVar ParamSpec TypeVarTuple NewType TypeAliasType getLogger")
+IMMUTABLE_CALLS: Final = words(
+    "bytes compile date datetime float frozen_mapping frozenset int MappingProxyType namedtuple Path range str "
+    "timedelta timezone tuple"
+)
 MUTATING_METHODS: Final = words(
     "append extend insert remove pop popitem clear update setdefault add discard sort reverse"
 )
@@ -58,7 +62,7 @@ def _not_constant(name: str, node: ast.Assign | ast.AnnAssign) -> Iterator[tuple
     called = _called(node.value)
     if called in MUTABLE_CALLS:
         yield node.lineno, f"{name} is state of the module ({called}): give it to an object"
-    elif _mutable(node.value) and not final and called not in DECLARATIONS:
+    elif _mutable(node.value) and not final and called not in DECLARATIONS | IMMUTABLE_CALLS:
         yield node.lineno, f"{name} may be changed by anybody: make it Final, or give it to an object"
     elif final and name != name.upper() and called not in DECLARATIONS:
         yield node.lineno, f"{name} is Final and so UPPER_CASE"

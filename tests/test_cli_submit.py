@@ -13,7 +13,9 @@ from outbox.stores.sqlite import SQLiteStore
 
 
 @pytest.fixture
-def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+def outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
     return CommandLine(tmp_path, monkeypatch, capsys)
 
 
@@ -21,10 +23,10 @@ def stored(outbox: CommandLine) -> list[Any]:
     return outbox("list", "--json").rows
 
 
-def content(outbox: CommandLine, id: str) -> bytes:
+def content(outbox: CommandLine, key: str) -> bytes:
     store = SQLiteStore(outbox.path)
     try:
-        record = store.get(id)
+        record = store.get(key)
     finally:
         store.close()
     assert record is not None
@@ -32,24 +34,24 @@ def content(outbox: CommandLine, id: str) -> bytes:
 
 
 def test_the_id_is_printed_and_the_mail_is_there(outbox: CommandLine) -> None:
-    id = outbox.submit("ann@example.org")
+    key = outbox.submit("ann@example.org")
     (row,) = stored(outbox)
-    assert (row["id"], row["recipients"], row["sender"]) == (id, ["ann@example.org"], "shop@example.org")
+    assert (row["id"], row["recipients"], row["sender"]) == (key, ["ann@example.org"], "shop@example.org")
     assert row["state"] == "queued"
 
 
 def test_a_file_is_read_and_its_lines_become_crlf(outbox: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "mail.eml").write_bytes(MAIL)
-    id = outbox("submit", "--file", str(tmp_path / "mail.eml"), "ann@example.org").out.strip()
-    assert b"\r\nSubject: Invoice 1042\r\n" in content(outbox, id)
-    assert b"\n" not in content(outbox, id).replace(b"\r\n", b"")
+    key = outbox("submit", "--file", str(tmp_path / "mail.eml"), "ann@example.org").out.strip()
+    assert b"\r\nSubject: Invoice 1042\r\n" in content(outbox, key)
+    assert b"\n" not in content(outbox, key).replace(b"\r\n", b"")
 
 
 def test_t_takes_the_recipients_from_the_headers_and_hides_bcc(outbox: CommandLine) -> None:
-    id = outbox("submit", "-t", stdin=MAIL).out.strip()
+    key = outbox("submit", "-t", stdin=MAIL).out.strip()
     (row,) = stored(outbox)
     assert row["recipients"] == ["ann@example.org", "bob@example.org", "eve@example.org"]
-    assert b"eve@example.org" not in content(outbox, id)
+    assert b"eve@example.org" not in content(outbox, key)
 
 
 def test_t_adds_the_recipients_of_the_command_line_once(outbox: CommandLine) -> None:
@@ -67,13 +69,31 @@ def test_t_adds_the_recipients_of_the_command_line_once(outbox: CommandLine) -> 
         ["-oi", "-oem", "-f", "a@x.org", "--", "b@y.org", "c@z.org"],
         ["-FCron Daemon", "-i", "-odi", "-oem", "-r", "a@x.org", "b@y.org", "c@z.org"],
         ["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "-bm", "-fa@x.org", "b@y.org", "c@z.org"],
-        ["-N", "never", "-R", "hdrs", "-V", "env", "-G", "-U", "-n", "-m", "-f", "a@x.org", "b@y.org", "c@z.org"],
+        [
+            "-N",
+            "never",
+            "-R",
+            "hdrs",
+            "-V",
+            "env",
+            "-G",
+            "-U",
+            "-n",
+            "-m",
+            "-f",
+            "a@x.org",
+            "b@y.org",
+            "c@z.org",
+        ],
         ["b@y.org", "c@z.org", "b@y.org", "-f", "a@x.org"],
     ],
 )
 def test_sendmails_ways_to_say_it_are_understood(outbox: CommandLine, argv: list[str]) -> None:
     ran = outbox("submit", *argv, stdin=MAIL)
-    assert (ran.status, ran.err) == (0, f"outbox: warning: there was no database {outbox.path}: a new one is made\n")
+    assert (ran.status, ran.err) == (
+        0,
+        f"outbox: warning: there was no database {outbox.path}: a new one is made\n",
+    )
     (row,) = stored(outbox)
     assert (row["sender"], row["recipients"]) == ("a@x.org", ["b@y.org", "c@z.org"])
 
@@ -89,15 +109,27 @@ def test_a_single_dot_ends_the_mail_unless_i_is_given(outbox: CommandLine, tmp_p
     cut, whole = (outbox("submit", *i, "ann@example.org", stdin=mail).out.strip() for i in ([], ["-i"]))
     assert content(outbox, cut).endswith(b"Thank you.\r\n")
     assert content(outbox, whole).endswith(b"Thank you.\r\n.\r\nthe rest\r\n")
+    also = outbox("submit", "-oi", "ann@example.org", stdin=mail).out.strip()
+    assert content(outbox, also).endswith(b"the rest\r\n")
     (tmp_path / "mail.eml").write_bytes(mail)
     file = outbox("submit", "--file", str(tmp_path / "mail.eml"), "ann@example.org").out.strip()
-    assert content(outbox, file) == content(outbox, whole)
+    assert content(outbox, file).endswith(b"Thank you.\r\n.\r\nthe rest\r\n")
 
 
 def test_a_bare_name_gets_the_domain_that_is_said(outbox: CommandLine) -> None:
     outbox("submit", "--domain", "example.org", "-f", "cron", "root", stdin=MAIL)
     (row,) = stored(outbox)
     assert (row["sender"], row["recipients"]) == ("cron@example.org", ["root@example.org"])
+
+
+def test_cron_can_send_its_mail(outbox: CommandLine) -> None:
+    mail = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> backup\n\nfailed\n"
+    ran = outbox(
+        "submit", "--domain", "example.org", "-FCronDaemon", "-i", "-B8BITMIME", "-oem", "root", stdin=mail
+    )
+    assert ran.status == 0
+    (row,) = stored(outbox)
+    assert (row["sender"], row["recipients"]) == ("root@example.org", ["root@example.org"])
 
 
 def test_a_bare_name_without_a_domain_is_refused_with_what_to_do(outbox: CommandLine) -> None:
@@ -136,10 +168,10 @@ def test_the_same_id_for_somebody_else_is_refused(outbox: CommandLine) -> None:
 
 
 def test_what_is_said_about_the_message_is_stored_with_it(outbox: CommandLine) -> None:
-    id = outbox("submit", "--queue", "mail.bulk", "--priority", "-5", "--attribute", "order=1042",
+    key = outbox("submit", "--queue", "mail.bulk", "--priority", "-5", "--attribute", "order=1042",
                 "--attribute", "note=a=b", "--delay", "1h", "--expires", "2d", "--at-most-once",
                 "ann@example.org", stdin=MAIL).out.strip()  # fmt: skip
-    data = outbox("show", "--json", id).data
+    data = outbox("show", "--json", key).data
     assert (data["queue"], data["priority"], data["at_most_once"]) == ("mail.bulk", -5, True)
     assert data["attributes"] == {"order": "1042", "note": "a=b"}
     expires, not_before = (dt.datetime.fromisoformat(data[name]) for name in ("expires_at", "not_before"))
@@ -162,7 +194,7 @@ def test_an_option_may_stand_before_the_command_or_behind_it(outbox: CommandLine
         (["ann@example.org"], b".\n", 66, "standard input is empty"),
         (["--file", "/no/such/mail.eml", "ann@example.org"], b"", 66, "/no/such/mail.eml: No such file"),
         (["--file", "/", "ann@example.org"], b"", 66, "cannot read /"),
-        (["ann@example.org\nbcc: eve@example.org"], MAIL, 65, r"ann@example.org\nbcc"),
+        (["ann@example.org\nbcc: eve@example.org"], MAIL, 65, r"ann@example.org\\nbcc"),
         (["ann@exa mple.org"], MAIL, 65, "ann@exa mple.org"),
         (["-f", "a@b@c", "ann@example.org"], MAIL, 65, "a@b@c"),
         (["-t"], b"Subject: nobody\n\nx\n", 65, ""),

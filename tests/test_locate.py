@@ -227,6 +227,10 @@ def test_a_duration_is_spelled_in_its_two_largest_units(seconds: float, words: s
     assert spell(dt.timedelta(seconds=seconds)) == words
 
 
+def test_a_table_has_room_for_one_unit() -> None:
+    assert spell(dt.timedelta(hours=23, minutes=59), units=1) == "23 h"
+
+
 # -- the configuration
 
 
@@ -341,7 +345,7 @@ def test_a_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
         with pytest.raises(
             ConfigurationError, match=r"cannot read the configuration .*no\.toml: No such file"
         ):
-            Config.load(**config)  # type: ignore[arg-type]  # two shapes in one loop
+            Config.load(**config)
 
 
 def test_relative_paths_of_a_file_start_from_its_directory(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import signal
 import threading
 from collections.abc import Sequence
 
@@ -413,24 +414,33 @@ def test_a_wrong_setting_is_named(store: MemoryStore, settings: dict[str, object
         Runner(store, RecordingTransport(), **settings)  # type: ignore[arg-type]  # wrong on purpose
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sends a signal to the main thread")
 def test_an_exception_in_the_draining_thread_stops_it_and_is_raised_again(store: MemoryStore) -> None:
     class Interrupted(BaseException):
         pass
 
+    def interrupt(*_: object) -> None:
+        caught.set()
+        raise Interrupted
+
+    def deliver(_message: Message, _recipient: str) -> None:
+        raised.wait(0.1)  # until the draining thread waits for this one
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        assert caught.wait(10)
+        left_behind.append(raised.wait(0.2))
+
+    caught, raised = threading.Event(), threading.Event()
+    left_behind: list[bool] = []
     store.put([a_message(n) for n in range(3)])
-    runner = Runner(store, RecordingTransport(), workers=1)
-    real_join = threading.Thread.join
-
-    def interrupt(self: threading.Thread, timeout: float | None = None) -> None:
-        if timeout is None:
-            raise Interrupted
-        real_join(self, timeout)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading.Thread, "join", interrupt)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
         with pytest.raises(Interrupted):
-            runner.drain()
-    assert all(s.state is State.QUEUED for s in store.browse()), "nothing is left under a lease"
+            Runner(store, FunctionTransport(deliver), workers=1).drain()
+        raised.set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert left_behind == [False], "what is under way ends before drain does"
+    assert [s.state for s in store.browse()] == [State.QUEUED] * 2, "nothing is left under a lease"
 
 
 def test_delivered_verdicts_carry_their_evidence(store: MemoryStore) -> None:

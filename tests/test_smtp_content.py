@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from outbox.message import Message
 from outbox.outcome import PermFailed
@@ -23,6 +23,7 @@ def unstuffed(sent: bytes) -> bytes:
     return b"".join(line.removeprefix(b".") + b"\r\n" for line in lines[:end])
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_a_receiver_finds_what_was_submitted_and_its_end(content: bytes) -> None:
     wire = Content.of(content)
@@ -75,6 +76,7 @@ def test_what_could_smuggle_a_message_is_refused_for_everybody(content: bytes) -
     assert all("malformed" in result.reply for result in refused.values())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=50))
 def test_only_whole_line_ends_are_without_defect(content: bytes) -> None:
     clean = not re.search(rb"\0|\r(?!\n)|(?<!\r)\n", content)
@@ -136,6 +138,7 @@ def test_an_address_that_could_end_its_path_is_never_written(address: str) -> No
     assert path(address) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_no_path_holds_what_ends_a_command(address: str) -> None:
     written = path(address)

@@ -174,13 +174,14 @@ def _domain(text: str, host: str) -> str:
 
 def _label(text: str, label: str) -> str:
     known = label if label.isascii() else _a_label(text, label)
-    if _LABEL.fullmatch(known):
+    hyphen = label.startswith("-") or label.endswith("-")
+    if _LABEL.fullmatch(known) and not hyphen:
         return known
     if not known:
         raise _refused(text, "has an empty label in its domain (two dots, or one at the start)")
     if len(known) > _LABEL_OCTETS:
         raise _refused(text, f"has a domain label of more than {_LABEL_OCTETS} octets")
-    if known.startswith("-") or known.endswith("-"):
+    if hyphen:
         raise _refused(text, "has a domain label that starts or ends with '-'")
     odd = next(char for char in known if not _LABEL.fullmatch(char) and char != "-")
     raise _refused(text, f"holds {printable(odd)!r} in its domain (RFC 5321 section 4.1.2)")

@@ -49,8 +49,9 @@ def encode_envelope(message: Message) -> bytes:
         "length": len(message.content),
         "sha256": hashlib.sha256(message.content).hexdigest(),
     }
+    # What is not said has its default; but a length of 0 is no default, and 0 == False.
     kept = {
-        name: value for name, value in fields.items() if value not in (None, {}, False) or name == "outbox"
+        name: value for name, value in fields.items() if value not in (None, {}, False) or name == "length"
     }
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 

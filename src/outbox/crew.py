@@ -28,6 +28,9 @@ class Crew:
         self._draining = draining
         self._performer = Performer(orders, limit=limit, draining=draining)
         self._workers: list[threading.Thread] = []
+        # Waited for instead of join(): before Python 3.13 a join that a signal
+        # handler's exception interrupts takes the thread for ended.
+        self._ended: list[threading.Event] = []
         self._keeper = threading.Thread(target=self._keep, name="outbox-keeper", daemon=True)
         self.error: OutboxError | None = None
 
@@ -45,17 +48,19 @@ class Crew:
         )
         for number in range(1, self._orders.workers + 1):
             # Daemons: a relay that hangs must not keep the program from ending.
+            ended = threading.Event()
             thread = threading.Thread(
-                target=self._work, args=(setup,), name=f"outbox-worker-{number}", daemon=True
+                target=self._work, args=(setup, ended), name=f"outbox-worker-{number}", daemon=True
             )
             self._workers.append(thread)
+            self._ended.append(ended)
         for thread in [*self._workers, self._keeper]:
             thread.start()
 
     def join(self) -> None:
         """Wait until every worker has ended."""
-        for worker in self._workers:
-            worker.join()
+        for ended in self._ended:
+            ended.wait()
 
     def wait_until_stopped(self) -> None:
         """Wait until :meth:`stop` is called."""
@@ -66,18 +71,21 @@ class Crew:
         self._performer.stop()
         deadline = self._orders.clock.monotonic() + grace.total_seconds()
         # An exception may have come while they were being started: those have no ident yet.
-        for worker in self._workers:
-            if worker.ident is not None:
-                worker.join(max(0.0, deadline - self._orders.clock.monotonic()))
-        ended = not any(worker.is_alive() for worker in self._workers)
+        started = [e for w, e in zip(self._workers, self._ended, strict=True) if w.ident is not None]
+        for ended in started:
+            ended.wait(max(0.0, deadline - self._orders.clock.monotonic()))
+        all_ended = all(ended.is_set() for ended in started)
         self._performer.give_up()
         if self._keeper.ident is not None:
             self._keeper.join(_KEEPER_ENDS)
-        return ended
+        return all_ended
 
-    def _work(self, setup: act.Setup) -> None:
-        while self._work_once(setup):
-            pass
+    def _work(self, setup: act.Setup, ended: threading.Event) -> None:
+        try:
+            while self._work_once(setup):
+                pass
+        finally:
+            ended.set()
 
     def _work_once(self, setup: act.Setup) -> bool:
         """Follow a worker's script to its end; True where a new one must take its place."""

@@ -180,14 +180,21 @@ class SupportsExchange(Protocol):
         lease: dt.timedelta,
         queues: Sequence[str],
         max_bytes: int = MAX_BYTES,
-    ) -> Exchanged: ...
+    ) -> Exchanged:
+        """Settle as :meth:`Store.settle` does, then claim as :meth:`Store.claim` does, in one commit."""
+        ...
 
 
 @runtime_checkable
 class SupportsHandOver(Protocol):
     """A store that stores messages under the caller's own lease from the start."""
 
-    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]: ...
+    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+        """Put as :meth:`Intake.put` does and lease to the caller what was new, in one commit.
+
+        One claim for each message that was stored, in order; none for one that was known.
+        """
+        ...
 
 
 @runtime_checkable

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     path = directory.resolve() / "outbox.db"
     with SMTPSink() as sink:
         _set_the_scene(sink)
-        console.note(f"A mail server of the demo's own listens on {sink.host}, port {sink.port}.")
+        _say(console, f"A mail server of the demo's own listens on {sink.host}, port {sink.port}.")
         transport = SMTPTransport(sink.host, sink.port)
         with Outbox(SQLiteStore(path, keep_delivered=_DAY), transport, retry=_policy()) as outbox:
             records = _play(outbox, path, console)
@@ -85,13 +85,14 @@ def _policy() -> RetryPolicy:
 def _play(outbox: Outbox, path: Path, console: Console) -> list[Record]:
     ids = [outbox.submit(_mail(subject, to)) for subject, to in _MAILS]
     ids.append(outbox.submit(_mail(*_TOMORROW), delay=_DAY))
-    console.note(f"{len(ids)} mails are submitted, and on disk: {path}")
+    _say(console, f"{len(ids)} mails are submitted, and on disk: {path}")
     tally = outbox.drain()
-    console.note(
-        f"First drain: {tally.delivered} delivered, {tally.dead} dead, {tally.retried} to be tried again."
+    _say(
+        console,
+        f"First drain: {tally.delivered} delivered, {tally.dead} dead, {tally.retried} to be tried again.",
     )
     delivered, dead = _drain_what_comes_soon(outbox)
-    console.note(f"The retries, a moment later: {delivered} delivered, {dead} dead.\n")
+    _say(console, f"The retries, a moment later: {delivered} delivered, {dead} dead.\n")
     store = browsable(outbox.store)
     return [record for record in map(store.get, ids) if record is not None]
 
@@ -136,22 +137,29 @@ def _rows(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
 
 def _teach(path: Path, records: Sequence[Record], console: Console) -> None:
     mixed = next(r for r in records if len(set(r.summary.fates.values())) > 1)
-    program = "python -m outbox" if Path(sys.argv[0]).name == "__main__.py" else "outbox"
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    program = f"{Path(sys.executable).name} -m outbox" if as_module else "outbox"
     for line in (
         "",
-        "Nothing is lost, and nobody gets a mail twice: who was put off was tried again, who was",
-        "refused stands there with the reason, until a person decides.  Look for yourself:",
+        "Who was put off was tried again; who was refused stands there, with the",
+        "reason, until a person decides; who has the mail is not tried again.",
         "",
+        "Look for yourself:",
         f"  export OUTBOX_STORE=sqlite:///{quote(path.as_posix(), safe='/:')}",
         f"  {program} status",
         f"  {program} list",
         f"  {program} show {mixed.summary.id}",
-        f"  {program} requeue {mixed.summary.id}   (tries the refused one again, and only that one)",
+        "and let the refused one, and only that one, be tried again:",
+        f"  {program} requeue {mixed.summary.id}",
         "",
         "The same from your program:",
-        "",
         '  outbox = Outbox(SQLiteStore("outbox.db"), SMTPTransport("localhost"))',
         "  outbox.submit(mail)     # on disk when it returns",
         "  outbox.drain()          # or: with outbox.running(): ...",
     ):
         console.line(line)
+
+
+def _say(console: Console, text: str) -> None:
+    if not console.as_json and console.verbosity >= 0:
+        console.line(text)

@@ -15,14 +15,14 @@ from typing import Final
 import attrs
 
 from outbox import Outbox, Tally
-from outbox.errors import ConfigurationError, OutboxError
+from outbox.errors import OutboxError
 from outbox.locate import Config, spell
 from outbox.protocols import SupportsWait
 
 from .exits import Exit, exit_of
 from .journal import Journal
 from .output import Console
-from .settings import add_serving, config_of, opened_outbox
+from .settings import add_serving, config_of, opened_outbox, whole
 from .signals import Signalled, heeded
 
 __all__ = ["arguments", "run"]
@@ -42,22 +42,22 @@ STOPPING: Final = "outbox: stopping when what is under way has ended; the same s
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", metavar="N", type=int, help="deliver at most so many messages")
+    parser.add_argument("--limit", metavar="N", type=whole, help="deliver at most so many messages")
     add_serving(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    if options.limit is not None and options.limit < 1:
-        raise ConfigurationError(f"--limit {options.limit}: at least 1")
     config = config_of(options, console)
     journal = Journal(console)
-    with heeded(STOPPING), opened_outbox(config, [journal]) as outbox:
-        try:
+    try:
+        with heeded(STOPPING), opened_outbox(config, [journal]) as outbox:
             tally = outbox.drain(limit=options.limit)
-        except Signalled:
-            journal.say("Stopped before all that is due was tried.", {"msg": "stopped"})
-            return Exit.TEMPORARY
-        _report(tally, outbox, config, journal, console)
+            _report(tally, outbox, config, journal, console)
+    except Signalled:
+        journal.say("Stopped before all that is due was tried.", {"msg": "stopped"})
+        return Exit.TEMPORARY
+    for fault in tally.faults.values():
+        console.complain(f"relay {fault}")
     return max((exit_of(fault) for fault in tally.faults.values()), default=Exit.OK)
 
 

@@ -52,6 +52,8 @@ def exit_of(error: OutboxError) -> Exit:
             return Exit.UNSUPPORTED
         case CorruptRecord():
             return Exit.IO_ERROR
+    if type(error) is OutboxError:
+        return Exit.SOFTWARE
     return Exit.CONFIGURATION if _barred(error.__cause__) else Exit.TEMPORARY
 
 

@@ -2,8 +2,8 @@
 
 In a log every line is ``key=value`` pairs (logfmt), and these stay::
 
-    time=… level=info id=… to=ann@example.org fate=accepted state=delivered attempt=1 relay=mx:25 took=0.04 reply="250 ok"
-    time=… level=warning relay=mx:25 paused=5 reason="mx:25: connection refused"
+    time=… level=info id=… to=ann@example.org fate=accepted state=delivered attempt=1 relay=mx:25 took=0.041 reply="250 ok"
+    time=… level=warning relay=mx:25 paused=5.000 reason="mx:25: connection refused"
     time=… level=info msg=drained delivered=1
 """
 
@@ -48,28 +48,29 @@ class Entry:
 
 
 class Journal:
-    """A listener, and a handler of the library's own log, that writes to one console.
+    """A listener that writes to one console.
 
     On a terminal it shows the counts so far as progress, and a line for
-    what is wrong; with *each*, or in a log, a line for each recipient.
+    what is wrong; with *forever*, or in a log, a line for each recipient.
+    A drain tells the faults of relays and store at its end, once; what runs
+    *forever* tells them when they come.
     """
 
-    def __init__(self, console: Console, *, each: bool = False) -> None:
+    def __init__(self, console: Console, *, forever: bool = False) -> None:
         self._console = console
         self._clock = SystemClock()
+        self._forever = forever
         self._live = console.live
-        quiet = self._live and not each and console.verbosity == 0
-        self._level = logging.WARNING if quiet or console.verbosity < 0 else logging.INFO
-        if console.verbosity > 0:
-            self._level = logging.DEBUG
-        self._progress = self._live and not each and console.verbosity >= 0
+        self._progress = self._live and not forever and console.verbosity >= 0
+        self._level = _level(console.verbosity, brief=self._progress)
         self._counts: Counter[str] = Counter()
         self._shown_at = 0.0
 
     def __call__(self, notice: Notice) -> None:
         """Write down one notice."""
+        passing = isinstance(notice, RelayPaused | StoreFailed) and not self._forever
         for entry in entries(notice):
-            self.write(entry)
+            self.write(attrs.evolve(entry, level=logging.DEBUG) if passing else entry)
         if isinstance(notice, Settled) and not isinstance(notice.verdict, Released):
             word = "to retry" if isinstance(notice.verdict, Retry) else str(notice.verdict.event)
             self._counts[word] += 1
@@ -103,13 +104,19 @@ class Journal:
             self._console.progress("  " + ", ".join(counts))
 
 
+def _level(verbosity: int, *, brief: bool) -> int:
+    if verbosity > 0:
+        return logging.DEBUG
+    return logging.WARNING if brief or verbosity < 0 else logging.INFO
+
+
 def logfmt(fields: Mapping[str, Any]) -> str:
     """``key=value`` pairs on one line; a value is quoted as in JSON where it has to be."""
     return " ".join(f"{name}={_value(value)}" for name, value in fields.items())
 
 
 def _value(value: Any) -> str:
-    text = f"{value.total_seconds():.2f}" if isinstance(value, dt.timedelta) else printable(str(value))
+    text = f"{value.total_seconds():.3f}" if isinstance(value, dt.timedelta) else printable(str(value))
     plain = text and not any(char in ' "=\\' for char in text)
     return text if plain else json.dumps(text, ensure_ascii=False)
 
@@ -125,7 +132,8 @@ def entries(notice: Notice) -> Iterator[Entry]:
         case RelayPaused(fault=fault, wait=wait):
             level = logging.ERROR if isinstance(fault, RelayMisconfigured) else logging.WARNING
             fields = {"relay": notice.relay or fault.relay, "paused": wait, "reason": fault}
-            yield Entry(level, fields, f"paused     {fault}; again in {spell(wait)}, no message is charged")
+            why = printable(str(fault))
+            yield Entry(level, fields, f"paused     {why}; again in {spell(wait)}, no message is charged")
         case RelayResumed(relay=relay):
             yield Entry(logging.INFO, {"relay": relay, "msg": "resumed"}, f"resumed    {relay}")
         case StoreFailed(error=error, wait=wait):

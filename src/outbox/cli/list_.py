@@ -19,7 +19,7 @@ from outbox.values import printable
 from .exits import CommandError, Exit
 from .output import Console, ago, cut
 from .records import summary_data
-from .settings import browsable, config_of, opened_store
+from .settings import browsable, config_of, opened_store, whole
 
 __all__ = ["arguments", "run"]
 
@@ -36,13 +36,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"only these: {', '.join(State)} (may be repeated, or with commas)",
     )
     add("--queue", metavar="NAME", action="append", default=[], help="only this queue (may be repeated)")
-    add("--limit", metavar="N", type=int, default=100, help="at most so many (default: 100)")
+    add("--limit", metavar="N", type=whole, default=100, help="at most so many (default: 100)")
     add("--after", metavar="ID", default="", help="begin behind this id: the next page")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    if options.limit < 1:
-        raise CommandError(Exit.USAGE, f"--limit {options.limit}: at least 1")
     states = _states(options.state)
     with opened_store(config_of(options, console)) as store:
         page = browsable(store).browse(
@@ -74,19 +72,25 @@ def _print(page: Sequence[Summary], console: Console) -> None:
     if not page:
         console.note("No messages.")
     elif console.width is None:
-        console.table((*_HEAD, "WHY"), [(*_row(summary, now), _why(summary, now)) for summary in page])
+        console.table(
+            (*_HEAD, "QUEUE", "WHY"),
+            [(*_row(summary, now), summary.queue, _why(summary, now)) for summary in page],
+            right="AGE TRIES",
+        )
     else:
         _print_for_a_person(page, now, console, console.width)
 
 
 def _print_for_a_person(page: Sequence[Summary], now: dt.datetime, console: Console, width: int) -> None:
-    lines = console.rows(_HEAD, [_row(summary, now) for summary in page])
+    lines = console.rows(_HEAD, [_row(summary, now) for summary in page], right="AGE TRIES")
+    several = len({summary.queue for summary in page}) > 1
     console.line(lines[0])
     for line, summary in zip(lines[1:], page, strict=True):
         console.line(line)
-        why = _why(summary, now)
-        if why:
-            console.line(cut(f"    {why}", width))
+        queue = f"in {summary.queue}" if several else ""
+        below = "; ".join(filter(None, [queue, _why(summary, now)]))
+        if below:
+            console.line(cut(f"    {below}", width))
 
 
 def _row(summary: Summary, now: dt.datetime) -> tuple[str, ...]:
@@ -95,7 +99,7 @@ def _row(summary: Summary, now: dt.datetime) -> tuple[str, ...]:
     return (
         summary.id,
         summary.state,
-        spell(now - summary.submitted_at),
+        spell(now - summary.submitted_at, units=1),
         str(summary.attempts),
         f"{to} (+{more})" if more else to,
     )
@@ -106,4 +110,7 @@ def _why(summary: Summary, now: dt.datetime) -> str:
     when = f"due {ago(due, now)}" if due else ""
     if summary.leased_until:
         when = f"leased, until {ago(summary.leased_until, now)}"
-    return "; ".join(filter(None, [when, printable(summary.reason)]))
+    reason = printable(summary.reason)
+    if len(summary.recipients) == 1:
+        reason = reason.removeprefix(f"{printable(summary.recipients[0])}: ")
+    return "; ".join(filter(None, [when, reason]))

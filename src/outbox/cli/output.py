@@ -20,6 +20,7 @@ __all__ = ["Console", "ago", "columns", "cut", "instant", "stand_any_terminal"]
 _WIDE: Final = frozenset("WF")
 _NARROWEST: Final = 60
 _LONG: Final = 100_000
+_A_MOMENT: Final = dt.timedelta(seconds=1)
 
 
 class Console:
@@ -47,7 +48,7 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """A line of the answer."""
-        print(text)
+        print(text, flush=True)
 
     def data(self, value: Any) -> None:
         """The answer, for a program: one line of JSON."""
@@ -117,7 +118,9 @@ def instant(moment: dt.datetime) -> str:
 
 
 def ago(moment: dt.datetime, now: dt.datetime) -> str:
-    """``3 min ago``, ``in 58 s``."""
+    """``3 min ago``, ``in 58 s``, ``now``."""
+    if abs(moment - now) < _A_MOMENT:
+        return "now"
     if moment > now:
         return f"in {spell(moment - now)}"
     return f"{spell(now - moment)} ago"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -86,6 +85,16 @@ class Parser(argparse.ArgumentParser):
         raise CommandError(Exit.USAGE, f"{printable(message)} (see {self.prog} --help)")
 
 
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for: that is a search of the whole environment."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        import importlib.metadata  # noqa: PLC0415 - see above
+
+        print(f"outbox {importlib.metadata.version('durable-outbox')}")
+        raise SystemExit(Exit.OK)
+
+
 def parse(argv: Sequence[str]) -> Command:
     """Read a command line.
 
@@ -123,7 +132,7 @@ def _top() -> Parser:
         f"commands:\n{commands}",
         epilog=_EXAMPLES,
     )
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action=_Version, nargs=0, help="say which version this is, and end")
     _common(top)
     top.set_defaults(store=None, transport=None, config=None, json=False, verbose=0, quiet=0)
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
@@ -161,7 +170,3 @@ def _module(name: str) -> Any:
         )
     file = "list_" if name == "list" else name
     return importlib.import_module(f".{file}", __package__)
-
-
-def _version() -> str:
-    return f"outbox {importlib.metadata.version('durable-outbox')}"

@@ -36,16 +36,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     config = config_of(options, console)
-    journal = Journal(console, each=True)
-    with heeded(STOPPING), opened_outbox(config, [journal]) as outbox:
-        start = {
-            "msg": "running",
-            "queues": ",".join(config.queues),
-            "transport": masked(config.transport or ""),
-        }
-        journal.say(f"Delivering {', '.join(config.queues)} through {start['transport']}.", start)
-        try:
+    journal = Journal(console, forever=True)
+    queues, transport = ",".join(config.queues), masked(config.transport or "")
+    try:
+        with heeded(STOPPING), opened_outbox(config, [journal]) as outbox:
+            journal.say(
+                f"Delivering {queues} through {transport}.",
+                {"msg": "running", "queues": queues, "transport": transport},
+            )
             outbox.runner().run_forever()
-        except Signalled:
-            journal.say("Stopped.", {"msg": "stopped"})
+    except Signalled:
+        journal.say("Stopped.", {"msg": "stopped"})
     return Exit.OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -25,6 +25,7 @@ __all__ = [
     "manageable",
     "opened_outbox",
     "opened_store",
+    "whole",
 ]
 
 
@@ -48,8 +49,14 @@ def _warn_of_password(name: str, url: str, console: Console) -> None:
     if masked(url) != url:
         console.complain(
             f"warning: the password in --{name} can be seen by everybody on this machine who lists processes; "
-            "put it into a file and name that with OUTBOX_SMTP_PASSWORD_FILE"
+            f"{_BETTER[name]}"
         )
+
+
+_BETTER: Final = {
+    "store": "put the URL into OUTBOX_STORE or the configuration file",
+    "transport": "put it into a file and name that with OUTBOX_SMTP_PASSWORD_FILE",
+}
 
 
 def add_serving(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +68,7 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="serve this queue, and no other that is not named (may be repeated; default: mail)",
     )
-    parser.add_argument("--workers", metavar="N", type=_whole, help="deliver so many at once (default: 4)")
+    parser.add_argument("--workers", metavar="N", type=whole, help="deliver so many at once (default: 4)")
     add_duration(
         parser,
         "--lease",
@@ -75,7 +82,8 @@ def add_duration(parser: argparse.ArgumentParser, name: str, *, help: str) -> No
     parser.add_argument(name, metavar="TIME", type=_duration, help=help)
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """What an option that counts takes: a number from 1."""
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)

@@ -10,6 +10,7 @@ import argparse
 import datetime as dt
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from outbox.clock import SystemClock
 from outbox.lifecycle import Attempt, Event, Record, State, Summary
@@ -22,6 +23,8 @@ from .records import RESULTS, full_id, record_data, reply_of
 from .settings import browsable, config_of, opened_store
 
 __all__ = ["arguments", "run"]
+
+_ANEW: Final = "requeued: the count begins anew"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +65,10 @@ def _lines(record: Record, now: dt.datetime) -> Iterator[str]:
         if value:
             yield f"{name:<11} {value}"
     yield ""
-    fates = _fates(record)
-    yield from columns(("RECIPIENT", "FATE", "LAST ANSWER"), fates)
+    yield from columns(("RECIPIENT", "FATE", "LAST ANSWER"), _fates(record))
     if record.summary.attempts or record.history:
         yield ""
-        yield from columns(("TRY", "WHEN", "WHAT CAME OF IT"), list(_history(record, now)))
+        yield from _history(record, now)
 
 
 def _facts(record: Record, now: dt.datetime) -> Iterator[tuple[str, str]]:
@@ -110,29 +112,36 @@ def _fates(record: Record) -> Sequence[Sequence[str]]:
     return rows
 
 
-def _history(record: Record, now: dt.datetime) -> Iterator[tuple[str, ...]]:
+def _history(record: Record, now: dt.datetime) -> Iterator[str]:
     """Every attempt, those that nothing was heard of included."""
     expected = 1
     for attempt in record.history:
         if attempt.number < expected:
-            expected = 1  # a requeue begins the count anew
-        yield from (_unheard(number) for number in range(expected, attempt.number))
-        expected = attempt.number + 1
+            yield _ANEW
+            expected = 1
+        yield from map(_unheard, range(expected, attempt.number))
         yield from _attempt(attempt, now)
-    for number in range(expected, record.summary.attempts + 1):
-        last = number == record.summary.attempts and record.summary.state is State.CLAIMED
-        yield (str(number), "", "under way") if last else _unheard(number)
+        expected = attempt.number + 1
+    last = record.summary.attempts
+    if last < expected - 1:
+        yield _ANEW
+        expected = 1
+    for number in range(expected, last + 1):
+        under_way = number == last and record.summary.state is State.CLAIMED
+        yield f"try {number}: under way" if under_way else _unheard(number)
 
 
-def _unheard(number: int) -> tuple[str, ...]:
-    return str(number), "", "never reported back (the worker ended, or lost its lease)"
+def _unheard(number: int) -> str:
+    return f"try {number}: never reported back (the worker ended, or lost its lease)"
 
 
-def _attempt(attempt: Attempt, now: dt.datetime) -> Iterator[tuple[str, ...]]:
-    names = {Event.RETRY: "to be tried again", Event.RELEASED: "not tried"}
-    said = names.get(attempt.event, str(attempt.event))
-    relay = f" by {printable(attempt.relay)}" if attempt.relay else ""
-    reason = f": {printable(attempt.reason)}" if attempt.reason and not attempt.results else ""
-    yield str(attempt.number), f"{instant(attempt.at)} ({ago(attempt.at, now)})", f"{said}{relay}{reason}"
-    for recipient, result in attempt.results.items():
-        yield "", "", f"  {printable(recipient)} {RESULTS[type(result)]} {reply_of(result)}".rstrip()
+def _attempt(attempt: Attempt, now: dt.datetime) -> Iterator[str]:
+    relay = f" through {printable(attempt.relay)}" if attempt.relay else ""
+    said = "to be tried again" if attempt.event is Event.RETRY else str(attempt.event)
+    reason = f", {printable(attempt.reason)}" if attempt.reason and not attempt.results else ""
+    yield f"try {attempt.number}, {_when(attempt.at, now)}{relay}: {said}{reason}"
+    rows = [
+        ("  " + printable(r), RESULTS[type(result)], reply_of(result))
+        for r, result in attempt.results.items()
+    ]
+    yield from columns(("", "", ""), rows)[1:]

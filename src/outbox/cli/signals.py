@@ -1,4 +1,9 @@
-"""SIGTERM and Ctrl-C: the first ends the work in good order, the second ends the process."""
+"""SIGTERM and Ctrl-C: the first ends the work in good order, the second ends the process.
+
+What comes within half a second of the first is an echo of it: `timeout`
+signals its child and then the child's group, and many wrappers hand on a
+Ctrl-C that the terminal has sent to everybody already.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
+from outbox.clock import SystemClock
+
 __all__ = ["Signalled", "heeded"]
 
+_ECHO: Final = 0.5
 _NAMES: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
 
 
@@ -37,11 +45,17 @@ def heeded(words: str) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
     heeding = [number for number in numbers if before[number] is not signal.SIG_IGN]
 
+    clock = SystemClock()
+    first: list[float] = []
+
     def leave(number: int, _frame: FrameType | None) -> None:
+        if clock.monotonic() - first[0] < _ECHO:
+            return
         _say("outbox: left at once; what was under way is taken up again when its lease ends\n")
         os._exit(128 + number)
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        first.append(clock.monotonic())
         for each in heeding:
             signal.signal(each, leave)
         _say(words)

@@ -72,7 +72,7 @@ def _data(counts: Sequence[QueueCount], config: Config, unserved: dict[str, int]
 
 
 def _row(count: QueueCount, now: dt.datetime) -> tuple[str, ...]:
-    oldest = spell(now - count.oldest_at) if count.oldest_at else ""
+    oldest = spell(now - count.oldest_at, units=1) if count.oldest_at else ""
     due = f"{count.due:,}" if count.due else ""
     since = f"for {spell(now - count.oldest_due_at)}" if count.due and count.oldest_due_at else ""
     return (count.queue, count.state, f"{count.number:,}", oldest, due, since)

@@ -42,8 +42,8 @@ __all__ = ["arguments", "read", "run"]
 
 USAGE: Final = "outbox submit [OPTIONS] [RECIPIENT ...]"
 EPILOG: Final = """\
-Taken for sendmail's sake, and without effect: -bm, -B, -F, -G, -m, -N, -n, -O,
--o (but -oi is -i), -R, -U, -V.
+Taken for sendmail's sake, and without effect: -bm, -B, -e, -F, -G, -m, -N, -n,
+-O, -o (but -oi is -i), -R, -U, -V.
 Submitting the same --id again, with the same envelope, stores nothing new, also
 after it was delivered.
 
@@ -51,7 +51,7 @@ exit status: 0 it is stored; 64 usage; 65 refused, the line says by which rule;
 66 no such file; 75 the store cannot take it now; 78 configuration
 """
 
-_WITH_VALUE: Final = ("-B", "-F", "-N", "-O", "-R", "-V")
+_WITH_VALUE: Final = ("-B", "-F", "-e", "-N", "-O", "-R", "-V")
 _FLAGS: Final = ("-G", "-U", "-m", "-n")
 
 
@@ -63,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("-i", action="store_true", dest="dots", help="a line with a single dot does not end the mail")
     add("--file", metavar="FILE", help="read the mail from this file; - is standard input")
-    add("--domain", help="what a bare name among the arguments gets: root is root@DOMAIN")
+    add("--domain", help="what completes a bare name: root is root@DOMAIN")
     add("--queue", metavar="NAME", help="who serves it (default: the first of the configuration, or mail)")
     add("--id", help="its id, and idempotency key: a-z 0-9 _ - (default: a new one)")
     add("--priority", metavar="N", type=int, default=0, help="-100 to 100, higher goes first (default: 0)")
@@ -100,7 +100,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     config = config_of(options, console)
     if not options.recipients and not options.from_headers:
         raise CommandError(Exit.USAGE, "to whom? name recipients, or say -t to take them from the headers")
-    message = _message(options, config, _source(options, console))
+    settings = _settings(options, config)
+    named = list(dict.fromkeys(_address(text, config) for text in options.recipients))
+    # Only now: who has mistyped an address need not type the mail.
+    source = _source(options, console)
+    message = (
+        _from_headers(source, named, settings)
+        if options.from_headers
+        else from_email(source, recipients=named, **settings)
+    )
     with opened_store(config, create=True) as store:
         (result,) = store.put([message])
     if console.as_json:
@@ -112,7 +120,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return Exit.OK
 
 
-def _message(options: argparse.Namespace, config: Config, source: bytes) -> Message:
+def _settings(options: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """All that the command line says of the message, but its recipients."""
     now = SystemClock().now()
     settings: dict[str, Any] = {
         "queue": options.queue or config.queues[0],
@@ -122,17 +131,16 @@ def _message(options: argparse.Namespace, config: Config, source: bytes) -> Mess
         "expires_at": _later(now, options.expires),
         "at_most_once": options.at_most_once,
         "sender": _sender(options.sender, config),
+        "origin": config.domain,
     }
     if options.id:
         settings["id"] = options.id
-    named = list(dict.fromkeys(_address(text, config) for text in options.recipients))
-    if not options.from_headers:
-        return from_email(source, recipients=named, **settings)
+    return settings
+
+
+def _from_headers(source: bytes, named: Sequence[str], settings: dict[str, Any]) -> Message:
     message = from_email(source, **settings)
-    if not named:
-        return message
-    added = from_email(source, recipients=named, **settings).recipients
-    return attrs.evolve(message, recipients=tuple(dict.fromkeys([*message.recipients, *added])))
+    return attrs.evolve(message, recipients=tuple(dict.fromkeys([*message.recipients, *named])))
 
 
 def _later(now: dt.datetime, delay: dt.timedelta | None) -> dt.datetime | None:

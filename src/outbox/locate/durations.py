@@ -33,8 +33,8 @@ def parse_duration(text: str) -> dt.timedelta:
         raise ConfigurationError(f"{printable(text, 40)!r} is longer than outbox can count") from None
 
 
-def spell(duration: dt.timedelta) -> str:
-    """The two largest units of a duration, for a person: ``2 h 5 min``; below a minute, seconds."""
+def spell(duration: dt.timedelta, *, units: int = 2) -> str:
+    """The largest *units* of a duration, for a person: ``2 h 5 min``; below a minute, seconds."""
     seconds = max(0.0, duration.total_seconds())
     if round(seconds) < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - two digits
@@ -44,4 +44,4 @@ def spell(duration: dt.timedelta) -> str:
         number, left = divmod(left, size)
         if number or parts:
             parts.append(f"{number} {unit}" if number else "")
-    return " ".join(filter(None, parts[:2]))
+    return " ".join(filter(None, parts[:units]))

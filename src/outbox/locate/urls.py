@@ -193,7 +193,7 @@ def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG
 def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
     path = _sqlite_path(url)
     settings = url.settings({"remember": parse_duration, "keep_delivered": parse_duration})
-    if not path.exists():
+    if not _is_there(path, url):
         if not create:
             raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
         _LOG.warning("there was no database %s: a new one is made", path)
@@ -202,6 +202,16 @@ def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
     from outbox.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
 
     return SQLiteStore(path, **settings)
+
+
+def _is_there(path: Path, url: _Url) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise url.wrong(f"{printable(str(path))} cannot be reached: {error.strerror}") from error
+    return True
 
 
 def _sqlite_path(url: _Url) -> Path:

@@ -1,7 +1,7 @@
 """Mail in: an ``email`` message or its bytes become a :class:`~outbox.Message`, wire bytes fixed once.
 
 Lines and fields (:mod:`.wire`) and what a value must not hold
-(:mod:`.values`) are judged on bytes, without the ``email`` package; an
+(:mod:`.hidden`) are judged on bytes, without the ``email`` package; an
 object of that package is first written out (:mod:`.writing`) and then goes
 the way of all bytes (:mod:`.reading`).
 """

@@ -12,10 +12,23 @@ from typing import Final
 
 import attrs
 
-from ..errors import InvalidMessage
-from ..values import printable
+from outbox.errors import InvalidMessage
+from outbox.values import printable
 
-__all__ = ["Field", "Start", "broken", "canonical", "check_lengths", "fields", "header_block", "start"]
+__all__ = [
+    "LINE_OCTETS",
+    "Field",
+    "Start",
+    "broken",
+    "canonical",
+    "check_lengths",
+    "fields",
+    "header_block",
+    "header_end",
+    "line_at",
+    "long_line",
+    "skip_postmark",
+]
 
 LINE_OCTETS: Final = 998  # RFC 5322 section 2.1.1: without the CRLF
 
@@ -80,17 +93,25 @@ def _bare(content: bytes) -> InvalidMessage:
 
 
 def check_lengths(content: bytes, body: int) -> None:
-    """Refuse a line of more than 998 octets; *body* is where the header ends.
+    """Refuse a line of more than 998 octets; *body* is where the header ends."""
+    at = long_line(content)
+    if at is not None:
+        raise _too_long(content, at, in_header=at < body)
 
-    A step takes in as many whole lines as fit between two line ends at most
-    998 octets apart, so that 50 MB of short lines are 50,000 steps.
+
+def long_line(content: bytes, line_end: int = len(b"\r\n")) -> int | None:
+    """Where the first line of more than 998 octets begins, not counting its end.
+
+    A step takes in as many whole lines as end within the next 1,000 octets,
+    so that 50 MB of short lines are 50,000 steps.
     """
     at = 0
     while len(content) - at > LINE_OCTETS:
-        feed = content.rfind(b"\n", at, at + LINE_OCTETS + 2)
+        feed = content.rfind(b"\n", at, at + LINE_OCTETS + line_end)
         if feed < 0:
-            raise _too_long(content, at, in_header=at < body)
+            return at
         at = feed + 1
+    return None
 
 
 def _too_long(content: bytes, at: int, *, in_header: bool) -> InvalidMessage:
@@ -138,7 +159,7 @@ class Field:
         return content[self.start + len(self.name) + 1 : self.end].replace(b"\r\n", b"").strip(b" \t")
 
 
-def start(content: bytes) -> Start:
+def skip_postmark(content: bytes) -> Start:
     """Pass over leading "From " lines, also quoted as ">From ", as Postfix's sendmail does.
 
     They are the envelope's postmark in a mailbox file (RFC 4155), no part of the mail.
@@ -171,7 +192,7 @@ def fields(content: bytes, begin: Start) -> tuple[Field, ...]:
             continue
         name = _NAME.match(content, at, end)
         if name is None or content[name.end() : name.end() + 1] != b":":
-            raise _no_field(line, content[at:end].rstrip(b"\r\n"))
+            raise _no_field(line, content[at : min(end, at + LINE_OCTETS)].rstrip(b"\r\n"))
         found.append(Field(name[0].decode("ascii"), line, at, end))
     return tuple(found)
 

@@ -34,7 +34,8 @@ class News:
         """Block until there is news for this thread; False where the time ran out."""
         with self._told:
             seen = self._thread.__dict__.setdefault("seen", self._count)
-            if not self._told.wait_for(lambda: self._count != seen, max(0.0, seconds)):
+            patience = min(max(0.0, seconds), threading.TIMEOUT_MAX)
+            if not self._told.wait_for(lambda: self._count != seen, patience):
                 return False
             self.look()
             return True

@@ -233,7 +233,7 @@ class Session:
             self._rcpt(line, address)
 
     def _mail(self, line: str, address: str, options: tuple[str, ...]) -> None:
-        size = next((option[5:] for option in options if option.startswith("SIZE=")), "0")
+        size = next((option[5:] for option in options if option.upper().startswith("SIZE=")), "0")
         if not self._greeting or self._sender is not None:
             self._blame("MAIL out of turn")
             self._utter(Answer("503 5.5.1 out of turn"))
@@ -255,8 +255,11 @@ class Session:
             self._recipients.append(address)
             self._check_utf8(address)
 
+    def _declared(self, option: str) -> bool:
+        return option in map(str.upper, self._options)
+
     def _check_utf8(self, address: str) -> None:
-        if not address.isascii() and "SMTPUTF8" not in self._options:
+        if not address.isascii() and not self._declared("SMTPUTF8"):
             self._blame("an address that is not ASCII, without SMTPUTF8")
 
     # --- content ---
@@ -298,9 +301,9 @@ class Session:
             self._blame("content with a NUL")
         if max(map(len, content.split(b"\r\n"))) > _LONGEST_LINE:
             self._blame("content with a line of more than 998 bytes")
-        if not content.isascii() and "BODY=8BITMIME" not in self._options:
+        if not content.isascii() and not self._declared("BODY=8BITMIME"):
             self._blame("8-bit content without BODY=8BITMIME")
-        if not content.partition(b"\r\n\r\n")[0].isascii() and "SMTPUTF8" not in self._options:
+        if not content.partition(b"\r\n\r\n")[0].isascii() and not self._declared("SMTPUTF8"):
             self._blame("a header that is not ASCII, without SMTPUTF8")
 
     def _take(self, content: bytes) -> None:

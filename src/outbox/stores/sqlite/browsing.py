@@ -21,13 +21,13 @@ _SUMMARY: Final = f"""
     SELECT m.id, m.queue, m.priority, coalesce(b.sender, ''), coalesce(b.recipients, '[]'), m.size, {rows.STANDING}
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body
 """  # noqa: S608 - column names of our own
-_QUEUES: Final = "(?1 = '[]' OR m.queue IN (SELECT value FROM json_each(?1)))"
-_PAGE: Final = f"{_SUMMARY} WHERE m.id > ?2 AND {_QUEUES} ORDER BY m.id LIMIT ?3"
+_QUEUES: Final = "(:queues = '[]' OR m.queue IN (SELECT value FROM json_each(:queues)))"
+_PAGE: Final = f"{_SUMMARY} WHERE m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit"
 _OF_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage = 0 AND m.state = ?4 AND m.id > ?2 AND {_QUEUES} ORDER BY m.id LIMIT ?3
+    {_SUMMARY} WHERE m.stage = 0 AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
 _OF_QUEUED_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage > 0 AND m.state = ?4 AND m.id > ?2 AND {_QUEUES} ORDER BY m.id LIMIT ?3
+    {_SUMMARY} WHERE m.stage > 0 AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
 _ONE: Final = f"{_SUMMARY} WHERE m.id = ?"
 _BODY: Final = """
@@ -35,8 +35,8 @@ _BODY: Final = """
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body WHERE m.id = ?
 """
 _COUNT: Final = """
-    SELECT queue, state, count(*), sum(stage > 0 AND due <= ?1), min(submitted),
-        min(CASE WHEN stage > 0 AND due <= ?1 THEN due END)
+    SELECT queue, state, count(*), sum(stage > 0 AND due <= :now), min(submitted),
+        min(CASE WHEN stage > 0 AND due <= :now THEN due END)
     FROM outbox_message GROUP BY queue, state ORDER BY queue, state
 """
 
@@ -60,14 +60,14 @@ def browse(
     limit: int,
 ) -> list[Summary]:
     """See :meth:`outbox.protocols.SupportsBrowse.browse`."""
-    listed = rows.listed(queues)
+    page = {"queues": rows.listed(queues), "after": after, "limit": limit}
     if not states:
-        return [_summary(row) for row in sql.execute(_PAGE, (listed, after, limit))]
+        return [_summary(row) for row in sql.execute(_PAGE, page)]
     found = []
     # One state at a time: each is a walk along an index, and together they are seldom more than a page each.
     for state in set(states):
         query = _OF_QUEUED_STATE if state in (State.QUEUED, State.CLAIMED) else _OF_STATE
-        found += sql.execute(query, (listed, after, limit, state)).fetchall()
+        found += sql.execute(query, {**page, "state": state.value}).fetchall()
     return [_summary(row) for row in sorted(found)[:limit]]
 
 
@@ -102,5 +102,5 @@ def count(sql: sqlite3.Connection, now: int) -> list[QueueCount]:
             oldest_at=moment(oldest),
             oldest_due_at=None if oldest_due is None else moment(oldest_due),
         )
-        for queue, state, number, due, oldest, oldest_due in sql.execute(_COUNT, (now,))
+        for queue, state, number, due, oldest, oldest_due in sql.execute(_COUNT, {"now": now})
     ]

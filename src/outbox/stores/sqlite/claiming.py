@@ -17,20 +17,21 @@ from . import rows
 
 __all__ = ["claim", "due_at", "extend"]
 
+# INDEXED BY: whatever statistics SQLite may have, a claim walks along these.
 _PROMOTE: Final = """
     UPDATE outbox_message
     SET stage = CASE WHEN lost > 0 OR state = 'claimed' THEN 3 ELSE 2 END
     WHERE id IN (
-        SELECT id FROM outbox_message
+        SELECT id FROM outbox_message INDEXED BY outbox_scheduled
         WHERE stage = 1 AND queue = ? AND due <= ? ORDER BY due, id LIMIT ?
     )
 """
 _READY: Final = """
-    SELECT -priority, due, id, size FROM outbox_message
+    SELECT -priority, due, id, size FROM outbox_message INDEXED BY outbox_ready
     WHERE stage = 2 AND queue = ? ORDER BY priority DESC, due, id LIMIT ?
 """
 _SUSPECT: Final = """
-    SELECT -priority, due, id, size FROM outbox_message
+    SELECT -priority, due, id, size FROM outbox_message INDEXED BY outbox_suspect
     WHERE stage = 3 AND queue = ? ORDER BY priority DESC, due, id LIMIT 1
 """
 _TAKE: Final = f"""
@@ -46,7 +47,7 @@ _BODIES: Final = """
 """
 _EXTEND: Final = """
     UPDATE outbox_message SET due = ?, stage = 1
-    WHERE id = ? AND state = 'claimed' AND generation = ?
+    WHERE id = ? AND state = 'claimed' AND CAST(generation AS TEXT) = ?
 """
 _DUE: Final = """
     SELECT min(
@@ -128,10 +129,10 @@ def read(id: str, body: Sequence[bytes] | None, recipients: int) -> Message:
     digest, envelope, content = body
     try:
         message = join(envelope, content)
-    except CorruptRecord as error:
-        raise CorruptRecord(f"{id}: {error}") from error
     except FormatError as error:
         raise FormatError(f"{id}: {error}") from error
+    except Exception as error:  # whatever else a damaged record makes the decoder raise: it stops no other
+        raise CorruptRecord(f"{id}: {error}") from error
     if message.id != id or message.envelope_digest != digest or len(message.recipients) != recipients:
         raise CorruptRecord(f"{id}: the envelope is not the one that was stored")
     return message

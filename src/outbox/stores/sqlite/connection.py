@@ -27,13 +27,15 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from outbox.errors import ConfigurationError, StoreError, StoreUnavailable, UnsupportedError
+from outbox.errors import StoreError, StoreUnavailable, UnsupportedError
 from outbox.stores.news import News
 
-from . import files, schema
+from . import files
+from .opening import connect, prepare
 from .translation import commit_failed, translated
 
 __all__ = ["Database"]
@@ -41,9 +43,10 @@ __all__ = ["Database"]
 _OLDEST: Final = (3, 35, 0)
 _CHECKPOINT_EVERY: Final = 1000
 """Rows changed, and pages of content, until a checkpoint: a WAL of some 10 MB."""
+_CHECKPOINT_AGAIN: Final = 100
 _PAGE: Final = 4096
 _FORK_PATIENCE: Final = 5.0
-_FULL: Final = 2
+_ZERO: Final = dt.timedelta(0)
 
 
 class _Link:
@@ -101,10 +104,11 @@ class Database:
         self._held_for_fork: list[threading.Lock] = []
         self._abandoned: threading.local | None = None
         self._begin()
-        files.create(path)
-        self._identity = files.identity(path)
-        self._prepare()
         self._watch_forks()
+        with self._opening:
+            files.create(path)
+            self._identity = files.identity(path)
+            prepare(path, patience)
 
     def _begin(self) -> None:
         """What belongs to one process, and is made anew in a forked child."""
@@ -244,32 +248,20 @@ class Database:
                 link.close()
         self.news.tell()
 
-    # -- the beginning
-
-    def _prepare(self) -> None:
-        """See that the file is ours, or make it so; other processes may be doing the same."""
-        try:
-            with contextlib.closing(_connection(self.path, self._patience)) as sql:
-                schema.verify(sql, self.path)
-                _make_wal(sql, self.path, self._patience)
-                schema.create(sql, self.path)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
-                raise ConfigurationError(
-                    f"{self.path} is not an SQLite database: name another file; nothing was touched"
-                ) from error
-            raise translated(error, self.path, self._patience) from error
-
     # -- checkpoints
 
     def _checkpoint(self) -> None:
-        """Move what was committed from the WAL into the database; what fails is tried again later."""
-        self._unmoved = 0
-        with contextlib.suppress(sqlite3.Error, StoreError), self._link() as link:
-            link.connection.execute("BEGIN IMMEDIATE")
-            with contextlib.closing(connect(self.path, self._patience)) as second:
-                second.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            link.connection.execute("ROLLBACK")
+        """Move what was committed from the WAL into the database.
+
+        Where another process is writing, or it fails, a later commit tries
+        again: whoever waits here waits for the answer to a commit that is done.
+        """
+        self._unmoved = _CHECKPOINT_EVERY - _CHECKPOINT_AGAIN
+        with contextlib.suppress(sqlite3.Error, StoreError), contextlib.ExitStack() as stack:
+            first, second = (stack.enter_context(closing(connect(self.path, _ZERO))) for _ in range(2))
+            first.execute("BEGIN IMMEDIATE")
+            second.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._unmoved = 0
 
     # -- fork
 
@@ -319,72 +311,3 @@ class Database:
         self._held_for_fork.clear()
         self._begin()
         self._torn = torn
-
-
-def connect(path: Path, patience: dt.timedelta) -> sqlite3.Connection:
-    """A connection with every setting that the store relies on; it is there already."""
-    connection = _connection(path, patience)
-    try:
-        _require_durable(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _require_durable(connection: sqlite3.Connection, path: Path) -> None:
-    (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
-    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-    if journal != "wal" or synchronous != _FULL:
-        raise StoreUnavailable(
-            f"{path}: journal_mode is {journal} and synchronous is {synchronous}, not WAL and FULL: "
-            "another program changed it; start the programs that use it again"
-        )
-
-
-def _connection(path: Path, patience: dt.timedelta) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        # mode=rw: SQLite creates no file by itself, for it would be readable by others.
-        path.absolute().as_uri() + "?mode=rw",
-        uri=True,
-        timeout=patience.total_seconds(),
-        isolation_level=None,
-        # Used by one thread, and closed by another.
-        check_same_thread=False,
-    )
-    try:
-        for setting in _SETTINGS:
-            connection.execute(f"PRAGMA {setting}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-_SETTINGS: Final = (
-    "synchronous = FULL",
-    "wal_autocheckpoint = 0",
-    "mmap_size = 0",
-    # Where fsync does not reach the platter (macOS) they make SQLite ask for more; elsewhere they are nothing.
-    "fullfsync = ON",
-    "checkpoint_fullfsync = ON",
-)
-
-
-def _make_wal(sql: sqlite3.Connection, path: Path, patience: dt.timedelta) -> None:
-    """Switch the file to WAL, once for all; SQLite does not wait for others at that, so it is done here."""
-    pause = threading.Event()
-    for remaining in range(max(1, int(patience.total_seconds() * 50)), -1, -1):
-        try:
-            (mode,) = sql.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError as error:
-            if not remaining or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
-                raise
-            pause.wait(0.02)
-        else:
-            if mode != "wal":
-                raise UnsupportedError(
-                    f"{path}: this file system cannot do SQLite's WAL (journal_mode stays {mode}): "
-                    "use a local disk"
-                )
-            return

@@ -21,11 +21,11 @@ __all__ = ["put"]
 # A message comes after a tombstone of the same id, for the later row stands.
 _KNOWN: Final = """
     SELECT t.id, t.digest
-    FROM json_each(?1) AS w CROSS JOIN outbox_tombstone AS t ON t.id = w.value
-    WHERE t.settled > ?2
+    FROM json_each(:ids) AS w CROSS JOIN outbox_tombstone AS t ON t.id = w.value
+    WHERE t.settled > :since
     UNION ALL
     SELECT m.id, coalesce(b.digest, x'')
-    FROM json_each(?1) AS w
+    FROM json_each(:ids) AS w
     CROSS JOIN outbox_message AS m ON m.id = w.value
     LEFT JOIN outbox_body AS b ON b.number = m.body
 """
@@ -41,8 +41,8 @@ def put(
     sql: sqlite3.Connection, messages: Sequence[Message], *, now: int, remembered_since: int
 ) -> list[PutResult]:
     """See :meth:`outbox.protocols.Intake.put`."""
-    listed = rows.listed(message.id for message in messages)
-    known = dict(sql.execute(_KNOWN, (listed, remembered_since)))
+    wanted = {"ids": rows.listed(message.id for message in messages), "since": remembered_since}
+    known = dict(sql.execute(_KNOWN, wanted))
     new, results = sift(messages, known)
     if new:
         (last,) = sql.execute(_LAST_BODY).fetchone()
@@ -74,7 +74,7 @@ def _hot(body: int, message: Message, now: int) -> rows.Row:
         len(message.content),
         body,
         rows.stage(standing, now),
-        standing.state,
+        standing.state.value,
         rows.letters(standing.fates),
         standing.due,
         standing.since,

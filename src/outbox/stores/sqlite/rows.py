@@ -46,11 +46,11 @@ _ATTEMPTS: Final = """
 """
 _BURY: Final = """
     INSERT OR REPLACE INTO outbox_tombstone (id, digest, settled)
-    SELECT m.id, b.digest, coalesce(m.settled, ?2)
-    FROM json_each(?1) AS w
+    SELECT m.id, b.digest, coalesce(m.settled, :now)
+    FROM json_each(:ids) AS w
     CROSS JOIN outbox_message AS m ON m.id = w.value
     CROSS JOIN outbox_body AS b ON b.number = m.body
-    WHERE coalesce(m.settled, ?2) > ?3
+    WHERE coalesce(m.settled, :now) > :since
 """
 _REMOVE_BODIES: Final = """
     DELETE FROM outbox_body WHERE number IN (
@@ -101,7 +101,7 @@ def write(sql: sqlite3.Connection, news: Iterable[tuple[str, Standing]], now: in
         [
             (
                 stage(new, now),
-                new.state,
+                new.state.value,
                 letters(new.fates),
                 new.due,
                 new.since,
@@ -125,7 +125,7 @@ def record(sql: sqlite3.Connection, made: Iterable[tuple[str, Attempt]]) -> None
                 name,
                 attempt.number,
                 micros(attempt.at),
-                attempt.event,
+                attempt.event.value,
                 attempt.relay,
                 encode_results(attempt.results),
                 attempt.reason,
@@ -159,7 +159,7 @@ def remove(sql: sqlite3.Connection, ids: Sequence[str], *, now: int, remembered_
     """
     these = listed(ids)
     if remembered_since is not None:
-        sql.execute(_BURY, (these, now, remembered_since))
+        sql.execute(_BURY, {"ids": these, "now": now, "since": remembered_since})
     sql.execute(_REMOVE_BODIES, (these,))
     sql.execute(_REMOVE_ATTEMPTS, (these,))
     sql.execute(_REMOVE_MESSAGES, (these,))

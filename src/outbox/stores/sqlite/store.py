@@ -26,7 +26,8 @@ from .translation import CommitFailed
 
 __all__ = ["SQLiteStore"]
 
-_WEEK: Final = dt.timedelta(days=7)
+_DAY: Final = dt.timedelta(days=1)
+_WEEK: Final = 7 * _DAY
 _ZERO: Final = dt.timedelta(0)
 
 
@@ -68,8 +69,8 @@ class SQLiteStore:
     ) -> None:
         if remember < _ZERO or (keep_delivered or _ZERO) < _ZERO:
             raise ConfigurationError("remember and keep_delivered must not be negative")
-        if busy_timeout < _ZERO or poll <= _ZERO:
-            raise ConfigurationError("busy_timeout must not be negative, and poll must be positive")
+        if not _ZERO <= busy_timeout <= _DAY or poll <= _ZERO:
+            raise ConfigurationError("busy_timeout must be from 0 to 1 day, and poll must be positive")
         self._clock = clock or SystemClock()
         self._remember = width(remember)
         self._keep_delivered = keep_delivered

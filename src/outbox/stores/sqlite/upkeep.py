@@ -16,7 +16,7 @@ __all__ = ["check", "prune"]
 _FORGOTTEN: Final = "SELECT id FROM outbox_tombstone WHERE settled <= ? ORDER BY settled, id LIMIT ?"
 _FORGET: Final = "DELETE FROM outbox_tombstone WHERE id IN (SELECT value FROM json_each(?))"
 _UNKEPT: Final = """
-    SELECT id FROM outbox_message
+    SELECT id FROM outbox_message INDEXED BY outbox_kept
     WHERE stage = 0 AND state = 'delivered' AND settled <= ? ORDER BY settled, id LIMIT ?
 """
 _STRAYS: Final = """

@@ -70,7 +70,6 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._seen = 0
         self._size = 0
         self._code = b""
         self._lines: list[str] = []
@@ -93,16 +92,14 @@ class ReplyReader:
         return None
 
     def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\n", self._seen)
+        end = self._buffer.find(b"\n")
         length = len(self._buffer) if end < 0 else end + 1
         if length > MAX_LINE:
             raise BadReply(f"a line of more than {MAX_LINE} bytes")
         if end < 0:
-            self._seen = length
             return None
         line = bytes(self._buffer[:length])
         del self._buffer[:length]
-        self._seen = 0
         return line[:-2] if line.endswith(b"\r\n") else line[:-1]
 
     def _last(self, line: bytes) -> bool:

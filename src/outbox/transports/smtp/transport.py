@@ -157,7 +157,7 @@ class SMTPTransport:
         connection = None
         rest = tuple(mail.paths)
         try:
-            connection = self._pool.take() or connect(self._server, self._clock)
+            connection = self._pool.take() or self._connect()
             while rest and connection.usable:
                 chunk, rest = rest[: connection.room], rest[connection.room :]
                 connection, report = self._transact(connection, mail, chunk)
@@ -194,7 +194,12 @@ class SMTPTransport:
                 connection.room = report.room or connection.room
                 return connection, report
         connection.close()
-        return self._transact(connect(self._server, self._clock), mail, recipients)
+        return self._transact(self._connect(), mail, recipients)
+
+    def _connect(self) -> Connection:
+        # Where no keeper comes, what has idled too long must not pile up either.
+        self.expire()
+        return connect(self._server, self._clock)
 
     def _put_back(self, connection: Connection) -> None:
         if not connection.usable:

@@ -16,7 +16,7 @@ from .steps import Lost, Step, Timeouts
 __all__ = ["Wire"]
 
 _RECEIVE: Final = 16 << 10
-_PATIENCE: Final = 2.0
+_PATIENCE: Final = 0.5
 """Seconds for what a server may have said before it stopped listening: it is there, or it is not."""
 
 

@@ -1,0 +1,253 @@
+"""What holds for many threads at once, and how a thread learns of news."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from outbox.errors import StoreUnavailable
+from outbox.lifecycle import Settlement
+from outbox.protocols import Guarantee, SupportsBrowse, SupportsManage, SupportsWait
+from outbox.testing.clock import ManualClock
+
+from .scene import (
+    LEASE,
+    SECOND,
+    Whole,
+    clause,
+    dead,
+    delivered,
+    ids,
+    mail,
+    put,
+    retry,
+    settle,
+    states,
+    take,
+)
+
+__all__ = ["CrowdClauses"]
+
+_LONG = dt.timedelta(seconds=30)
+_SHORT = dt.timedelta(milliseconds=30)
+
+
+def together(number: int, act: Callable[[int], None]) -> None:
+    """Run *act* on so many threads at once; what one raises is raised here."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(number)
+
+    def run(index: int) -> None:
+        try:
+            start.wait()
+            act(index)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+class CrowdClauses:
+    """Safe to use from many threads."""
+
+    def test_threads_claim_disjointly_and_each_message_is_settled_once(self, store: Whole) -> None:
+        put(store, *(mail(f"m{n:03}") for n in range(200)))
+        settled: Counter[str] = Counter()
+        lock = threading.Lock()
+
+        def work(_: int) -> None:
+            while claims := take(store, 7):
+                answer = store.settle([Settlement(claim, delivered(claim)) for claim in claims])
+                with lock:
+                    settled.update(ids(claims))
+                assert list(answer) == []
+
+        together(8, work)
+
+        assert settled == Counter({f"m{n:03}": 1 for n in range(200)})
+
+    def test_threads_put_at_once_and_all_of_it_is_there(self, store: Whole) -> None:
+        together(8, lambda thread: put(store, *(f"t{thread}-{n}" for n in range(10))))
+
+        assert sorted(ids(take(store, 500))) == sorted(f"t{t}-{n}" for t in range(8) for n in range(10))
+
+    @clause(Guarantee.DEDUPLICATION)
+    def test_threads_that_put_the_same_id_store_it_once(self, store: Whole) -> None:
+        answers: list[str] = []
+        together(8, lambda _: answers.extend(result.status for result in store.put([mail("a")])))
+
+        assert sorted(answers) == ["known"] * 7 + ["stored"]
+        assert ids(take(store)) == ["a"]
+
+    @clause(Guarantee.FENCING, SupportsBrowse)
+    def test_threads_that_settle_the_same_claim_settle_it_once(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        stale: list[int] = []
+        together(8, lambda _: stale.append(len(store.settle([Settlement(claim, dead(claim))]))))
+
+        assert sorted(stale) == [0] + [1] * 7
+        record = store.get("a")
+        assert record is not None
+        assert len(record.history) == 1
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_a_message_is_either_cancelled_or_claimed(self, store: Whole) -> None:
+        put(store, *(mail(f"m{n:02}") for n in range(40)))
+        claimed: list[str] = []
+        cancelled: list[str] = []
+
+        def act(thread: int) -> None:
+            if thread % 2:
+                for n in range(40):
+                    changes = store.cancel([f"m{n:02}"])
+                    cancelled.extend(change.id for change in changes if change.status == "done")
+            else:
+                while claims := take(store, 3):
+                    claimed.extend(ids(claims))
+
+        together(4, act)
+
+        assert sorted(claimed + cancelled) == [f"m{n:02}" for n in range(40)]
+        found = states(store)
+        assert all(found[name] == "cancelled" for name in cancelled)
+        assert all(found[name] == "claimed" for name in claimed)
+
+    def test_a_store_may_be_closed_while_others_use_it(self, store: Whole) -> None:
+        """They are told that it is closed, or finish; nothing else."""
+        started = threading.Barrier(4)
+
+        def act(thread: int) -> None:
+            started.wait()
+            if thread == 0:
+                store.close()
+                return
+            try:
+                for n in range(50):
+                    put(store, f"t{thread}-{n}")
+                    take(store, 1)
+            except StoreUnavailable:
+                return
+
+        together(4, act)
+
+    # -- waiting
+
+    @clause(SupportsWait)
+    def test_a_wait_ends_when_its_time_is_over(self, store: Whole) -> None:
+        take(store)
+
+        assert store.wait(_SHORT) is False
+        assert store.wait(dt.timedelta(0)) is False
+
+    @clause(SupportsWait)
+    def test_what_was_put_since_the_last_claim_ends_the_wait_at_once(self, store: Whole) -> None:
+        assert take(store) == []
+        put(store, "a")
+
+        assert store.wait(_LONG) is True
+
+    @clause(SupportsWait)
+    def test_each_piece_of_news_ends_a_wait_once(self, store: Whole) -> None:
+        take(store)
+        put(store, "a")
+
+        assert store.wait(_LONG) is True
+        assert store.wait(_SHORT) is False
+
+    @clause(SupportsWait)
+    def test_what_was_put_before_the_claim_is_no_news(self, store: Whole) -> None:
+        put(store, "a")
+        take(store)
+
+        assert store.wait(_SHORT) is False
+
+    @clause(SupportsWait)
+    def test_a_put_of_another_thread_ends_the_wait(self, store: Whole) -> None:
+        waiting, heard = threading.Event(), []
+
+        def act(thread: int) -> None:
+            if thread:
+                waiting.wait()
+                put(store, "a")
+            else:
+                take(store)
+                waiting.set()
+                heard.append(store.wait(_LONG))
+
+        together(2, act)
+        assert heard == [True]
+
+    @clause(SupportsWait)
+    def test_wake_ends_every_wait(self, store: Whole) -> None:
+        claimed = threading.Barrier(4)
+        heard = []
+
+        def act(thread: int) -> None:
+            if thread:
+                take(store)
+                claimed.wait()
+                heard.append(store.wait(_LONG))
+            else:
+                claimed.wait()
+                store.wake()
+
+        together(4, act)
+        assert heard == [True] * 3
+
+    @clause(SupportsWait)
+    def test_a_retry_is_news(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        assert store.wait(_SHORT) is False
+        settle(store, claim, retry(claim))
+
+        assert store.wait(_LONG) is True
+
+    @clause(SupportsWait, SupportsManage)
+    def test_a_requeue_is_news(self, store: Whole) -> None:
+        put(store, "a")
+        store.cancel(["a"])
+        take(store)
+        store.requeue(["a"])
+
+        assert store.wait(_LONG) is True
+
+    @clause(SupportsWait)
+    def test_the_next_due_is_the_earliest_of_what_can_be_claimed(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        now = clock.now()
+        assert store.next_due(["mail"]) is None
+        put(store, mail("a", not_before=now + 60 * SECOND), mail("b", not_before=now + 30 * SECOND))
+        put(store, mail("c", queue="other"))
+
+        assert store.next_due(["mail"]) == 30 * SECOND
+        assert store.next_due(["mail", "other"]) == dt.timedelta(0)
+        assert store.next_due(["nobody"]) is None
+        clock.advance(40 * SECOND)
+        assert store.next_due(["mail"]) == dt.timedelta(0)
+        take(store)
+        assert store.next_due(["mail"]) == 20 * SECOND
+
+    @clause(SupportsWait, Guarantee.LEASES)
+    def test_a_lease_that_runs_out_is_due(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        (claim,) = take(store, lease=60 * SECOND)
+
+        assert store.next_due(["mail"]) == 60 * SECOND
+        clock.advance(50 * SECOND)
+        store.extend([claim], lease=LEASE)
+        assert store.next_due(["mail"]) == LEASE
+        clock.advance(2 * LEASE)
+        assert store.next_due(["mail"]) == dt.timedelta(0)
+        settle(store, claim, delivered(claim))
+        assert store.next_due(["mail"]) is None

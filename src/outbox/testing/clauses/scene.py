@@ -1,0 +1,187 @@
+"""What the clauses share: messages, verdicts, and the word that says what a clause asks of a store."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from outbox.lifecycle import (
+    Claim,
+    Dead,
+    Delivered,
+    Expired,
+    Fate,
+    Held,
+    Record,
+    Released,
+    Retry,
+    Settlement,
+    State,
+    Summary,
+    Verdict,
+)
+from outbox.message import Message
+from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain
+from outbox.protocols import (
+    Guarantee,
+    Store,
+    SupportsBrowse,
+    SupportsMaintain,
+    SupportsManage,
+    SupportsWait,
+)
+
+__all__ = [
+    "LEASE",
+    "SECOND",
+    "VERDICTS",
+    "ZERO",
+    "Reopen",
+    "Whole",
+    "clause",
+    "dead",
+    "delivered",
+    "expired",
+    "held",
+    "ids",
+    "known",
+    "line",
+    "mail",
+    "put",
+    "raises",
+    "released",
+    "retry",
+    "settle",
+    "states",
+    "summaries",
+    "take",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SECOND: Final = dt.timedelta(seconds=1)
+ZERO: Final = dt.timedelta(0)
+LEASE: Final = dt.timedelta(minutes=5)
+
+
+class Whole(Store, SupportsBrowse, SupportsManage, SupportsWait, SupportsMaintain, Protocol):
+    """A store with every capability; a clause says which of them it needs, and is skipped where one is missing."""
+
+
+class Reopen(Protocol):
+    """Close the store of this test, and open it again with other *settings*."""
+
+    def __call__(self, **settings: Any) -> Whole: ...
+
+
+def clause(*needs: type | Guarantee) -> Callable[[F], F]:
+    """Mark a test with the capabilities and the guarantees that it asks for."""
+
+    def mark(test: F) -> F:
+        setattr(test, "needs", needs)  # noqa: B010 - mypy knows no attributes of functions
+        return test
+
+    return mark
+
+
+@contextlib.contextmanager
+def raises(expected: type[Exception], *words: str) -> Iterator[None]:
+    """The block raises *expected*, and its text holds *words*."""
+    try:
+        yield
+    except expected as error:
+        text = str(error)
+    else:
+        raise AssertionError(f"{expected.__name__} was not raised")
+    assert all(word in text for word in words), f"{text!r} does not say all of {words}"
+
+
+def mail(id: str, *recipients: str, **fields: Any) -> Message:
+    """A small message of this id."""
+    fields.setdefault("sender", "sender@example.org")
+    fields.setdefault("content", f"Subject: {id}\r\n\r\nHello.\r\n".encode())
+    return Message(id=id, recipients=recipients or (f"{id}@example.org",), **fields)
+
+
+def put(store: Store, *messages: Message | str) -> None:
+    """Store messages, of which a bare id is the smallest."""
+    store.put([mail(each) if isinstance(each, str) else each for each in messages])
+
+
+def line(store: Store, limit: int = 100, *queues: str, lease: dt.timedelta = LEASE) -> list[Claim]:
+    """Claims in the order in which the store gives them out."""
+    return list(store.claim(limit=limit, lease=lease, queues=queues or ("mail",)))
+
+
+def take(store: Store, limit: int = 100, *queues: str, lease: dt.timedelta = LEASE) -> list[Claim]:
+    """Claims by their ids, for those clauses that ask for no order."""
+    return sorted(line(store, limit, *queues, lease=lease), key=lambda claim: claim.message.id)
+
+
+def ids(claims: Sequence[Claim]) -> list[str]:
+    return [claim.message.id for claim in claims]
+
+
+def settle(store: Store, claim: Claim, verdict: Verdict) -> None:
+    """Settle, and see that the lease was held."""
+    assert list(store.settle([Settlement(claim, verdict)])) == []
+
+
+def summaries(store: Whole) -> dict[str, Summary]:
+    return {summary.id: summary for summary in store.browse(limit=10_000)}
+
+
+def states(store: Whole) -> dict[str, State]:
+    return {name: summary.state for name, summary in summaries(store).items()}
+
+
+def known(store: Whole, id: str) -> Record:
+    record = store.get(id)
+    assert record is not None, f"{id} is not there any more"
+    return record
+
+
+def delivered(claim: Claim) -> Delivered:
+    return Delivered(fates=_turned(claim, Fate.ACCEPTED), outcome=_outcome(claim, Accepted("250 taken")))
+
+
+def dead(claim: Claim) -> Dead:
+    outcome = _outcome(claim, PermFailed("550 no such user"))
+    return Dead(fates=_turned(claim, Fate.FAILED), reason="550 no such user", outcome=outcome)
+
+
+def held(claim: Claim) -> Held:
+    outcome = _outcome(claim, Uncertain("no reply after the dot"))
+    return Held(fates=_turned(claim, Fate.UNCERTAIN), reason="no reply after the dot", outcome=outcome)
+
+
+def expired(claim: Claim) -> Expired:
+    return Expired(fates=_turned(claim, Fate.FAILED))
+
+
+def retry(claim: Claim, delay: dt.timedelta = ZERO) -> Retry:
+    outcome = _outcome(claim, TempFailed("451 later", retry_after=SECOND))
+    return Retry(delay=delay, fates=claim.fates, reason="451 later", outcome=outcome)
+
+
+def released(claim: Claim, delay: dt.timedelta = ZERO) -> Released:
+    return Released(delay=delay, fates=claim.fates, reason="the relay is down")
+
+
+VERDICTS: Final[Mapping[State, Callable[[Claim], Verdict]]] = {
+    State.DELIVERED: delivered,
+    State.DEAD: dead,
+    State.HELD: held,
+    State.EXPIRED: expired,
+}
+"""The verdicts that take a message out of the queue, by the state they lead to."""
+
+
+def _turned(claim: Claim, fate: Fate) -> dict[str, Fate]:
+    return {r: fate if old is Fate.WAITING else old for r, old in claim.fates.items()}
+
+
+def _outcome(claim: Claim, result: Result) -> Outcome:
+    return Outcome.same(claim.recipients, result, relay="mx.example.org:25")

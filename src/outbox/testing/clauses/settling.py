@@ -1,0 +1,374 @@
+"""What ``settle`` promises: every verdict its state and its evidence, and a stale token nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from outbox.clock import Clock
+from outbox.errors import ConfigurationError
+from outbox.lifecycle import Dead, Delivered, Event, Fate, Held, Released, Retry, Settlement
+from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
+from outbox.protocols import Guarantee, SupportsBrowse, SupportsManage
+from outbox.testing.clock import ManualClock
+
+from .scene import (
+    LEASE,
+    SECOND,
+    VERDICTS,
+    Reopen,
+    Whole,
+    clause,
+    dead,
+    delivered,
+    expired,
+    held,
+    ids,
+    known,
+    mail,
+    put,
+    raises,
+    released,
+    retry,
+    settle,
+    states,
+    summaries,
+    take,
+)
+
+__all__ = ["SettleClauses"]
+
+
+class SettleClauses:
+    """The store writes what the verdict says."""
+
+    def test_what_is_settled_for_good_is_not_claimed_again(self, store: Whole, clock: ManualClock) -> None:
+        put(store, *VERDICTS)
+        for claim, verdict in zip(take(store), VERDICTS.values(), strict=True):
+            settle(store, claim, verdict(claim))
+        clock.advance(dt.timedelta(days=30))
+
+        assert take(store) == []
+
+    def test_settling_nothing_is_harmless(self, store: Whole) -> None:
+        assert list(store.settle([])) == []
+
+    @clause(SupportsBrowse)
+    def test_every_final_verdict_leads_to_its_state(self, store: Whole, clock: ManualClock) -> None:
+        put(store, *VERDICTS)
+        clock.advance(SECOND)
+        for claim in take(store):
+            state = next(state for state in VERDICTS if state == claim.message.id)
+            settle(store, claim, VERDICTS[state](claim))
+
+        found = summaries(store)
+        assert {name: summary.state for name, summary in found.items()} == {
+            "dead": "dead",
+            "held": "held",
+            "expired": "expired",
+        }
+        assert {summary.settled_at for summary in found.values()} == {clock.now()}
+        assert {(summary.due_at, summary.leased_until) for summary in found.values()} == {(None, None)}
+        assert found["dead"].reason == "550 no such user"
+        assert found["held"].reason == "no reply after the dot"
+        assert found["expired"].reason == "expires_at has passed"
+
+    @clause(SupportsBrowse)
+    def test_delivered_leaves_no_record_unless_it_is_to_be_kept(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+        assert store.get("a") is None
+        assert list(store.browse()) == []
+        assert list(store.count()) == []
+
+    @clause(SupportsBrowse)
+    def test_a_kept_record_of_a_delivered_message_carries_its_evidence(
+        self, reopen: Reopen, clock: Clock
+    ) -> None:
+        store = reopen(keep_delivered=dt.timedelta(days=1))
+        put(store, mail("a", "x@example.org", "y@example.org"))
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+        record = known(store, "a")
+        assert record.summary.state == "delivered"
+        assert record.summary.settled_at == clock.now()
+        assert set(record.summary.fates.values()) == {Fate.ACCEPTED}
+        assert record.message == claim.message
+        (attempt,) = record.history
+        assert attempt.results == dict.fromkeys(claim.message.recipients, Accepted("250 taken"))
+        assert attempt.relay == "mx.example.org:25"
+
+    @clause(Guarantee.DELAYS)
+    def test_a_retried_message_is_due_after_its_delay(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, retry(claim, 60 * SECOND))
+
+        clock.advance(59 * SECOND)
+        assert take(store) == []
+        clock.advance(SECOND)
+        assert ids(take(store)) == ["a"]
+
+    @clause(Guarantee.DELAYS)
+    def test_a_released_message_is_due_after_its_delay(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, released(claim, 60 * SECOND))
+
+        clock.advance(59 * SECOND)
+        assert take(store) == []
+        clock.advance(SECOND)
+        assert ids(take(store)) == ["a"]
+
+    @clause(SupportsBrowse)
+    def test_a_delay_into_the_past_is_none(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        clock.advance(SECOND)
+        for verdict in (retry, released):
+            (claim,) = take(store)
+            settle(store, claim, verdict(claim, -SECOND))
+
+            assert summaries(store)["a"].due_at == clock.now()
+
+    def test_without_a_delay_it_is_due_at_once(self, store: Whole) -> None:
+        put(store, "a")
+        for verdict in (retry, released):
+            (claim,) = take(store)
+            settle(store, claim, verdict(claim))
+
+        assert ids(take(store)) == ["a"]
+
+    @clause(SupportsBrowse)
+    def test_a_message_back_in_the_queue_says_why_and_until_when(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "retried", "released")
+        second, first = take(store)
+        settle(store, first, retry(first, 60 * SECOND))
+        settle(store, second, released(second, 90 * SECOND))
+
+        found = summaries(store)
+        assert states(store) == {"retried": "queued", "released": "queued"}
+        assert (found["retried"].reason, found["released"].reason) == ("451 later", "the relay is down")
+        assert found["retried"].due_at == clock.now() + 60 * SECOND
+        assert found["released"].due_at == clock.now() + 90 * SECOND
+        assert (found["retried"].attempts, found["released"].attempts) == (1, 0)
+        assert {summary.settled_at for summary in found.values()} == {None}
+        assert {summary.leased_until for summary in found.values()} == {None}
+
+    def test_only_those_who_wait_are_handed_over_again(self, store: Whole) -> None:
+        put(store, mail("a", "x@example.org", "y@example.org", "z@example.org"))
+        (claim,) = take(store)
+        fates = {
+            "x@example.org": Fate.ACCEPTED,
+            "y@example.org": Fate.WAITING,
+            "z@example.org": Fate.FAILED,
+        }
+        settle(store, claim, Retry(delay=dt.timedelta(0), fates=fates))
+
+        (again,) = take(store)
+        assert again.recipients == ("y@example.org",)
+        assert again.fates == fates
+        settle(store, again, released(again))
+        (third,) = take(store)
+        assert third.fates == fates
+
+    @clause(SupportsBrowse)
+    def test_the_fates_are_those_of_the_verdict(self, store: Whole) -> None:
+        recipients = [f"r{n}@example.org" for n in range(4)]
+        put(store, mail("a", *recipients))
+        (claim,) = take(store)
+        fates = dict(zip(recipients, Fate, strict=True))
+        settle(store, claim, Held(fates=fates, reason="look at this"))
+
+        assert known(store, "a").summary.fates == fates
+
+    @clause(SupportsBrowse)
+    def test_the_history_tells_who_said_what(self, store: Whole, clock: ManualClock) -> None:
+        results: dict[str, Result] = {
+            "a@example.org": Accepted("250 2.0.0 ok"),
+            "b@example.org": TempFailed("451 4.7.1 later", retry_after=dt.timedelta(seconds=90)),
+            "c@example.org": TempFailed("450 busy"),
+            "d@example.org": PermFailed("550 5.1.1 unknown"),
+            "e@example.org": Uncertain("connection lost"),
+            "f@example.org": Untried(),
+        }
+        put(store, mail("m", *results))
+        (claim,) = take(store)
+        clock.advance(2 * SECOND)
+        settled_at = clock.now()
+        outcome = Outcome(results=results, relay="mx.example.org:25")
+        settle(store, claim, Retry(delay=SECOND, fates=claim.fates, reason="c: 450 busy", outcome=outcome))
+        clock.advance(SECOND)
+
+        (attempt,) = known(store, "m").history
+        assert attempt.results == results
+        assert (attempt.number, attempt.at, attempt.event) == (1, settled_at, Event.RETRY)
+        assert (attempt.relay, attempt.reason) == ("mx.example.org:25", "c: 450 busy")
+
+    @clause(SupportsBrowse, Guarantee.LEASES, Guarantee.REFUNDS)
+    def test_an_attempt_that_never_reported_back_is_a_gap_in_the_history(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, retry(claim))
+        take(store)
+        clock.advance(LEASE)
+        (claim,) = take(store)
+        settle(store, claim, released(claim))
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+
+        history = known(store, "a").history
+        assert [(attempt.number, attempt.event) for attempt in history] == [
+            (1, Event.RETRY),
+            (3, Event.DEAD),
+        ]
+        assert known(store, "a").summary.attempts == 3
+
+    @clause(SupportsBrowse)
+    def test_what_ended_without_a_delivery_is_in_the_history_too(self, store: Whole) -> None:
+        put(store, "a", "b", "c")
+        a, b, c = take(store)
+        settle(store, a, Dead(fates={"a@example.org": Fate.FAILED}, reason="gave up by age"))
+        settle(store, b, Held(fates={"b@example.org": Fate.UNCERTAIN}, reason="poison"))
+        settle(store, c, expired(c))
+
+        attempts = [known(store, name).history[0] for name in "abc"]
+        assert [attempt.event for attempt in attempts] == [Event.DEAD, Event.HELD, Event.EXPIRED]
+        assert [attempt.reason for attempt in attempts] == [
+            "gave up by age",
+            "poison",
+            "expires_at has passed",
+        ]
+        assert [dict(attempt.results) for attempt in attempts] == [{}, {}, {}]
+
+    @clause(SupportsBrowse)
+    def test_a_released_claim_leaves_no_trace_but_its_reason(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, released(claim))
+
+        record = known(store, "a")
+        assert record.history == ()
+        assert (record.summary.attempts, record.summary.lost) == (0, 0)
+        assert record.summary.reason == "the relay is down"
+
+    # -- tokens
+
+    @clause(Guarantee.FENCING, SupportsBrowse)
+    def test_a_stale_token_changes_nothing_whatever_the_verdict(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        for verdict in (delivered, dead, held, expired, retry, released):
+            name = verdict.__name__
+            put(store, name)
+            (stale,) = take(store)
+            clock.advance(LEASE)
+            (current,) = take(store)
+            before = store.get(name)
+
+            assert list(store.settle([Settlement(stale, verdict(stale))])) == [stale]
+            assert store.get(name) == before
+            settle(store, current, dead(current))
+
+    @clause(Guarantee.FENCING, SupportsBrowse)
+    def test_a_claim_is_settled_once(self, store: Whole) -> None:
+        for verdict in (delivered, dead, held, expired, retry, released):
+            name = verdict.__name__
+            put(store, name)
+            (claim,) = take(store)
+            settle(store, claim, verdict(claim))
+            before = store.get(name)
+
+            assert list(store.settle([Settlement(claim, dead(claim))])) == [claim]
+            assert store.get(name) == before
+            for again in take(store):
+                settle(store, again, delivered(again))
+
+    @clause(Guarantee.FENCING, SupportsBrowse)
+    def test_of_two_verdicts_on_one_claim_the_first_stands(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+
+        answer = store.settle([Settlement(claim, held(claim)), Settlement(claim, dead(claim))])
+
+        assert list(answer) == [claim]
+        assert states(store) == {"a": "held"}
+
+    @clause(Guarantee.FENCING, SupportsBrowse, Guarantee.LEASES)
+    def test_a_stale_one_stops_no_other(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        (stale,) = take(store)
+        clock.advance(LEASE)
+        take(store)
+        put(store, "b", "c")
+        b, c = take(store)
+
+        answer = store.settle(
+            [Settlement(b, dead(b)), Settlement(stale, delivered(stale)), Settlement(c, held(c))]
+        )
+
+        assert list(answer) == [stale]
+        assert states(store) == {"a": "claimed", "b": "dead", "c": "held"}
+
+    @clause(Guarantee.FENCING)
+    def test_a_token_that_was_never_given_out_is_stale(self, store: Whole) -> None:
+        put(store, "a", "b")
+        a, b = take(store)
+        for token in ("", "0", "x", "-1", a.token + "0"):
+            forged = type(a)(message=a.message, fates=a.fates, attempt=1, lost=0, age=a.age, token=token)
+            assert list(store.settle([Settlement(forged, dead(forged))])) == [forged]
+        swapped = type(a)(message=b.message, fates=b.fates, attempt=1, lost=0, age=b.age, token=a.token)
+        if a.token != b.token:
+            assert list(store.settle([Settlement(swapped, dead(swapped))])) == [swapped]
+        settle(store, a, retry(a))
+
+    @clause(Guarantee.FENCING, SupportsManage)
+    def test_a_token_from_before_a_purge_does_not_fit_a_later_message_of_the_same_id(
+        self, store: Whole
+    ) -> None:
+        put(store, "a")
+        (old,) = take(store)
+        settle(store, old, dead(old))
+        store.purge(["a"])
+        put(store, "a")
+        (new,) = take(store)
+
+        assert list(store.settle([Settlement(old, delivered(old))])) == [old]
+        settle(store, new, delivered(new))
+
+    @clause(Guarantee.LEASES)
+    def test_a_late_settle_counts_as_long_as_nobody_else_took_the_message(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        clock.advance(10 * LEASE)
+
+        settle(store, claim, delivered(claim))
+        assert take(store) == []
+
+    @clause(SupportsBrowse)
+    def test_a_verdict_that_forgets_a_recipient_is_refused_whole(self, store: Whole) -> None:
+        put(store, mail("a", "x@example.org", "y@example.org"), "b")
+        a, b = take(store)
+        before = (store.get("a"), store.get("b"))
+        half = Delivered(fates={"x@example.org": Fate.ACCEPTED})
+
+        with raises(ConfigurationError, "a", "y@example.org"):
+            store.settle([Settlement(b, delivered(b)), Settlement(a, half)])
+
+        assert (store.get("a"), store.get("b")) == before
+
+    def test_one_message_s_failure_changes_no_other(self, store: Whole) -> None:
+        put(store, "a", "b", "c")
+        a, b, c = take(store)
+        settle(store, b, dead(b))
+        settle(store, a, Released(delay=dt.timedelta(0), fates=a.fates))
+        settle(store, c, Released(delay=dt.timedelta(0), fates=c.fates))
+
+        assert ids(take(store)) == ["a", "c"]

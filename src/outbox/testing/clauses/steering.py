@@ -1,0 +1,361 @@
+"""What a person's word does: requeue, cancel, purge."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from outbox.lifecycle import Fate, Held, Retry, Settlement
+from outbox.protocols import Change, Guarantee, SupportsBrowse, SupportsManage
+from outbox.testing.clock import ManualClock
+
+from .scene import (
+    LEASE,
+    SECOND,
+    VERDICTS,
+    Reopen,
+    Whole,
+    clause,
+    dead,
+    delivered,
+    expired,
+    held,
+    ids,
+    known,
+    mail,
+    put,
+    released,
+    retry,
+    settle,
+    states,
+    summaries,
+    take,
+)
+
+__all__ = ["ManageClauses"]
+
+
+def _statuses(changes: object) -> list[str]:
+    assert isinstance(changes, list | tuple)
+    return [change.status for change in changes]
+
+
+class ManageClauses:
+    """Nothing behind the back of a worker, and nothing that the record does not allow."""
+
+    @clause(SupportsManage)
+    def test_each_command_answers_each_id_in_order(self, store: Whole) -> None:
+        put(store, "b")
+
+        for command in (store.requeue, store.cancel, store.purge):
+            changes = command(["c", "b", "a"])
+            assert [change.id for change in changes] == ["c", "b", "a"]
+            assert _statuses(changes) == ["unknown", "done", "unknown"]
+            assert list(command([])) == []
+
+    # -- requeue
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_a_requeued_message_starts_anew(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        for _ in range(2):
+            (claim,) = take(store)
+            settle(store, claim, retry(claim))
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+        clock.advance(SECOND)
+
+        assert list(store.requeue(["a"])) == [Change(id="a", status="done")]
+
+        summary = summaries(store)["a"]
+        assert summary.state == "queued"
+        assert summary.due_at == clock.now()
+        assert (summary.attempts, summary.lost, summary.settled_at) == (0, 0, None)
+        (again,) = take(store)
+        assert (again.attempt, again.lost, again.age) == (1, 0, dt.timedelta(0))
+        assert again.recipients == ("a@example.org",)
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_the_history_survives_a_requeue(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+        before = known(store, "a").history
+        store.requeue(["a"])
+
+        assert known(store, "a").history == before
+
+    @clause(SupportsManage)
+    def test_a_message_that_waits_for_its_retry_is_due_now_once_requeued(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, retry(claim, dt.timedelta(hours=2)))
+        store.requeue(["a"])
+
+        assert ids(take(store)) == ["a"]
+
+    @clause(SupportsManage)
+    def test_a_requeue_does_not_override_not_before(self, store: Whole, clock: ManualClock) -> None:
+        put(store, mail("a", not_before=clock.now() + 60 * SECOND))
+
+        assert _statuses(store.requeue(["a"])) == ["done"]
+
+        assert take(store) == []
+        clock.advance(60 * SECOND)
+        (claim,) = take(store)
+        assert claim.age == dt.timedelta(0)
+
+    @clause(SupportsManage)
+    def test_a_requeue_never_sends_again_to_who_has_accepted(self, store: Whole) -> None:
+        put(store, mail("a", "x@example.org", "y@example.org", "z@example.org"))
+        (claim,) = take(store)
+        fates = {
+            "x@example.org": Fate.ACCEPTED,
+            "y@example.org": Fate.FAILED,
+            "z@example.org": Fate.UNCERTAIN,
+        }
+        settle(store, claim, Held(fates=fates, reason="look"))
+        store.requeue(["a"])
+        (first,) = take(store)
+        settle(store, first, Held(fates=fates, reason="look"))
+        store.requeue(["a"], uncertain=True)
+        (second,) = take(store)
+
+        assert first.recipients == ("y@example.org",)
+        assert first.fates["z@example.org"] is Fate.UNCERTAIN
+        assert second.recipients == ("y@example.org", "z@example.org")
+
+    @clause(SupportsManage)
+    def test_an_uncertain_recipient_is_sent_to_again_only_where_that_is_said(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, held(claim))
+
+        (change,) = store.requeue(["a"])
+        assert change.status == "refused"
+        assert "uncertain" in change.reason
+        assert take(store) == []
+
+        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        assert ids(take(store)) == ["a"]
+
+    @clause(SupportsManage)
+    def test_what_nobody_waits_for_is_not_requeued(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, Held(fates={"a@example.org": Fate.ACCEPTED}, reason="odd"))
+
+        (change,) = store.requeue(["a"], uncertain=True)
+        assert change.status == "refused"
+        assert "accepted" in change.reason
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_what_has_expired_is_not_requeued(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, expired(claim))
+
+        (change,) = store.requeue(["a"])
+        assert change.status == "refused"
+        assert "expired" in change.reason
+        assert states(store) == {"a": "expired"}
+
+    @clause(SupportsManage)
+    def test_what_was_cancelled_can_be_requeued(self, store: Whole) -> None:
+        put(store, "a")
+        store.cancel(["a"])
+
+        assert _statuses(store.requeue(["a"])) == ["done"]
+        assert ids(take(store)) == ["a"]
+
+    @clause(SupportsManage, Guarantee.LEASES, Guarantee.FENCING)
+    def test_an_expired_lease_can_be_requeued_and_its_holder_comes_too_late(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        (old,) = take(store)
+        clock.advance(LEASE)
+
+        assert _statuses(store.requeue(["a"])) == ["done"]
+        assert list(store.settle([Settlement(old, delivered(old))])) == [old]
+        assert list(store.extend([old], lease=LEASE)) == [old]
+        (new,) = take(store)
+        assert (new.attempt, new.lost) == (1, 0)
+        assert list(store.settle([Settlement(old, delivered(old))])) == [old]
+
+    # -- cancel
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_what_was_cancelled_is_never_handed_over(self, store: Whole, clock: ManualClock) -> None:
+        due = clock.now() + SECOND
+        put(store, "ready", mail("scheduled", not_before=due), "retried", "stays")
+        claims = take(store)
+        for claim in claims:
+            settle(store, claim, retry(claim, SECOND if claim.message.id == "retried" else dt.timedelta(0)))
+
+        changes = store.cancel(["ready", "scheduled", "retried"])
+
+        assert _statuses(changes) == ["done", "done", "done"]
+        clock.advance(dt.timedelta(days=1))
+        assert ids(take(store)) == ["stays"]
+        cancelled = summaries(store)["ready"]
+        assert cancelled.state == "cancelled"
+        assert cancelled.settled_at == due - SECOND
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_what_is_held_can_be_cancelled(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, held(claim))
+
+        assert _statuses(store.cancel(["a"])) == ["done"]
+        summary = summaries(store)["a"]
+        assert summary.state == "cancelled"
+        assert set(summary.fates.values()) == {Fate.UNCERTAIN}
+
+    @clause(SupportsManage)
+    def test_what_has_ended_cannot_be_cancelled(self, store: Whole) -> None:
+        put(store, "a", "b", "c")
+        a, b, _ = take(store)
+        settle(store, a, dead(a))
+        settle(store, b, expired(b))
+
+        changes = store.cancel(["a", "b"])
+        assert _statuses(changes) == ["refused", "refused"]
+        assert "dead" in changes[0].reason
+        assert "expired" in changes[1].reason
+
+    @clause(SupportsManage)
+    def test_cancelling_twice_is_refused_the_second_time(self, store: Whole) -> None:
+        put(store, "a")
+
+        assert _statuses(store.cancel(["a", "a"])) == ["done", "refused"]
+
+    @clause(SupportsManage, Guarantee.LEASES, Guarantee.FENCING)
+    def test_an_expired_lease_can_be_cancelled_and_its_holder_comes_too_late(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        (old,) = take(store)
+        clock.advance(LEASE)
+
+        assert _statuses(store.cancel(["a"])) == ["done"]
+        assert list(store.settle([Settlement(old, retry(old))])) == [old]
+        assert take(store) == []
+
+    @clause(SupportsManage, SupportsBrowse, Guarantee.LEASES)
+    def test_what_was_cancelled_still_says_that_somebody_had_it_and_never_reported_back(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        take(store)
+        clock.advance(LEASE)
+        store.cancel(["a"])
+
+        summary = summaries(store)["a"]
+        assert (summary.attempts, summary.lost) == (1, 1)
+
+    # -- purge
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_what_is_purged_is_gone(self, store: Whole) -> None:
+        put(store, "dead", "expired", "held", "cancelled", "other")
+        store.cancel(["cancelled"])
+        for claim in take(store):
+            if claim.message.id == "other":
+                settle(store, claim, released(claim))
+            else:
+                verdict = next(VERDICTS[state] for state in VERDICTS if state == claim.message.id)
+                settle(store, claim, verdict(claim))
+
+        assert _statuses(store.purge(["dead", "expired", "held", "cancelled"])) == ["done"] * 4
+        assert states(store) == {"other": "queued"}
+        assert [store.get(name) for name in ("dead", "expired", "held", "cancelled")] == [None] * 4
+        assert _statuses(store.purge(["dead"])) == ["unknown"]
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_what_is_still_in_the_queue_is_not_purged(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a", mail("b", not_before=clock.now() + 2 * LEASE))
+        take(store)
+        clock.advance(LEASE)
+
+        changes = store.purge(["a", "b"])
+
+        assert _statuses(changes) == ["refused", "refused"]
+        assert "cancel" in changes[0].reason
+        assert states(store) == {"a": "claimed", "b": "queued"}
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_a_kept_delivered_message_can_be_purged_but_not_requeued_or_cancelled(
+        self, reopen: Reopen
+    ) -> None:
+        store = reopen(keep_delivered=dt.timedelta(days=30))
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+        assert _statuses(store.requeue(["a"], uncertain=True)) == ["refused"]
+        assert _statuses(store.cancel(["a"])) == ["refused"]
+        assert _statuses(store.purge(["a"])) == ["done"]
+        assert store.get("a") is None
+
+    @clause(SupportsManage, Guarantee.DEDUPLICATION)
+    def test_a_purged_id_stays_known_where_somebody_has_or_may_have_the_message(self, store: Whole) -> None:
+        put(store, mail("accepted", "x@example.org", "y@example.org"), "uncertain")
+        accepted, uncertain = take(store)
+        fates = {"x@example.org": Fate.ACCEPTED, "y@example.org": Fate.WAITING}
+        settle(store, accepted, Retry(delay=dt.timedelta(0), fates=fates))
+        settle(store, uncertain, held(uncertain))
+        store.cancel(["accepted"])
+        store.purge(["accepted", "uncertain"])
+
+        again = [mail("accepted", "x@example.org", "y@example.org"), mail("uncertain")]
+        assert [result.status for result in store.put(again)] == ["known", "known"]
+        assert take(store) == []
+
+    @clause(SupportsManage, Guarantee.DEDUPLICATION)
+    def test_a_purged_id_is_free_again_where_nobody_has_the_message(self, store: Whole) -> None:
+        put(store, "dead", "cancelled")
+        store.cancel(["cancelled"])
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+        store.purge(["dead", "cancelled"])
+
+        assert [
+            result.status for result in store.put([mail("dead"), mail("cancelled", "new@example.org")])
+        ] == [
+            "stored",
+            "stored",
+        ]
+        assert ids(take(store)) == ["cancelled", "dead"]
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_a_purged_message_leaves_nothing_to_its_successor(self, store: Whole) -> None:
+        put(store, mail("a", content=b"old"))
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+        store.purge(["a"])
+        put(store, mail("a", content=b"new"))
+
+        record = known(store, "a")
+        assert record.message.content == b"new"
+        assert record.history == ()
+        assert (record.summary.attempts, record.summary.reason) == (0, "")
+
+    # -- leases
+
+    @clause(SupportsManage, SupportsBrowse, Guarantee.LEASES)
+    def test_a_message_under_a_live_lease_is_left_alone_and_says_until_when(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        before = summaries(store)
+        clock.advance(LEASE - SECOND)
+
+        for command in (store.requeue, store.cancel, store.purge):
+            (change,) = command(["a"])
+            assert change.status == "leased"
+            assert change.until == clock.now() + SECOND
+
+        assert summaries(store) == before
+        settle(store, claim, delivered(claim))

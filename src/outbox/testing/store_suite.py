@@ -1,0 +1,124 @@
+"""The store's contract as a test class: every clause a sentence.
+
+Whoever writes a store holds it to the same clauses as ours::
+
+    class TestMyStore(StoreSuite):
+        def open(self, clock, path, **settings):
+            return MyStore(path / "store", clock=clock, **settings)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final, cast
+
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'StoreSuite needs pytest: pip install "durable-outbox[testing]"', name=error.name
+    ) from error
+
+_PARTS: Final = (
+    "claiming",
+    "crowding",
+    "keeping",
+    "looking",
+    "ordering",
+    "putting",
+    "scene",
+    "settling",
+    "steering",
+)
+pytest.register_assert_rewrite(
+    *(name for part in _PARTS if (name := f"outbox.testing.clauses.{part}") not in sys.modules)
+)
+
+from outbox.clock import Clock  # noqa: E402 - pytest has to know of the clauses before they are imported
+from outbox.protocols import Guarantee, Store  # noqa: E402
+from outbox.testing.clauses.claiming import ClaimClauses  # noqa: E402
+from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
+from outbox.testing.clauses.keeping import KeepClauses  # noqa: E402
+from outbox.testing.clauses.looking import BrowseClauses  # noqa: E402
+from outbox.testing.clauses.ordering import OrderClauses  # noqa: E402
+from outbox.testing.clauses.putting import PutClauses  # noqa: E402
+from outbox.testing.clauses.scene import Reopen, Whole  # noqa: E402
+from outbox.testing.clauses.settling import SettleClauses  # noqa: E402
+from outbox.testing.clauses.steering import ManageClauses  # noqa: E402
+from outbox.testing.clock import ManualClock  # noqa: E402
+
+__all__ = ["StoreSuite"]
+
+
+class StoreSuite(
+    PutClauses,
+    ClaimClauses,
+    OrderClauses,
+    SettleClauses,
+    ManageClauses,
+    BrowseClauses,
+    KeepClauses,
+    CrowdClauses,
+):
+    """Subclass it, say how your store is opened, and let pytest collect it.
+
+    A clause that asks for a capability your store has not, or for a
+    guarantee that it declares in ``lacks``, is skipped by name.
+
+    Attributes:
+        persistent: Whether what is stored outlives the store object.
+    """
+
+    persistent: ClassVar[bool] = True
+
+    def open(self, clock: Clock, path: Path, **settings: Any) -> Store:
+        """Open the store that lives in the directory *path*: the same one, when it is called again.
+
+        *settings* are ``remember`` and ``keep_delivered``, as our own stores
+        have them; skip (``pytest.skip``) what yours does not know.
+        """
+        raise NotImplementedError("say in `open` how your store is opened")
+
+    def corrupt(self, store: Whole, id: str) -> None:  # noqa: ARG002 - for subclasses
+        """Change a byte of the stored content of this message, behind the store's back."""
+        pytest.skip("`corrupt` does not say how to damage a record of this store")
+
+    def require_persistence(self) -> None:
+        if not self.persistent:
+            pytest.skip("this store does not outlive its object")
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    def reopen(self, request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> Iterator[Reopen]:
+        opened: list[Store] = []
+
+        def reopen(**settings: Any) -> Whole:
+            if opened:
+                opened[-1].close()
+            store = self.open(clock, tmp_path, **settings)
+            opened.append(store)
+            _require(store, getattr(request.function, "needs", ()))
+            return cast(Whole, store)
+
+        yield reopen
+        for store in opened:
+            store.close()
+
+    @pytest.fixture
+    def store(self, reopen: Reopen) -> Whole:
+        return reopen()
+
+
+def _require(store: Store, needs: tuple[type | Guarantee, ...]) -> None:
+    lacks: frozenset[Guarantee] = getattr(store, "lacks", frozenset())
+    for need in needs:
+        if isinstance(need, Guarantee):
+            if need in lacks:
+                pytest.skip(f"this store lacks the guarantee of {need}")
+        elif not isinstance(store, need):
+            pytest.skip(f"this store is not {need.__name__}")

@@ -1,0 +1,254 @@
+"""The bytes of a connection: every wait is bounded by what a whole reply may take, and every failure is a loss."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from outbox.clock import Clock, SystemClock
+from outbox.testing.clock import ManualClock
+from outbox.transports.smtp.dial import Deadline, dial
+from outbox.transports.smtp.reply import Reply
+from outbox.transports.smtp.steps import Lost, Step, Timeouts
+from outbox.transports.smtp.wire import Wire
+
+
+class TickingClock(SystemClock):
+    """A second passes whenever it is looked at."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds = itertools.count()
+
+    def monotonic(self) -> float:
+        return float(next(self._seconds))
+
+
+class Pair:
+    """Our wire, and the server's end of it."""
+
+    def __init__(self) -> None:
+        self.ours, self.server = socket.socketpair()
+        self.wire = self.wire_by(SystemClock())
+
+    def wire_by(self, clock: Clock, **timeouts: dt.timedelta) -> Wire:
+        return Wire(self.ours, Timeouts(**timeouts), clock)
+
+    def close(self) -> None:
+        self.ours.close()
+        self.server.close()
+
+    def greet(self) -> None:
+        self.server.sendall(b"220 mx\r\n")
+        self.wire.read(Step.GREETING)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    both = Pair()
+    yield both
+    both.close()
+
+
+def test_a_command_is_one_write_and_its_reply_one_answer(pair: Pair) -> None:
+    pair.greet()
+    pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+    assert pair.server.recv(100) == b"MAIL FROM:<>\r\n"
+    pair.server.sendall(b"250 ok\r\n")
+
+    assert pair.wire.read(Step.MAIL) == Reply(250, ("ok",))
+
+
+def test_a_server_that_drips_runs_out_of_time(pair: Pair) -> None:
+    """Every byte comes in time; the reply does not."""
+    wire = pair.wire_by(TickingClock(), greeting=dt.timedelta(seconds=20))
+    dripping = threading.Thread(target=drip, args=(pair.server, b"220-" + b"x" * 200))
+    dripping.start()
+    try:
+        with pytest.raises(Lost, match="no whole reply within 20 s") as caught:
+            wire.read(Step.GREETING)
+    finally:
+        pair.close()
+        dripping.join()
+
+    assert caught.value.step is Step.GREETING
+
+
+def drip(server: socket.socket, data: bytes) -> None:
+    pause = threading.Event()
+    try:
+        for byte in data:
+            server.sendall(bytes([byte]))
+            pause.wait(0.001)
+    except OSError:
+        pass
+
+
+def test_a_silent_server_runs_out_of_time(pair: Pair) -> None:
+    with pytest.raises(Lost, match=r"no whole reply within 0\.01 s"):
+        pair.wire_by(SystemClock(), greeting=dt.timedelta(milliseconds=10)).read(Step.GREETING)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"", "the server closed it$"),
+        (b"220 almost", "within a reply"),
+        (b"220 almost\r", "within a reply"),
+        (b"220-one\r\n", "within a reply"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "HTTP/1.1 400 Bad Request"),
+        (b"354 go on\r\n", "no answer to it"),
+    ],
+)
+def test_a_cut_or_senseless_reply_is_a_loss_and_no_code(pair: Pair, said: bytes, reason: str) -> None:
+    pair.server.sendall(said)
+    pair.server.close()
+
+    with pytest.raises(Lost, match=reason) as caught:
+        pair.wire.read(Step.GREETING)
+    assert caught.value.reply is None
+
+
+def test_bytes_that_nobody_asked_for_stop_the_next_command(pair: Pair) -> None:
+    pair.greet()
+    pair.server.sendall(b"250 ok\r\n")
+
+    with pytest.raises(Lost, match="out of turn; it had said: 250 ok") as caught:
+        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+    assert caught.value.sent == 0
+
+
+def test_bytes_that_came_with_the_last_reply_stop_the_next_command_too(pair: Pair) -> None:
+    pair.server.sendall(b"220 mx\r\n2")
+    pair.wire.read(Step.GREETING)
+    pair.server.close()
+
+    with pytest.raises(Lost, match="out of turn"):
+        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+
+
+def test_bytes_behind_the_reply_to_starttls_stop_the_handshake(pair: Pair) -> None:
+    """They came in clear, and would be taken for the first reply under TLS."""
+    pair.server.sendall(b"220 mx\r\n250 injected\r\n")
+    pair.wire.read(Step.GREETING)
+
+    with pytest.raises(Lost, match="out of turn"):
+        pair.wire.secure(ssl.create_default_context(), "mx.example")
+
+
+def test_a_closed_connection_is_seen_before_the_next_command(pair: Pair) -> None:
+    pair.greet()
+    pair.server.close()
+
+    with pytest.raises(Lost, match="had closed it") as caught:
+        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+    assert caught.value.sent == 0
+
+
+def test_replies_still_due_are_no_surprise(pair: Pair) -> None:
+    pair.greet()
+    pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\nRCPT TO:<a>\r\n"], replies=2)
+    pair.server.sendall(b"250 one\r\n")
+    pair.wire.read(Step.MAIL)
+    pair.server.sendall(b"250 two\r\n")
+    pair.wire.write(Step.DATA, [b"DATA\r\n"])
+
+    assert pair.wire.read(Step.RCPT) == Reply(250, ("two",))
+
+
+def test_what_the_server_said_before_it_stopped_listening_is_read(pair: Pair) -> None:
+    pair.greet()
+    answering = threading.Thread(target=refuse, args=(pair.server,))
+    answering.start()
+    with pytest.raises(Lost) as caught:
+        pair.wire.write(Step.CONTENT, itertools.repeat(b"x" * 65536, 1000))
+    answering.join()
+
+    assert caught.value.reply == Reply(552, ("5.3.4 too big",))
+    assert 0 < caught.value.sent < 1000 * 65536
+
+
+def refuse(server: socket.socket) -> None:
+    server.recv(1000)
+    server.sendall(b"552 5.3.4 too big\r\n")
+    server.close()
+
+
+def test_a_server_that_takes_nothing_runs_out_of_time(pair: Pair) -> None:
+    pair.greet()
+    wire = pair.wire_by(SystemClock(), block=dt.timedelta(milliseconds=10))
+    with pytest.raises(Lost, match="took nothing more") as caught:
+        wire.write(Step.CONTENT, itertools.repeat(b"x" * 65536, 1000))
+
+    assert caught.value.sent < 1000 * 65536
+
+
+def test_every_block_has_a_time_of_its_own(pair: Pair) -> None:
+    """A large content may take longer in all than any block may."""
+    pair.greet()
+    taking = threading.Thread(target=take, args=(pair.server, 50 * 1000))
+    taking.start()
+    clock = TickingClock()
+    pair.wire_by(clock, block=dt.timedelta(seconds=10)).write(Step.CONTENT, [b"x" * 1000] * 50)
+    taking.join()
+
+    assert clock.monotonic() >= 100
+
+
+def take(server: socket.socket, size: int) -> None:
+    while size > 0:
+        size -= len(server.recv(65536))
+
+
+def test_a_deadline_that_has_passed_is_said() -> None:
+    with pytest.raises(TimeoutError):
+        Deadline(TickingClock(), 0.5).left()
+
+
+def test_the_next_address_is_tried_where_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = closed.getsockname()
+        closed.close()
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", dead),
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", server.getsockname()),
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+        with dial("mx.example", 25, None, Deadline(SystemClock(), 10)) as connected:
+            assert connected.getpeername() == server.getsockname()
+
+
+def test_each_address_gets_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never answers must not use up what the others need."""
+    tried: list[float] = []
+
+    class Deaf(socket.socket):
+        def connect(self, address: object) -> None:
+            timeout = self.gettimeout()
+            assert timeout is not None
+            tried.append(timeout)
+            clock.advance(dt.timedelta(seconds=timeout))
+            raise TimeoutError
+
+    clock = ManualClock()
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.1", 25))] * 3
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "socket", Deaf)
+
+    with pytest.raises(TimeoutError):
+        dial("mx.example", 25, None, Deadline(clock, 30))
+    assert tried == [10, 10, 10]
+
+
+def test_the_last_address_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(OSError, match="no address"):
+        dial("mx.example", 25, None, Deadline(SystemClock(), 10))

@@ -1,0 +1,231 @@
+"""What a claim costs does not depend on how much is stored: counted in steps of SQLite's machine, not in seconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outbox.lifecycle import Settlement, State
+from outbox.stores.sqlite import SQLiteStore, browsing, claiming, putting, rows, settling, upkeep
+from outbox.testing.clauses.scene import LEASE, dead, delivered, mail, put, retry, settle, take
+from outbox.testing.clock import ManualClock
+
+HOUR = dt.timedelta(hours=1)
+FEW, MANY = 200, 20_000
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], SQLiteStore]]:
+    stores: list[SQLiteStore] = []
+
+    def new() -> SQLiteStore:
+        stores.append(SQLiteStore(tmp_path / f"{len(stores)}.db", clock=clock))
+        return stores[-1]
+
+    yield new
+    for store in stores:
+        store.close()
+
+
+def steps(store: SQLiteStore, act: Callable[[], object]) -> int:
+    """How many steps (by tens) SQLite's machine makes for *act*."""
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    with store._database.reading() as sql:
+        sql.set_progress_handler(tick, 10)
+    act()
+    with store._database.reading() as sql:
+        sql.set_progress_handler(None, 10)
+    return count
+
+
+def round_of_ten(store: SQLiteStore) -> None:
+    claims = take(store, 10)
+    assert len(claims) == 10
+    assert store.settle([Settlement(claim, delivered(claim)) for claim in claims]) == []
+
+
+def nothing(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    """The store as it is."""
+
+
+def many_due(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    put(store, *(mail(f"due{n:05}", priority=-1, content=b"") for n in range(number)))
+
+
+def many_not_due(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    later = clock.now() + HOUR
+    put(store, *(mail(f"later{n:05}", priority=9, not_before=later, content=b"") for n in range(number)))
+
+
+def many_leased(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    many_due(store, clock, number)
+    take(store, number, lease=HOUR)
+
+
+def many_suspects(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    many_due(store, clock, number)
+    take(store, number, lease=HOUR)
+    clock.advance(HOUR)
+    for _ in range(number // 1000 + 1):  # each claim makes a thousand of them ready
+        for claim in take(store, 1):
+            settle(store, claim, dead(claim))
+
+
+def many_in_another_queue(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    put(store, *(mail(f"other{n:05}", priority=9, queue="other", content=b"") for n in range(number)))
+
+
+def many_dead(store: SQLiteStore, clock: ManualClock, number: int) -> None:
+    many_due(store, clock, number)
+    assert store.settle([Settlement(claim, dead(claim)) for claim in take(store, number)]) == []
+
+
+@pytest.mark.parametrize(
+    "crowd", [many_due, many_not_due, many_leased, many_suspects, many_in_another_queue, many_dead]
+)
+def test_a_claim_and_its_settle_cost_the_same_beside_few_and_beside_many(
+    opened: Callable[[], SQLiteStore],
+    clock: ManualClock,
+    crowd: Callable[[SQLiteStore, ManualClock, int], None],
+) -> None:
+    costs = []
+    for number in (FEW, MANY):
+        store = opened()
+        crowd(store, clock, number)
+        put(store, *(mail(f"mine{n}", priority=1) for n in range(10)))
+        costs.append(steps(store, lambda store=store: round_of_ten(store)))  # type: ignore[misc]  # mypy cannot infer a default
+
+    few, many = costs
+    assert few > 0
+    assert many < few * 1.2
+
+
+def test_a_put_costs_the_same_beside_few_and_beside_many(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    costs = []
+    for number in (FEW, MANY):
+        store = opened()
+        many_due(store, clock, number)
+        costs.append(steps(store, lambda store=store: put(store, "a")))  # type: ignore[misc]  # mypy cannot infer a default
+
+    few, many = costs
+    assert many < few * 1.2
+
+
+def test_an_empty_claim_and_the_next_due_cost_the_same(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    costs = []
+    for number in (FEW, MANY):
+        store = opened()
+        many_not_due(store, clock, number)
+        costs.append(steps(store, lambda store=store: (take(store), store.next_due(["mail"]))))  # type: ignore[misc]  # mypy cannot infer a default
+
+    few, many = costs
+    assert many < few * 1.2 + 1
+
+
+def test_a_page_of_the_dead_costs_the_same_behind_many_that_live(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    costs = []
+    for number in (FEW, MANY):
+        store = opened()
+        put(store, *(mail(f"{n:03}") for n in range(20)))
+        assert store.settle([Settlement(claim, dead(claim)) for claim in take(store)]) == []
+        many_due(store, clock, number)
+        costs.append(steps(store, lambda store=store: store.browse(states=[State.DEAD], limit=10)))  # type: ignore[misc]  # mypy cannot infer a default
+
+    few, many = costs
+    assert many < few * 1.2
+
+
+def test_a_claim_makes_no_more_than_a_thousand_ready(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    store = opened()
+    many_not_due(store, clock, 2500)
+    clock.advance(HOUR)
+    take(store, 1)
+
+    with store._database.reading() as sql:
+        ready = sql.execute("SELECT count(*) FROM outbox_message WHERE stage = 2").fetchone()
+    assert ready == (999,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters", "index"),
+    [
+        (claiming._PROMOTE, ("mail", 1, 10), "outbox_scheduled"),
+        (claiming._READY, ("mail", 10), "outbox_ready"),
+        (claiming._SUSPECT, ("mail",), "outbox_suspect"),
+        (claiming._DUE, ("[]",), "outbox_scheduled"),
+        (claiming._TAKE, (1, "[]"), "PRIMARY KEY"),
+        (claiming._BODIES, ("[]",), "PRIMARY KEY"),
+        (claiming._EXTEND, (1, "a", "1"), "PRIMARY KEY"),
+        (putting._KNOWN, {"ids": "[]", "since": 1}, "PRIMARY KEY"),
+        (settling._HELD, ("[]",), "PRIMARY KEY"),
+        (rows._WRITE, (0,) * 10, "PRIMARY KEY"),
+        (rows._BURY, {"ids": "[]", "now": 1, "since": 1}, "PRIMARY KEY"),
+        (rows._REMOVE_BODIES, ("[]",), "PRIMARY KEY"),
+        (rows._REMOVE_ATTEMPTS, ("[]",), "outbox_history"),
+        (rows._REMOVE_MESSAGES, ("[]",), "PRIMARY KEY"),
+        (rows._ATTEMPTS, ("a",), "outbox_history"),
+        (browsing._OF_STATE, {"queues": "[]", "after": "", "limit": 9, "state": "dead"}, "outbox_settled"),
+        (upkeep._FORGOTTEN, (1, 10), "outbox_forgotten"),
+        (upkeep._UNKEPT, (1, 10), "outbox_kept"),
+    ],
+)
+def test_no_statement_of_a_hot_path_scans_or_sorts(
+    opened: Callable[[], SQLiteStore], statement: str, parameters: Any, index: str
+) -> None:
+    with opened()._database.reading() as sql:
+        plan = [row[3] for row in sql.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+    assert any(index in line for line in plan)
+    for line in plan:
+        assert "outbox" not in line or line.startswith("SEARCH"), plan
+        assert "TEMP B-TREE" not in line, plan
+
+
+def test_a_round_costs_two_commits(opened: Callable[[], SQLiteStore]) -> None:
+    store = opened()
+    put(store, *(mail(f"m{n}") for n in range(10)))
+    committed: list[str] = []
+    with store._database.reading() as sql:
+        sql.set_trace_callback(committed.append)
+    round_of_ten(store)
+
+    assert len([text for text in committed if text.startswith("BEGIN IMMEDIATE")]) == 2
+    assert len(committed) < 30
+
+
+def test_a_retry_costs_one_commit(opened: Callable[[], SQLiteStore]) -> None:
+    store = opened()
+    put(store, "a")
+    (claim,) = take(store, lease=LEASE)
+    committed: list[str] = []
+    with store._database.reading() as sql:
+        sql.set_trace_callback(committed.append)
+    settle(store, claim, retry(claim))
+
+    assert [text for text in committed if text.startswith(("BEGIN", "COMMIT"))][1:] == [
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+    ]
