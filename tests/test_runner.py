@@ -134,6 +134,18 @@ def test_a_relay_that_is_down_charges_no_message_and_is_named_in_the_tally(store
     assert all(s.attempts == 0 and s.state is State.QUEUED for s in store.browse(limit=200))
 
 
+def test_a_drain_after_a_relay_fault_finds_the_message_due_at_once(store: MemoryStore) -> None:
+    store.put([a_message()])
+    transport = RecordingTransport()
+    transport.fault = RelayMisconfigured("mx:465", "535 wrong password")
+    assert Runner(store, transport).drain().faults
+    assert Runner(store, transport).drain().faults, (
+        "the second drain says it too, and does not exit as if all were well"
+    )
+    transport.fault = None
+    assert Runner(store, transport).drain().delivered == 1
+
+
 def test_a_misconfigured_relay_is_said_loudly_and_kills_nothing(
     store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,6 +45,7 @@ class Crew:
             policy=lambda queue: self._orders.retry.get(queue) or RetryPolicy(),
             rng=self._orders.rng,
             store_tries=_DRAIN_STORE_TRIES if self._draining else None,
+            draining=self._draining,
         )
         for number in range(1, self._orders.workers + 1):
             # Daemons: a relay that hangs must not keep the program from ending.

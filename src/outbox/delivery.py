@@ -141,12 +141,20 @@ class Setup:
     """What a worker is told before it starts.
 
     *store_tries* is how often a failing store is asked again before the
-    error ends the worker; None is for ever.
+    error ends the worker; None is for ever.  *draining*: this life ends with
+    what is due, and no breaker outlives it.
     """
 
     policy: Callable[[str], RetryPolicy]
     rng: random.Random
     store_tries: int | None = None
+    draining: bool = False
+
+    def pause(self, wait: dt.timedelta) -> dt.timedelta:
+        """How long a relay's pause delays a message: a drain gives back what it did not send as it was,
+        for the next drain (a minute later, or right after the password was mended) has to find it due.
+        """
+        return _ZERO if self.draining else wait
 
 
 def ask(action: Action[R]) -> Script[R]:
@@ -195,7 +203,7 @@ def _deliver_all(setup: Setup, claims: Sequence[Claim], size: int) -> Script[int
         elif admission is Stop.STOPPING:
             released.append(_released(claim, _ZERO, ""))
         elif isinstance(admission, Wait):
-            released.append(_released(claim, admission.delay, admission.reason))
+            released.append(_released(claim, setup.pause(admission.delay), admission.reason))
         else:
             took = yield from _deliver(setup, claim)
             size = min(size * 2, MAX_BATCH) if took < _QUICK else max(1, size // 2)
@@ -211,7 +219,7 @@ def _deliver(setup: Setup, claim: Claim) -> Script[dt.timedelta]:
         handed = yield from ask(Deliver(claim))
         took = handed.took
         policy = setup.policy(claim.message.queue)
-        verdict = judge(claim, handed.report, policy, setup.rng, relay_wait=handed.relay_wait)
+        verdict = judge(claim, handed.report, policy, setup.rng, relay_wait=setup.pause(handed.relay_wait))
     yield from _settle(setup, [Settlement(claim, verdict)], took)
     return took
 
