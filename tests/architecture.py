@@ -18,7 +18,8 @@ def words(text: str) -> frozenset[str]:
 FLOORS: Final[Sequence[frozenset[str]]] = tuple(
     words(names)
     for names in (
-        "errors values",
+        "values",
+        "errors",
         "address clock retry",
         "message outcome",
         "codec lifecycle mail",

@@ -194,7 +194,7 @@ def test_an_option_may_stand_before_the_command_or_behind_it(outbox: CommandLine
         (["ann@example.org"], b".\n", 66, "standard input is empty"),
         (["--file", "/no/such/mail.eml", "ann@example.org"], b"", 66, "/no/such/mail.eml: No such file"),
         (["--file", "/", "ann@example.org"], b"", 66, "cannot read /"),
-        (["ann@example.org\nbcc: eve@example.org"], MAIL, 65, r"ann@example.org\\nbcc"),
+        (["ann@example.org\nbcc: eve@example.org"], MAIL, 65, r"ann@example.org\nbcc"),
         (["ann@exa mple.org"], MAIL, 65, "ann@exa mple.org"),
         (["-f", "a@b@c", "ann@example.org"], MAIL, 65, "a@b@c"),
         (["-t"], b"Subject: nobody\n\nx\n", 65, ""),

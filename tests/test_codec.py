@@ -96,6 +96,8 @@ def changed(**fields: Any) -> bytes:
         (changed(not_before="yesterday"), "cannot be read"),
         (changed(not_before="2026-01-01T00:00:00"), "without a time zone"),
         (changed(surprise=1), "cannot be read"),
+        (changed(not_before="9999-12-31T23:59:59-23:00"), "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
     ],
 )
 def test_what_is_not_an_envelope_is_a_corrupt_record(envelope: bytes, words: str) -> None:
@@ -168,6 +170,8 @@ def test_every_result_comes_back_as_it_was(results: dict[str, Result]) -> None:
         '{"a": 5}',
         '{"a": ["temp", "x", "y"]}',
         '{"a": ["perm", 5]}',
+        '{"a": ["temp", "x", 1e300]}',
+        "[" * 100_000,
     ],
 )
 def test_what_is_not_a_list_of_results_is_a_corrupt_record(text: str) -> None:

@@ -57,8 +57,10 @@ def test_the_defaults_are_a_plain_mail() -> None:
         ({"priority": 101}, "priority 101 is not a whole number from -100 to 100"),
         ({"priority": -101}, "priority -101"),
         ({"priority": 0.5}, "priority 0.5"),
+        ({"priority": True}, "priority True"),
         ({"attributes": {"k": 1}}, "attribute 'k': names and values are strings"),
         ({"attributes": {1: "v"}}, "attribute '1'"),
+        ({"attributes": {"k": "\ud800"}}, "attribute 'k' holds a lone surrogate"),
         ({"not_before": dt.datetime(2026, 1, 1)}, "not_before .* without a time zone"),  # noqa: DTZ001 - it is what is refused
         ({"expires_at": dt.datetime(2026, 1, 1)}, "expires_at .* without a time zone"),  # noqa: DTZ001 - it is what is refused
     ],

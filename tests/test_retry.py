@@ -41,7 +41,9 @@ def test_the_growth_can_be_chosen() -> None:
 
 
 def test_a_very_late_attempt_overflows_nothing() -> None:
-    assert steady(timeout=None).next_wait(10**9, age=ZERO, rng=random.Random(1)) == 2 * HOUR
+    rng = random.Random(1)
+    assert steady(timeout=None).next_wait(10**9, age=ZERO, rng=rng) == 2 * HOUR
+    assert steady(timeout=None, wait_exp_base=1e300).next_wait(3, age=ZERO, rng=rng) == 2 * HOUR
 
 
 def test_it_gives_up_after_so_many_attempts_the_first_included() -> None:
@@ -101,6 +103,11 @@ def test_a_schedule_can_be_read_from_text(text: str, steps: list[dt.timedelta]) 
 def test_a_step_that_is_none_is_named(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is not a step"):
         RetryPolicy.parse(text)
+
+
+def test_a_step_longer_than_can_be_counted_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="'99999999999d' is too long"):
+        RetryPolicy.parse("1m, 99999999999d")
 
 
 def test_a_parsed_policy_can_hold_what_is_uncertain() -> None:

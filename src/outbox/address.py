@@ -20,7 +20,7 @@ from typing import Final
 import attrs
 
 from .errors import InvalidMessage
-from .values import printable
+from .values import printable, quoted
 
 __all__ = ["domain", "needs_smtputf8", "parse_address_list", "parse_mailbox"]
 
@@ -86,7 +86,7 @@ def domain(address: str) -> str:
 
 
 def _refused(text: str, why: str) -> InvalidMessage:
-    return InvalidMessage(f"address {printable(text, _SHOWN)!r} {why}")
+    return InvalidMessage(f"address {quoted(text, _SHOWN)} {why}")
 
 
 def _halves(text: str, origin: str | None) -> tuple[str, str]:
@@ -153,7 +153,7 @@ def _why_no_dot_string(local: str) -> str:
     if "<" in local or ">" in local:
         return "has angle brackets: give the bare address, without a display name"
     odd = next(char for char in local if char != "." and not _DOT_STRING.fullmatch(char))
-    return f"holds {printable(odd)!r} in its local part, which only a quoted local part may hold"
+    return f"holds {quoted(odd)} in its local part, which only a quoted local part may hold"
 
 
 # --- the domain ----------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _label(text: str, label: str) -> str:
     if hyphen:
         raise _refused(text, "has a domain label that starts or ends with '-'")
     odd = next(char for char in known if not _LABEL.fullmatch(char) and char != "-")
-    raise _refused(text, f"holds {printable(odd)!r} in its domain (RFC 5321 section 4.1.2)")
+    raise _refused(text, f"holds {quoted(odd)} in its domain (RFC 5321 section 4.1.2)")
 
 
 def _a_label(text: str, label: str) -> str:
@@ -277,7 +277,7 @@ class _Token:
 
 
 def _unclear(piece: str, why: str) -> InvalidMessage:
-    return InvalidMessage(f"address list: {printable(piece, _SHOWN)!r} {why} (RFC 5322 section 3.4)")
+    return InvalidMessage(f"address list: {quoted(piece, _SHOWN)} {why} (RFC 5322 section 3.4)")
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -309,7 +309,7 @@ def _why_no_token(char: str) -> str:
         '"': "is a quoted string without its end",
         "[": "is an address literal without its end",
         "\\": "starts with a backslash outside of quotes",
-    }.get(char, f"starts with {printable(char)!r}, which nothing opened")
+    }.get(char, f"starts with {quoted(char)}, which nothing opened")
 
 
 def _entries(text: str) -> Iterator[Sequence[_Token]]:
@@ -382,4 +382,4 @@ def _address(text: str, tokens: Sequence[_Token], origin: str | None, inside: st
     try:
         return parse_mailbox("".join(token.text for token in tokens), origin=origin)
     except InvalidMessage as error:
-        raise InvalidMessage(f"address list: {printable(piece, _SHOWN)!r}: {error}") from None
+        raise InvalidMessage(f"address list: {quoted(piece, _SHOWN)}: {error}") from None

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .errors import CorruptRecord, FormatError, InvalidMessage
+from .errors import CorruptRecord, FormatError
 from .message import Message
 from .outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 
@@ -66,7 +66,7 @@ def join(envelope: bytes, content: bytes) -> Message:
     try:
         fields = json.loads(envelope)
         version = fields.pop("outbox")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptRecord(f"the envelope cannot be read: {error}") from error
     if version != VERSION:
         raise FormatError(f"the record has format {version!r}, this release reads {VERSION}: upgrade outbox")
@@ -84,7 +84,7 @@ def _message(fields: dict[str, Any], content: bytes) -> Message:
             if name in fields:
                 fields[name] = dt.datetime.fromisoformat(fields[name])
         return Message(content=content, **fields)
-    except (KeyError, TypeError, ValueError, InvalidMessage) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CorruptRecord(f"the envelope cannot be read: {error}") from error
 
 
@@ -120,7 +120,7 @@ def decode_results(text: str) -> dict[str, Result]:
     """
     try:
         return {recipient: _result(*row) for recipient, row in json.loads(text).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptRecord(f"the results of an attempt cannot be read: {error}") from error
 
 

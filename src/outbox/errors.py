@@ -23,6 +23,8 @@ are called, and stand in ``__cause__``.  No message carries a secret.
 
 from __future__ import annotations
 
+from .values import printable
+
 __all__ = [
     "AmbiguousPut",
     "ConfigurationError",
@@ -90,6 +92,7 @@ class RelayFault(OutboxError):
 
     A transport raises it only while nothing is known of any recipient;
     otherwise it returns an :class:`~outbox.Outcome` that carries the fault.
+    Its text is escaped and capped, for much of it was said by a stranger.
     """
 
     def __init__(self, relay: str, reason: str) -> None:
@@ -98,7 +101,7 @@ class RelayFault(OutboxError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.relay}: {self.reason}"
+        return printable(f"{self.relay}: {self.reason}")
 
 
 class RelayUnavailable(RelayFault):

@@ -13,13 +13,14 @@ import attrs
 
 from .clock import Clock, SystemClock
 from .errors import InvalidMessage
-from .values import frozen_mapping, printable, require_aware
+from .values import frozen_mapping, quoted, require_aware
 
 __all__ = ["Message", "new_id"]
 
 _ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _QUEUE: Final = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
 _PRIORITIES: Final = range(-100, 101)
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -42,7 +43,7 @@ def new_id(clock: Clock | None = None) -> str:
 def _recipients(recipients: Iterable[str]) -> tuple[str, ...]:
     if isinstance(recipients, str | bytes):
         raise InvalidMessage(
-            f"recipients is the one string {printable(str(recipients), 80)!r}: pass a sequence, such as ['a@example.org']"
+            f"recipients is the one string {quoted(str(recipients), 80)}: pass a sequence, such as ['a@example.org']"
         )
     return tuple(recipients)
 
@@ -115,7 +116,7 @@ class Message:
                 raise InvalidMessage(f"{what} must be a string, not {type(name).__name__}")
             if _CONTROL.search(name):
                 raise InvalidMessage(
-                    f"{what} {printable(name, 80)!r} holds a line break or another control character"
+                    f"{what} {quoted(name, 80)} holds a line break or another control character"
                 )
         if not all(self.recipients):
             raise InvalidMessage("a recipient is the empty string")
@@ -126,19 +127,23 @@ class Message:
     def _check_names(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
             raise InvalidMessage(
-                f"id {printable(str(self.id), 80)!r} is not 1 to 64 characters of a-z, 0-9, '_' and '-'"
+                f"id {quoted(str(self.id), 80)} is not 1 to 64 characters of a-z, 0-9, '_' and '-'"
             )
         if not isinstance(self.queue, str) or not _QUEUE.fullmatch(self.queue):
             raise InvalidMessage(
-                f"queue {printable(str(self.queue), 80)!r} is not 1 to 64 characters of a-z, 0-9, '.', '_' and '-'"
+                f"queue {quoted(str(self.queue), 80)} is not 1 to 64 characters of a-z, 0-9, '.', '_' and '-'"
             )
-        if not isinstance(self.priority, int) or self.priority not in _PRIORITIES:
+        if type(self.priority) is not int or self.priority not in _PRIORITIES:
             raise InvalidMessage(f"priority {self.priority!r} is not a whole number from -100 to 100")
 
     def _check_attributes(self) -> None:
         for name, value in self.attributes.items():
             if not isinstance(name, str) or not isinstance(value, str):
-                raise InvalidMessage(f"attribute {printable(str(name), 80)!r}: names and values are strings")
+                raise InvalidMessage(f"attribute {quoted(str(name), 80)}: names and values are strings")
+            if _SURROGATE.search(name + value):
+                raise InvalidMessage(
+                    f"attribute {quoted(name, 80)} holds a lone surrogate, which is no character"
+                )
 
     @property
     def envelope_digest(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
 import re
 from collections.abc import Iterable
@@ -89,7 +90,11 @@ class RetryPolicy:
                     f"retry schedule {text!r}: {step.strip()!r} is not a step; write '1m, 5m*2, 1h*3'"
                 )
             seconds = float(match["number"]) * _UNITS[match["unit"]]
-            steps += [dt.timedelta(seconds=seconds)] * int(match["times"] or 1)
+            try:
+                wait = dt.timedelta(seconds=seconds)
+            except OverflowError:
+                raise ConfigurationError(f"retry schedule {text!r}: {step.strip()!r} is too long") from None
+            steps += [wait] * int(match["times"] or 1)
         return cls(schedule=tuple(steps), uncertain=uncertain)
 
     def next_wait(self, attempt: int, *, age: dt.timedelta, rng: random.Random) -> dt.timedelta | None:
@@ -105,7 +110,8 @@ class RetryPolicy:
     def _wait(self, attempt: int) -> dt.timedelta | None:
         if self.schedule is not None:
             return self.schedule[attempt - 1] if attempt <= len(self.schedule) else None
-        # The exponent is bounded before it is used: 2.0 ** 1100 would overflow.
-        growth = self.wait_exp_base ** min(attempt - 1, 64)
         ceiling = self.wait_max / self.wait_initial
-        return self.wait_initial * min(growth, ceiling)
+        # Compared as logarithms, for the power itself would overflow after some hundred attempts.
+        if (attempt - 1) * math.log(self.wait_exp_base) >= math.log(ceiling):
+            return self.wait_max
+        return self.wait_initial * self.wait_exp_base ** (attempt - 1)

@@ -29,6 +29,11 @@ def printable(text: str, limit: int = REPLY_LIMIT) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def quoted(text: str, limit: int = 80) -> str:
+    """The same in quotation marks, for an error that names what it was given."""
+    return f"'{printable(text, limit)}'"
+
+
 def _escape(char: str) -> str:
     if char.isprintable():
         return char

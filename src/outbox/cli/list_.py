@@ -14,7 +14,7 @@ from typing import Final
 from outbox.clock import SystemClock
 from outbox.lifecycle import State, Summary
 from outbox.locate import spell
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .exits import CommandError, Exit
 from .output import Console, ago, cut
@@ -61,9 +61,7 @@ def _states(names: Sequence[str]) -> list[State]:
     wanted = [name.strip().lower() for text in names for name in text.split(",")]
     for name in wanted:
         if name not in set(State):
-            raise CommandError(
-                Exit.USAGE, f"{printable(name, 40)!r} is not a state: there are {', '.join(State)}"
-            )
+            raise CommandError(Exit.USAGE, f"{quoted(name, 40)} is not a state: there are {', '.join(State)}")
     return [State(name) for name in wanted]
 
 

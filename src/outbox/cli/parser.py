@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 import attrs
 
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .exits import CommandError, Exit
 from .output import Console
@@ -165,8 +165,6 @@ def _module(name: str) -> Any:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise CommandError(
-            Exit.USAGE, f"there is no command {printable(name, 40)!r}{hint} (see outbox --help)"
-        )
+        raise CommandError(Exit.USAGE, f"there is no command {quoted(name, 40)}{hint} (see outbox --help)")
     file = "list_" if name == "list" else name
     return importlib.import_module(f".{file}", __package__)

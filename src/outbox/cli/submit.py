@@ -32,7 +32,7 @@ from outbox.errors import InvalidMessage
 from outbox.locate import Config
 from outbox.mail import from_email
 from outbox.message import Message
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .exits import CommandError, Exit
 from .output import Console
@@ -150,7 +150,7 @@ def _later(now: dt.datetime, delay: dt.timedelta | None) -> dt.datetime | None:
 def _attribute(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise CommandError(Exit.USAGE, f"--attribute {printable(text, 80)!r}: write NAME=VALUE")
+        raise CommandError(Exit.USAGE, f"--attribute {quoted(text, 80)}: write NAME=VALUE")
     return name, value
 
 

@@ -41,7 +41,7 @@ import attrs
 
 from outbox.errors import ConfigurationError
 from outbox.retry import RetryPolicy
-from outbox.values import frozen_mapping, printable
+from outbox.values import frozen_mapping, printable, quoted
 
 from .durations import parse_duration
 from .urls import did_you_mean, masked
@@ -181,7 +181,7 @@ class _Table:
                 known = ", ".join(readers)
                 raise self.wrong(
                     key,
-                    f"unknown key {printable(key, 40)!r}{did_you_mean(key, readers)} (known: {known})",
+                    f"unknown key {quoted(key, 40)}{did_you_mean(key, readers)} (known: {known})",
                 )
             try:
                 found[key] = readers[key](entry)
@@ -248,7 +248,7 @@ def _policy(entry: Any) -> RetryPolicy:
     settings: dict[str, Any] = {}
     for key, value in entry.items():
         if key not in _POLICY:
-            raise ConfigurationError(f"unknown key {printable(key, 40)!r}{did_you_mean(key, _POLICY)}")
+            raise ConfigurationError(f"unknown key {quoted(key, 40)}{did_you_mean(key, _POLICY)}")
         try:
             settings[key] = _POLICY[key](value)
         except ConfigurationError as error:

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from outbox.errors import ConfigurationError
-from outbox.values import printable
+from outbox.values import quoted
 
 __all__ = ["parse_duration", "spell"]
 
@@ -25,12 +25,12 @@ def parse_duration(text: str) -> dt.timedelta:
         ConfigurationError: it is not of that form.
     """
     if not _DURATION.fullmatch(text.strip()):
-        raise ConfigurationError(f"{printable(text, 40)!r} is not a duration: write 30s, 10m, 1h30m or 2d")
+        raise ConfigurationError(f"{quoted(text, 40)} is not a duration: write 30s, 10m, 1h30m or 2d")
     seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in _PART.findall(text))
     try:
         return dt.timedelta(seconds=seconds)
     except OverflowError:
-        raise ConfigurationError(f"{printable(text, 40)!r} is longer than outbox can count") from None
+        raise ConfigurationError(f"{quoted(text, 40)} is longer than outbox can count") from None
 
 
 def spell(duration: dt.timedelta, *, units: int = 2) -> str:

@@ -27,7 +27,7 @@ import attrs
 from outbox.clock import Clock
 from outbox.errors import ConfigurationError
 from outbox.protocols import Store, Transport
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .durations import parse_duration
 
@@ -150,7 +150,7 @@ class _Url:
             if name not in known:
                 listed = ", ".join(known) or "none"
                 raise self.wrong(
-                    f"unknown option {printable(name, 40)!r}{did_you_mean(name, known)} (known: {listed})"
+                    f"unknown option {quoted(name, 40)}{did_you_mean(name, known)} (known: {listed})"
                 )
             try:
                 found[name] = known[name](value)
@@ -174,7 +174,7 @@ def _check_scheme(what: str, shown: str, scheme: str, known: Mapping[str, object
     if scheme in _STORES or scheme in _TRANSPORTS or scheme in _NOT_YET:
         raise ConfigurationError(f"{what} {shown}: {scheme}: names a {other}, not a {what} (known: {names})")
     raise ConfigurationError(
-        f"{what} {shown}: unknown scheme {printable(scheme, 40)!r}{did_you_mean(scheme, known)} (known: {names})"
+        f"{what} {shown}: unknown scheme {quoted(scheme, 40)}{did_you_mean(scheme, known)} (known: {names})"
     )
 
 
@@ -235,7 +235,7 @@ def _smtp(url: _Url, password: str | None) -> Transport:
     if not url.host:
         raise url.wrong(f"names no server: write {url.scheme}://host or {url.scheme}://user@host:port")
     if url.path not in ("", "/"):
-        raise url.wrong(f"a path ({printable(url.path, 40)!r}) has no meaning for mail")
+        raise url.wrong(f"a path ({quoted(url.path, 40)}) has no meaning for mail")
     settings = url.settings(_SMTP_OPTIONS)
     if "ca_file" in settings:
         settings["ssl_context"] = settings.pop("ca_file")
@@ -263,7 +263,7 @@ def _password(url: _Url, given: str | None) -> str:
     password = url.password if url.password is not None else given
     if not password:
         raise url.wrong(
-            f"there is no password for {printable(url.user, 80)!r}: set OUTBOX_SMTP_PASSWORD_FILE or "
+            f"there is no password for {quoted(url.user, 80)}: set OUTBOX_SMTP_PASSWORD_FILE or "
             "OUTBOX_SMTP_PASSWORD, or password_file in the configuration file"
         )
     return password
@@ -275,7 +275,7 @@ def _ca_file(path: str) -> Any:
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{printable(path, 200)!r} cannot be used: {error}") from None
+        raise ConfigurationError(f"{quoted(path, 200)} cannot be used: {error}") from None
 
 
 _STORES: Final[Mapping[str, Callable[[_Url, bool, Clock | None], Store]]] = {

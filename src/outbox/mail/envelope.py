@@ -80,10 +80,10 @@ def _said_sender(content: bytes, header: Sequence[Field], origin: str | None) ->
                 field.line,
                 f"the field {field.name!r} names {len(addresses)} mailboxes, and one of them must be the sender",
                 "RFC 5322 section 3.6.2",
-                "add a Sender field with the one, or pass sender=",
+                "add a Sender field with the one, or give the sender yourself (sender=, or -f)",
             )
     raise InvalidMessage(
-        'the header names no sender (From or Sender): add one, or pass sender= ("" for the null path)'
+        'the header names no sender (From or Sender): add one, or give the sender yourself (sender=, or -f; "" is the null path)'
     )
 
 

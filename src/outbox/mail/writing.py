@@ -15,7 +15,7 @@ from email.message import Message as Email
 from typing import Any, Final, TypeAlias
 
 from outbox.errors import InvalidMessage
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .folding import FOLD, SignedPolicy, WirePolicy
 from .hidden import hidden_break
@@ -134,7 +134,7 @@ def _check_parts(email: AnyEmail) -> None:
 def _check_field(name: str, value: object) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidMessage(
-            f"the field name {printable(name, 80)!r} is not printable ASCII without a colon (RFC 5322 section 2.2)"
+            f"the field name {quoted(name, 80)} is not printable ASCII without a colon (RFC 5322 section 2.2)"
         )
     if not isinstance(value, str | Header):
         raise InvalidMessage(f"the field {name!r} is of type {type(value).__name__}, not text")

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .extensions import Extensions
 from .reply import Kind, Reply
@@ -131,7 +131,7 @@ def _authenticate(plan: Opening, who: Credentials, extensions: Extensions) -> Di
             raise _rejected(plan, who, name, reply)
     offered = ", ".join(sorted(extensions.mechanisms)) or "none"
     raise plan.misconfigured(
-        f"user {printable(who.username, 80)!r} cannot authenticate: the server does PLAIN and LOGIN not here "
+        f"user {quoted(who.username, 80)} cannot authenticate: the server does PLAIN and LOGIN not here "
         f"(it offers: {printable(offered, 200)})"
     )
 

@@ -55,6 +55,6 @@ def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:
     if code in _STRANGERS:
         return (
             f"its certificate is not signed by an authority known here ({error.verify_message}): "
-            "pass ssl_context=ssl.create_default_context(cafile=...) with the one it is signed by"
+            "trust the authority that signed it (ca_file in the URL, or ssl_context=ssl.create_default_context(cafile=...))"
         )
     return f"its certificate is not trusted: {error.verify_message}"

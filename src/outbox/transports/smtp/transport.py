@@ -12,7 +12,7 @@ from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, RelayFault, RelayUnavailable
 from outbox.message import Message
 from outbox.outcome import Outcome, Result, Untried
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from .connection import SUBMISSIONS, Connection, Security, Server, connect, part
 from .envelope import Mail, prepare
@@ -109,9 +109,7 @@ class SMTPTransport:
     @staticmethod
     def _check(host: str, security: str, credentials: Credentials | None, local_hostname: str | None) -> None:
         if not _is_host(host):
-            raise ConfigurationError(
-                f"SMTP host {printable(host, 80)!r} is neither a host name nor an address"
-            )
+            raise ConfigurationError(f"SMTP host {quoted(host, 80)} is neither a host name nor an address")
         if security not in _SECURITY:
             raise ConfigurationError(f"SMTP security {security!r} is none of {', '.join(_SECURITY)}")
         if credentials and security in ("none", "opportunistic"):
@@ -119,7 +117,7 @@ class SMTPTransport:
                 f"SMTP security {security!r} could send the password in clear: use 'tls' or 'starttls' with credentials"
             )
         if local_hostname is not None and not _NAME.fullmatch(local_hostname):
-            raise ConfigurationError(f"local_hostname {printable(local_hostname, 80)!r} is not a host name")
+            raise ConfigurationError(f"local_hostname {quoted(local_hostname, 80)} is not a host name")
 
     def __repr__(self) -> str:
         server = self._server
