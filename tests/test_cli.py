@@ -103,6 +103,21 @@ def test_a_bug_is_one_line_and_70_and_its_traceback_is_to_be_had(
     assert "Traceback" in outbox("list").err
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), MemoryError(), BlockingIOError(11, "Try again")]
+)
+def test_a_machine_that_is_at_its_limits_is_no_bug(
+    outbox: CommandLine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    outbox.submit("ann@example.org")
+    monkeypatch.setattr("threading.Thread.start", broken)
+    ran = outbox("drain", "--transport", "smtp://localhost:1")
+    assert (ran.status, "bug" in ran.complaint) == (75, False)
+
+
 def test_a_reader_who_leaves_is_no_error(outbox: CommandLine) -> None:
     outbox.submit("ann@example.org")
     read, write = os.pipe()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,6 +53,31 @@ def test_it_fits_a_terminal_and_its_advice_works(outbox: CommandLine, tmp_path: 
     ]
     assert [words[0] for words in advice] == ["status", "list", "show", "requeue"]
     assert [outbox(*words).status for words in advice] == [0, 0, 0, 0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script of the environment, as POSIX has it")
+@pytest.mark.parametrize("way", ["bin/outbox", "bin/python -m outbox", "outbox"])
+def test_its_advice_names_the_program_as_it_was_called(tmp_path: Path, way: str) -> None:
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "outbox"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom outbox.cli import main\nsys.exit(main())\n", "utf-8"
+    )
+    script.chmod(0o755)
+    (tmp_path / "bin" / "python").write_text(
+        f'#!/bin/bash\nexec -a bin/python {sys.executable} "$@"\n', "utf-8"
+    )
+    (tmp_path / "bin" / "python").chmod(0o755)
+    path = os.environ["PATH"] if "/" in way else f"{tmp_path}/bin:{os.environ['PATH']}"
+    words = [*way.split(), "demo", "--keep", str(tmp_path / "demo")]
+    environ = os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(words, capture_output=True, cwd=tmp_path, env=environ, check=True, timeout=60)
+    assert f"  {way} show " in ran.stdout.decode()
+
+
+def test_a_directory_whose_name_no_url_can_say_is_refused(outbox: CommandLine, tmp_path: Path) -> None:
+    ran = outbox("demo", "--keep", f"{tmp_path}/k\udcff")
+    assert (ran.status, "UTF-8" in ran.complaint) == (64, True)
 
 
 def test_it_works_without_a_home_and_says_so_in_ascii(tmp_path: Path) -> None:

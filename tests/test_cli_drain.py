@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from command_line import CommandLine
 
+from outbox.clock import SystemClock
 from outbox.message import Message
 from outbox.stores.sqlite import SQLiteStore
+from outbox.testing.clock import ManualClock
 from outbox.testing.smtp_sink import SMTPSink
 
 
@@ -115,6 +117,43 @@ def test_only_the_queues_that_are_named_are_served(outbox: CommandLine, sink: SM
     assert [m.recipients[0] for m in sink.messages] == ["bob@example.org"]
 
 
+def long_due(outbox: CommandLine, queue: str) -> None:
+    """A mail that nobody has served for an hour."""
+    clock = ManualClock(SystemClock().now() - dt.timedelta(hours=1))
+    store = SQLiteStore(outbox.path, clock=clock)
+    store.put([Message(recipients=["ann@example.org"], content=b"x", queue=queue)])
+    store.close()
+
+
+@pytest.mark.parametrize("command", [["drain"], ["drain", "-q"]])
+def test_mail_that_waits_in_a_queue_nobody_serves_is_told(
+    outbox: CommandLine, sink: SMTPSink, command: list[str]
+) -> None:
+    long_due(outbox, "mail")
+    ran = outbox(*command, "--queue", "mial")
+    assert ran.status == 0
+    assert "1 due message" in ran.complaint
+    assert "queue mail" in ran.complaint
+    assert "served: mial" in ran.complaint
+    assert not sink.messages
+
+
+def test_a_neighbour_that_serves_another_queue_is_given_its_time(outbox: CommandLine, sink: SMTPSink) -> None:
+    outbox.submit("ann@example.org")
+    assert outbox("drain", "--queue", "bulk").err == "", "two lines in a crontab do not tell on each other"
+    assert "queue mail" in outbox("drain", "--queue", "bulk", terminal=True).err, "a person is told at once"
+
+
+def test_run_tells_of_mail_in_a_queue_that_nobody_serves(outbox: CommandLine, sink: SMTPSink) -> None:
+    long_due(outbox, "mial")
+    process = outbox.start("run")
+    assert process.stderr is not None
+    begin = process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)
+    assert b"queue mial" in begin + rest
+
+
 def test_a_second_drain_delivers_nothing_again(outbox: CommandLine, sink: SMTPSink) -> None:
     outbox.submit("ann@example.org", id="order-1042")
     outbox("drain")
@@ -165,7 +204,13 @@ def test_a_relay_that_is_down_costs_nothing_and_says_so(outbox: CommandLine) -> 
         (["--workers", "many"], 64, "--workers"),
         (["--lease", "soon"], 64, "'soon' is not a duration"),
         (["--config", "/no/such.toml"], 78, "/no/such.toml"),
-        (["--transport", "smtp://localhost", "--lease", "0"], 78, "lease"),
+        (["--lease", "0"], 64, "--lease"),
+        (["--lease", "25h"], 64, "--lease"),
+        (["--grace", "999999999d"], 64, "--grace"),
+        (["--workers", "1001"], 64, "--workers"),
+        (["--limit", "9" * 20], 64, "--limit"),
+        (["--queue", "Mail"], 64, "queue 'Mail'"),
+        (["--queue", "ok", "--queue", ""], 64, "queue ''"),
     ],
 )
 def test_what_cannot_begin_is_one_line_and_a_status(
@@ -222,6 +267,33 @@ def test_run_delivers_until_sigterm_and_ends_with_0(outbox: CommandLine, sink: S
         "bob@example.org",
         "stopped",
     ]
+
+
+def test_run_says_what_it_had_to_leave_under_way(outbox: CommandLine, sink: SMTPSink) -> None:
+    sink.on("dot", reply=None)  # takes the mail and never answers
+    for _ in range(2):
+        outbox.submit("ann@example.org")
+    process = outbox.start("run", "-q", "--workers", "2", "--grace", "0.1s", "--lease", "1h")
+    sink.wait_for(2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    last = fields(err.decode().splitlines()[-1])
+    assert (last["msg"], last["hanging"], last["claimed"]) == ("stopped", "2", "2")
+    assert 3500 < float(last["lease_ends_in"]) <= 3600
+    assert {row["state"] for row in outbox("list", "--json").rows} == {"claimed"}
+
+
+def test_run_does_not_stay_where_no_worker_is_left(
+    outbox: CommandLine, sink: SMTPSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise SystemExit("out of the blue")
+
+    monkeypatch.setattr("outbox.crew.Crew._work_once", broken)
+    ran = outbox("run", "-q")
+    assert ran.status == 70
+    assert "SystemExit" in ran.err
 
 
 def test_a_second_signal_leaves_at_once(outbox: CommandLine, sink: SMTPSink) -> None:

@@ -164,10 +164,10 @@ def test_show_names_the_attempts_that_never_reported_back(outbox: CommandLine, s
     for _ in range(2):
         store.claim(limit=1, lease=MOMENT, queues=["mail"])
     drain(store)
-    store.requeue(["order-1042"])
+    store.requeue(["order-1042"], uncertain=True)
     store.claim(limit=1, lease=MOMENT, queues=["mail"])
     drain(store)
-    store.requeue(["order-1042"])
+    store.requeue(["order-1042"], uncertain=True)
     store.claim(limit=1, lease=dt.timedelta(hours=1), queues=["mail"])
     lines = outbox("show", "order-1042").out.splitlines()
     told = [line.partition(":")[0].partition(",")[0] + ("!" if "never" in line else "") for line in lines]
@@ -249,6 +249,16 @@ def test_requeue_leaves_the_uncertain_alone_unless_told(outbox: CommandLine, sto
     assert outbox("show", "--json", "order-1042").data["state"] == "queued"
 
 
+def test_show_says_uncertain_where_a_second_copy_is_possible_and_nowhere_else(
+    outbox: CommandLine, store: SQLiteStore
+) -> None:
+    store.put([message("first"), message("second")])
+    store.claim(limit=1, lease=dt.timedelta(0), queues=["mail"])
+    store.cancel(["first", "second"])
+    assert "outbox requeue --uncertain first" in outbox("show", "first").out
+    assert "outbox requeue second" in outbox("show", "second").out
+
+
 def test_each_id_is_answered_and_one_refusal_is_status_1(outbox: CommandLine, store: SQLiteStore) -> None:
     store.put([message("first"), message("leased"), message("waits")])
     store.claim(limit=1, lease=dt.timedelta(hours=1), queues=["mail"])
@@ -305,6 +315,38 @@ def test_check_finds_the_other_distribution_of_our_name(
     assert (ran.status, "outbox 9.9" in ran.out) == (1, True)
 
 
+def level_of(outbox: CommandLine, text: str) -> list[str]:
+    ran = outbox("check", "--json")
+    levels = [finding["level"] for finding in ran.data if text in finding["text"]]
+    assert ran.status == ("error" in levels)
+    return levels
+
+
+def test_check_finds_a_setting_that_every_other_command_would_stop_at(
+    outbox: CommandLine, store: SQLiteStore, tmp_path: Path
+) -> None:
+    config = tmp_path / "outbox.toml"
+    outbox.environ(OUTBOX_CONFIG=str(config), OUTBOX_TRANSPORT="smtp://localhost")
+    for text, says in (
+        ("lease = 0", "lease"),
+        ('queues = ["Mail"]', "queue 'Mail'"),
+        ('domain = "bad domain"', "bad domain"),
+        ('[retry.queues]\nMial = "1m"', "queue 'Mial'"),
+    ):
+        config.write_text(text, "utf-8")
+        assert level_of(outbox, says) == ["error"]
+
+
+def test_check_tells_of_names_that_fit_nothing(
+    outbox: CommandLine, store: SQLiteStore, tmp_path: Path
+) -> None:
+    (tmp_path / "outbox.toml").write_text('[retry.queues]\nmial = "1m"\n', "utf-8")
+    outbox.environ(OUTBOX_CONFIG=str(tmp_path / "outbox.toml"))
+    assert level_of(outbox, "retry.queues names 'mial'") == ["warning"]
+    store.put([message("a", queue="bulk"), message("b", queue="bulk")])
+    assert level_of(outbox, "2 messages wait in queue bulk") == ["warning"]
+
+
 @pytest.mark.parametrize("command", ["status", "list", "show x", "requeue x", "cancel x", "purge x", "check"])
 def test_looking_makes_no_database(outbox: CommandLine, command: str) -> None:
     ran = outbox(*command.split())
@@ -314,7 +356,19 @@ def test_looking_makes_no_database(outbox: CommandLine, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "status"), [("list --state died", 64), ("list --limit 0", 64), ("show", 64), ("requeue", 64)]
+    ("command", "status"),
+    [
+        ("list --state died", 64),
+        ("list --limit 0", 64),
+        ("list --limit 99999999999999999999", 64),
+        ("list --after \udcff", 64),
+        ("list --queue Mail", 64),
+        ("status --queue Mail", 64),
+        ("show", 64),
+        ("show \udcff", 64),
+        ("requeue", 64),
+        ("cancel \udcff", 64),
+    ],
 )
 def test_a_wrong_way_to_ask_is_one_line(
     outbox: CommandLine, store: SQLiteStore, command: str, status: int

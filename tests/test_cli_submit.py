@@ -70,21 +70,11 @@ def test_t_adds_the_recipients_of_the_command_line_once(outbox: CommandLine) -> 
         ["-FCron Daemon", "-i", "-odi", "-oem", "-r", "a@x.org", "b@y.org", "c@z.org"],
         ["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "-bm", "-fa@x.org", "b@y.org", "c@z.org"],
         [
-            "-N",
-            "never",
-            "-R",
-            "hdrs",
-            "-V",
-            "env",
-            "-G",
-            "-U",
-            "-n",
-            "-m",
-            "-f",
-            "a@x.org",
-            "b@y.org",
-            "c@z.org",
+            *("-N", "never", "-R", "hdrs", "-V", "env", "-G", "-U", "-n", "-m"),
+            *("-f", "a@x.org", "b@y.org", "c@z.org"),
         ],
+        ["-G", "-F", "x", "-n", "-e", "m", "-U", "-B", "8BITMIME", "-fa@x.org", "b@y.org", "c@z.org"],
+        ["-m", "-N", "never", "-h", "17", "-h3", "-f", "a@x.org", "b@y.org", "c@z.org"],
         ["b@y.org", "c@z.org", "b@y.org", "-f", "a@x.org"],
     ],
 )
@@ -96,6 +86,31 @@ def test_sendmails_ways_to_say_it_are_understood(outbox: CommandLine, argv: list
     )
     (row,) = stored(outbox)
     assert (row["sender"], row["recipients"]) == ("a@x.org", ["b@y.org", "c@z.org"])
+
+
+def test_sendmails_hop_count_is_no_cry_for_help(outbox: CommandLine) -> None:
+    ran = outbox("submit", "-t", "-h", "17", stdin=MAIL)
+    assert (ran.status, len(stored(outbox))) == (0, 1)
+    assert "usage:" in outbox("submit", "--help").out
+    assert "--help" in outbox("submit", "--help").out
+    assert "usage:" in outbox("drain", "-h").out
+
+
+def test_t_takes_a_recipient_for_the_same_in_whichever_case_the_domain_is_written(
+    outbox: CommandLine,
+) -> None:
+    mail = b"From: a@b.example\nTo: ann@Example.org\n\nhi\n"
+    outbox("submit", "-t", "ann@example.org", "Ann@example.org", stdin=mail)
+    (row,) = stored(outbox)
+    assert row["recipients"] == ["ann@Example.org", "Ann@example.org"]
+
+
+@pytest.mark.parametrize("to", [b"", b"To: undisclosed-recipients:;\n"])
+def test_t_with_a_recipient_takes_a_mail_that_names_none(outbox: CommandLine, to: bytes) -> None:
+    ran = outbox("submit", "-t", "ann@example.org", stdin=b"From: a@b.example\n" + to + b"\nhi\n")
+    assert ran.status == 0
+    (row,) = stored(outbox)
+    assert row["recipients"] == ["ann@example.org"]
 
 
 @pytest.mark.parametrize("null", ["", "<>"])
@@ -201,7 +216,17 @@ def test_an_option_may_stand_before_the_command_or_behind_it(outbox: CommandLine
         (["--priority", "high", "ann@example.org"], MAIL, 64, "--priority"),
         (["--priority", "101", "ann@example.org"], MAIL, 65, "priority 101"),
         (["--id", "Order 1042", "ann@example.org"], MAIL, 65, "id 'Order 1042'"),
+        (["--id", "", "ann@example.org"], MAIL, 65, "id ''"),
         (["--queue", "MAIL", "ann@example.org"], MAIL, 65, "queue 'MAIL'"),
+        (["--queue", "", "ann@example.org"], MAIL, 65, "queue ''"),
+        (["--domain", "bad domain", "ann@example.org"], MAIL, 64, "bad domain"),
+        (["--domain", "", "ann@example.org"], MAIL, 64, "'' is no domain"),
+        (["--delay", "99999999d", "ann@example.org"], MAIL, 64, "--delay"),
+        (["--expires", "99999999d", "ann@example.org"], MAIL, 64, "--expires"),
+        (["--expires", "0s", "ann@example.org"], MAIL, 64, "--expires"),
+        (["--expires", "1m", "--delay", "2m", "ann@example.org"], MAIL, 64, "--expires"),
+        (["--expires", "1m", "--delay", "1m", "ann@example.org"], MAIL, 64, "--expires"),
+        (["--store", "sqlite:///x%00y.db", "ann@example.org"], MAIL, 78, "control character"),
         (["--attribute", "order", "ann@example.org"], MAIL, 64, "NAME=VALUE"),
         (["--delay", "soon", "ann@example.org"], MAIL, 64, "'soon' is not a duration"),
         (["--no-such-option", "ann@example.org"], MAIL, 64, "unknown option --no-such-option"),

@@ -27,8 +27,10 @@ def log_notice(notice: Notice) -> None:
             log.log(level, "relay %s; left alone for %.0f s", fault, wait.total_seconds())
         case RelayResumed(relay=relay):
             log.info("relay %s answers again", relay or "(default)")
-        case StoreFailed(error=error, wait=wait):
-            log.error("store: %s; again in %.1f s", error, wait.total_seconds())
+        case StoreFailed(error=error, wait=wait, claims=claims):
+            unwritten = ", ".join(claim.message.id for claim in claims)
+            noted = f"; not noted yet: {unwritten}" if claims else ""
+            log.error("store: %s; again in %.1f s%s", error, wait.total_seconds(), noted)
 
 
 def _why(verdict: Verdict) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from outbox.errors import OutboxError
 
 from .exits import CommandError, Exit, exit_of
-from .output import Console, stand_any_terminal
+from .output import Console, let_go_of_streams, stand_any_terminal
 from .parser import parse
 from .signals import Signalled
 
@@ -30,6 +30,13 @@ _SIGPIPE = 13
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit status; ``--help`` raises SystemExit."""
     stand_any_terminal()
+    try:
+        return _status(argv)
+    finally:
+        let_go_of_streams()
+
+
+def _status(argv: Sequence[str] | None) -> int:
     console = Console()
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
@@ -38,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = command.run(command.options, console)
         sys.stdout.flush()
     except BrokenPipeError:
-        return _reader_left()
+        return 128 + _SIGPIPE
     except KeyboardInterrupt:
         return _ended(128 + _SIGINT, console)
     except Signalled as signalled:
@@ -56,12 +63,18 @@ def _ended(status: int, console: Console) -> int:
 def _failed(error: Exception, console: Console) -> int:
     console.progress("")
     if console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
-        traceback.print_exception(error)
+        console.above("".join(traceback.format_exception(error)))
     match error:
         case CommandError():
             status, text = error.status, str(error)
         case OutboxError():
             status, text = exit_of(error), str(error)
+        case RuntimeError() if "start new thread" in str(error):
+            status, text = Exit.TEMPORARY, "the system gives no more threads: raise its limits (ulimit -u)"
+        case MemoryError():
+            status, text = Exit.TEMPORARY, "the system gives no more memory"
+        case BlockingIOError():
+            status, text = Exit.TEMPORARY, f"the system is at its limits: {error.strerror}"
         case OSError():
             where = f": {error.filename}" if error.filename else ""
             status, text = Exit.IO_ERROR, f"{error.strerror or error}{where}"
@@ -78,15 +91,6 @@ def _bug(error: Exception) -> str:
     )
 
 
-def _reader_left() -> int:
-    # Python flushes standard output once more at its end: what is left goes nowhere, and quietly.
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    return 128 + _SIGPIPE
-
-
 class _LibraryLog(logging.Handler):
     """What the library logs, as complaints; what the commands say themselves is left out."""
 
@@ -96,12 +100,18 @@ class _LibraryLog(logging.Handler):
         self.addFilter(lambda record: record.name != "outbox.delivery")
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._complain(record)
+        except Exception:  # noqa: BLE001 - as in logging's own handlers: who logs must not fail by it
+            self.handleError(record)
+
+    def _complain(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             text += f": {type(error).__name__}: {error}"
             if self._console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
-                traceback.print_exception(error)
+                self._console.above("".join(traceback.format_exception(error)))
         self._console.complain(f"{record.levelname.lower()}: {text}")
 
 

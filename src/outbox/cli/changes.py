@@ -16,7 +16,7 @@ from outbox.values import printable
 from .exits import Exit
 from .output import Console, ago
 from .records import full_id
-from .settings import browsable, config_of, manageable, opened_store
+from .settings import browsable, config_of, manageable, message_id, opened_store
 
 __all__ = ["add_ids", "changed"]
 
@@ -25,7 +25,11 @@ Verb: TypeAlias = Callable[[SupportsManage, Sequence[str]], Sequence[Change]]
 
 def add_ids(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "ids", metavar="ID", nargs="+", help="a message (eight characters will do where one begins so)"
+        "ids",
+        metavar="ID",
+        type=message_id,
+        nargs="+",
+        help="a message (eight characters will do where one begins so)",
     )
 
 

@@ -8,19 +8,21 @@ and 1 with one, for a monitor.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
 import attrs
 
 from outbox.errors import OutboxError
+from outbox.lifecycle import State
 from outbox.locate import Config, masked, transport_from_url
-from outbox.protocols import Finding, SupportsMaintain
+from outbox.protocols import Finding, QueueCount, Store, SupportsBrowse, SupportsMaintain, Transport
 
 from .exits import Exit
 from .output import Console
-from .settings import config_of, opened_store
+from .settings import config_of, opened_store, outbox_of
 
 __all__ = ["arguments", "run"]
 
@@ -33,13 +35,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    config = config_of(options, console)
-    findings = [*_installed(), *_configured(config), *_store(config), *_transport(config)]
+    findings = [*_installed(), *_rest(options, console)]
     if console.as_json:
         console.data([attrs.asdict(finding) for finding in findings])
     else:
         _print(findings, console)
     return Exit.NOT_ALL if any(finding.level == "error" for finding in findings) else Exit.OK
+
+
+def _rest(options: argparse.Namespace, console: Console) -> Iterator[Finding]:
+    try:
+        config = config_of(options, console)
+    except OutboxError as error:
+        yield Finding("error", str(error))
+        return
+    yield from _configured(config)
+    with contextlib.ExitStack() as stack:
+        store = yield from _store(config, stack)
+        transport = yield from _transport(config, stack)
+        if store is not None and transport is not None:
+            yield from _together(store, transport, config)
 
 
 def _print(findings: Sequence[Finding], console: Console) -> None:
@@ -67,24 +82,56 @@ def _installed() -> Iterator[Finding]:
 def _configured(config: Config) -> Iterator[Finding]:
     yield Finding("ok", f"configuration file: {config.file or 'none'}")
     yield Finding("ok", f"queues served: {', '.join(config.queues)}")
+    for name in config.retry_by_queue:
+        if name not in config.queues:
+            yield Finding(
+                "warning",
+                f"retry.queues names {name!r}, which is not served here (served: {', '.join(config.queues)})",
+                "mend the name, or add it to queues",
+            )
 
 
-def _store(config: Config) -> Iterator[Finding]:
+def _store(config: Config, stack: contextlib.ExitStack) -> Generator[Finding, None, Store | None]:
+    """Returns the store where it can be opened, for the checks that come after."""
     try:
-        with opened_store(config) as store:
-            yield Finding("ok", f"store {masked(config.store or '')}")
-            if isinstance(store, SupportsMaintain):
-                yield from store.check()
+        store = stack.enter_context(opened_store(config))
+        yield Finding("ok", f"store {masked(config.store or '')}")
+        if isinstance(store, SupportsMaintain):
+            yield from store.check()
+        if isinstance(store, SupportsBrowse):
+            yield from _unserved(store.count(), config)
     except OutboxError as error:
         yield Finding("error", str(error))
+        return None
+    return store
 
 
-def _transport(config: Config) -> Iterator[Finding]:
+def _unserved(counts: Sequence[QueueCount], config: Config) -> Iterator[Finding]:
+    for count in counts:
+        if count.state is State.QUEUED and count.queue not in config.queues:
+            waits = "message waits" if count.number == 1 else "messages wait"
+            yield Finding(
+                "warning",
+                f"{count.number:,} {waits} in queue {count.queue}, which is not served here",
+                f"outbox drain --queue {count.queue}, or queues = [...] in the configuration file",
+            )
+
+
+def _transport(config: Config, stack: contextlib.ExitStack) -> Generator[Finding, None, Transport | None]:
     if not config.transport:
         yield Finding("ok", "no transport is named: this configuration only submits")
-        return
+        return None
     try:
-        transport_from_url(config.transport, password=config.smtp_password()).close()
-        yield Finding("ok", f"transport {masked(config.transport)} (not tried; outbox drain does)")
+        transport = transport_from_url(config.transport, password=config.smtp_password())
+    except OutboxError as error:
+        yield Finding("error", str(error))
+        return None
+    yield Finding("ok", f"transport {masked(config.transport)} (not tried; outbox drain does)")
+    return stack.enter_context(contextlib.closing(transport))
+
+
+def _together(store: Store, transport: Transport, config: Config) -> Iterator[Finding]:
+    try:
+        outbox_of(store, transport, config)
     except OutboxError as error:
         yield Finding("error", str(error))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,8 +24,9 @@ from outbox.clock import SystemClock
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.smtp_sink import SMTPSink
 from outbox.transports.smtp import SMTPTransport
+from outbox.values import printable
 
-from .exits import Exit
+from .exits import CommandError, Exit
 from .output import Console
 from .records import reply_of
 from .settings import browsable
@@ -54,8 +57,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     directory = Path(options.keep) if options.keep else Path(tempfile.mkdtemp(prefix="outbox-demo-"))
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory.resolve() / "outbox.db"
+    _require_a_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with SMTPSink() as sink:
         _set_the_scene(sink)
         _say(console, f"A mail server of the demo's own listens on {sink.host}, port {sink.port}.")
@@ -70,6 +74,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.table(_HEAD, list(_rows(records)))
         _teach(path, records, console)
     return Exit.OK
+
+
+def _require_a_name(path: Path) -> None:
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError:
+        name = printable(str(path), 200)
+        raise CommandError(
+            Exit.USAGE, f"{name} is not UTF-8, and no URL can name it: say --keep DIR"
+        ) from None
 
 
 def _set_the_scene(sink: SMTPSink) -> None:
@@ -137,8 +151,7 @@ def _rows(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
 
 def _teach(path: Path, records: Sequence[Record], console: Console) -> None:
     mixed = next(r for r in records if len(set(r.summary.fates.values())) > 1)
-    as_module = Path(sys.argv[0]).name == "__main__.py"
-    program = f"{Path(sys.executable).name} -m outbox" if as_module else "outbox"
+    program = _program()
     for line in (
         "",
         "Who was put off was tried again; who was refused stands there, with the",
@@ -158,6 +171,17 @@ def _teach(path: Path, records: Sequence[Record], console: Console) -> None:
         "  outbox.drain()          # or: with outbox.running(): ...",
     ):
         console.line(line)
+
+
+def _program() -> str:
+    """The command as it was called, so that the advice can be typed as it stands."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.orig_argv[0])} -m outbox"
+    if called.stem != "outbox":
+        return "outbox"
+    found = shutil.which("outbox")
+    return "outbox" if found and called.exists() and called.samefile(found) else shlex.quote(sys.argv[0])
 
 
 def _say(console: Console, text: str) -> None:

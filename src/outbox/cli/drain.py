@@ -10,12 +10,15 @@ them.  What failed for now is due again later, and waits for a later drain.
 from __future__ import annotations
 
 import argparse
+import threading
 from typing import Final
 
 import attrs
 
 from outbox import Outbox, Tally
 from outbox.errors import OutboxError
+from outbox.events import LeaseLost, Notice, RelayPaused, Settled
+from outbox.lifecycle import Event
 from outbox.locate import Config, spell
 from outbox.protocols import SupportsWait
 
@@ -24,6 +27,7 @@ from .journal import Journal
 from .output import Console
 from .settings import add_serving, config_of, opened_outbox, whole
 from .signals import Signalled, heeded
+from .unserved import warn_of_unserved
 
 __all__ = ["arguments", "run"]
 
@@ -48,17 +52,53 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     config = config_of(options, console)
-    journal = Journal(console)
+    journal, count = Journal(console), Count()
     try:
-        with heeded(STOPPING), opened_outbox(config, [journal]) as outbox:
+        with heeded(STOPPING), opened_outbox(config, [journal, count]) as outbox:
             tally = outbox.drain(limit=options.limit)
+            if console.as_json:
+                _print(tally, console, stopped=False)
             _report(tally, outbox, config, journal, console)
+            warn_of_unserved(outbox.store, config, console)
     except Signalled:
+        if console.as_json:
+            _print(count.tally, console, stopped=True)
         journal.say("Stopped before all that is due was tried.", {"msg": "stopped"})
         return Exit.TEMPORARY
     for fault in tally.faults.values():
         console.complain(f"relay {fault}")
     return max((exit_of(fault) for fault in tally.faults.values()), default=Exit.OK)
+
+
+class Count:
+    """A listener that keeps the tally, for a drain that is ended before it can return one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tally = Tally()
+
+    @property
+    def tally(self) -> Tally:
+        with self._lock:
+            return self._tally
+
+    def __call__(self, notice: Notice) -> None:
+        with self._lock:
+            match notice:
+                case Settled(verdict=verdict):
+                    name = "retried" if verdict.event is Event.RETRY else str(verdict.event)
+                    self._tally = attrs.evolve(self._tally, **{name: getattr(self._tally, name) + 1})
+                case LeaseLost():
+                    self._tally = attrs.evolve(self._tally, lost=self._tally.lost + 1)
+                case RelayPaused(fault=fault):
+                    faults = {**self._tally.faults, fault.relay: fault}
+                    self._tally = attrs.evolve(self._tally, faults=faults)
+
+
+def _print(tally: Tally, console: Console, *, stopped: bool) -> None:
+    every = {field.name: getattr(tally, field.name) for field in attrs.fields(Tally)}
+    faults = {relay: str(fault) for relay, fault in tally.faults.items()}
+    console.data(every | {"faults": faults, "stopped": stopped})
 
 
 def _report(tally: Tally, outbox: Outbox, config: Config, journal: Journal, console: Console) -> None:
@@ -67,9 +107,6 @@ def _report(tally: Tally, outbox: Outbox, config: Config, journal: Journal, cons
         for field in attrs.fields(Tally)
         if isinstance(number := getattr(tally, field.name), int) and number
     }
-    if console.as_json:
-        every = {field.name: getattr(tally, field.name) for field in attrs.fields(Tally)}
-        console.data(every | {"faults": {relay: str(fault) for relay, fault in tally.faults.items()}})
     next_due = _next_due(outbox, config)
     if counts or console.live:
         journal.say(_words(counts, next_due), {"msg": "drained", **counts})

@@ -164,7 +164,7 @@ def _fields(notice: Settled, recipient: str, fate: Fate, reply: str) -> dict[str
     }
     if verdict.outcome is not None:
         fields |= {"relay": verdict.outcome.relay, "took": notice.took}
-    if isinstance(verdict, Retry | Released) and fate is Fate.WAITING:
+    if isinstance(verdict, Retry | Released) and fate.open:
         fields["due_in"] = verdict.delay
     return fields | {"reply": reply}
 
@@ -180,6 +180,6 @@ def _reply(verdict: Verdict, recipient: str) -> str:
 
 def _again(notice: Settled, fate: Fate) -> str:
     verdict = notice.verdict
-    if not isinstance(verdict, Retry | Released) or fate is not Fate.WAITING:
+    if not isinstance(verdict, Retry | Released) or not fate.open:
         return ""
     return f" (attempt {notice.claim.attempt}; again in {spell(verdict.delay)})"

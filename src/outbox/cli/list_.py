@@ -19,7 +19,7 @@ from outbox.values import printable, quoted
 from .exits import CommandError, Exit
 from .output import Console, ago, cut
 from .records import summary_data
-from .settings import browsable, config_of, opened_store, whole
+from .settings import browsable, config_of, message_id, opened_store, queue, whole
 
 __all__ = ["arguments", "run"]
 
@@ -35,9 +35,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help=f"only these: {', '.join(State)} (may be repeated, or with commas)",
     )
-    add("--queue", metavar="NAME", action="append", default=[], help="only this queue (may be repeated)")
+    add(
+        "--queue",
+        metavar="NAME",
+        type=queue,
+        action="append",
+        default=[],
+        help="only this queue (may be repeated)",
+    )
     add("--limit", metavar="N", type=whole, default=100, help="at most so many (default: 100)")
-    add("--after", metavar="ID", default="", help="begin behind this id: the next page")
+    add("--after", metavar="ID", type=_after, default="", help="begin behind this id: the next page")
+
+
+def _after(text: str) -> str:
+    return message_id(text) if text else text
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -85,8 +96,8 @@ def _print_for_a_person(page: Sequence[Summary], now: dt.datetime, console: Cons
     console.line(lines[0])
     for line, summary in zip(lines[1:], page, strict=True):
         console.line(line)
-        queue = f"in {summary.queue}" if several else ""
-        below = "; ".join(filter(None, [queue, _why(summary, now)]))
+        place = f"in {summary.queue}" if several else ""
+        below = "; ".join(filter(None, [place, _why(summary, now)]))
         if below:
             console.line(cut(f"    {below}", width))
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
+import os
 import shutil
 import sys
 import threading
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
 from outbox.locate import spell
 from outbox.values import printable
 
-__all__ = ["Console", "ago", "columns", "cut", "instant", "stand_any_terminal"]
+__all__ = ["Console", "ago", "columns", "cut", "instant", "let_go_of_streams", "stand_any_terminal"]
 
 _WIDE: Final = frozenset("WF")
 _NARROWEST: Final = 60
@@ -27,7 +29,9 @@ class Console:
     """Standard output for what was asked for, standard error for everything else.
 
     Safe from many threads.  A line of progress stays the last on the
-    terminal: whatever else is written goes above it.
+    terminal: whatever else is written goes above it.  What goes to standard
+    error never fails: a log that cannot be written (its reader has left, its
+    disk is full) must not end who delivers.
     """
 
     def __init__(self, *, as_json: bool = False, verbosity: int = 0) -> None:
@@ -52,7 +56,7 @@ class Console:
 
     def data(self, value: Any) -> None:
         """The answer, for a program: one line of JSON."""
-        print(json.dumps(value, default=_plain, ensure_ascii=False))
+        print(json.dumps(value, default=_plain))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
         """Rows in columns under a head; those named in *right* (by their heads) are set to the right."""
@@ -62,6 +66,16 @@ class Console:
     def rows(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
         """The lines of :meth:`table`, the head first."""
         return columns(head, rows, right=right.split(), width=self.width)
+
+    @contextlib.contextmanager
+    def regardless(self, otherwise: str) -> Iterator[None]:
+        """Within the block an answer may fail to be written; then *otherwise* is noted, and all goes on."""
+        try:
+            yield
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            _silence(sys.stdout)
+            self.note(f"outbox: {otherwise}")
 
     def note(self, text: str) -> None:
         """A line beside the answer; ``-q`` leaves it out."""
@@ -91,8 +105,9 @@ class Console:
 
 def _write(stream: TextIO, text: str) -> None:
     # One write a line: lines of several processes in one log do not mix.
-    stream.write(text)
-    stream.flush()
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
 
 
 def _plain(value: Any) -> Any:
@@ -106,10 +121,39 @@ def _plain(value: Any) -> Any:
 
 
 def stand_any_terminal() -> None:
-    """What a terminal's encoding cannot show is escaped rather than a traceback."""
-    for stream in (sys.stdout, sys.stderr):
+    """Let every way of being started do: with streams that were closed, with encodings that know little."""
+    for number in range(3):
+        _stop_the_gap(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _stop_the_gap(number: int) -> None:
+    # Else the next socket or database gets this number, and all that is meant for the stream.
+    try:
+        os.fstat(number)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def let_go_of_streams() -> None:
+    """What cannot be written goes nowhere: Python tries once more at its end, and would change the status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def instant(moment: dt.datetime) -> str:

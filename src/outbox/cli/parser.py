@@ -113,9 +113,11 @@ def parse(argv: Sequence[str]) -> Command:
         description=module.__doc__,
         epilog=getattr(module, "EPILOG", None) or _CONFIGURATION,
         usage=getattr(module, "USAGE", None),
+        add_help=False,
     )
     module.arguments(parser)
     _common(parser)
+    parser.add_argument(*getattr(module, "HELP", ("-h", "--help")), action="help", help="say this, and end")
     reader = getattr(module, "read", argparse.ArgumentParser.parse_args)
     options = reader(parser, rest, options)
     console = Console(as_json=options.json, verbosity=options.verbose - options.quiet)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from outbox import Outbox
 from outbox.errors import ConfigurationError, UnsupportedError
 from outbox.events import Listener
-from outbox.locate import Config, masked, parse_duration, store_from_url, transport_from_url
+from outbox.locate import Config, entries, holds_secret, parse_duration, store_from_url, transport_from_url
 from outbox.protocols import Store, SupportsBrowse, SupportsManage, Transport
+from outbox.values import quoted
 
 from .output import Console
 
@@ -22,11 +24,20 @@ __all__ = [
     "add_serving",
     "browsable",
     "config_of",
+    "domain",
     "manageable",
+    "message_id",
     "opened_outbox",
     "opened_store",
+    "outbox_of",
+    "queue",
     "whole",
 ]
+
+T = TypeVar("T")
+
+_ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_MOST: Final = 1_000_000_000
 
 
 def config_of(options: argparse.Namespace, console: Console) -> Config:
@@ -46,7 +57,7 @@ def config_of(options: argparse.Namespace, console: Console) -> Config:
 
 
 def _warn_of_password(name: str, url: str, console: Console) -> None:
-    if masked(url) != url:
+    if holds_secret(url):
         console.complain(
             f"warning: the password in --{name} can be seen by everybody on this machine who lists processes; "
             f"{_BETTER[name]}"
@@ -65,16 +76,23 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
         "--queue",
         dest="queues",
         metavar="NAME",
+        type=queue,
         action="append",
         help="serve this queue, and no other that is not named (may be repeated; default: mail)",
     )
-    parser.add_argument("--workers", metavar="N", type=whole, help="deliver so many at once (default: 4)")
-    add_duration(
-        parser,
+    parser.add_argument("--workers", metavar="N", type=_workers, help="deliver so many at once (default: 4)")
+    parser.add_argument(
         "--lease",
+        metavar="TIME",
+        type=_lease,
         help="after a crash a message is taken up again when this has passed (default: 60s)",
     )
-    add_duration(parser, "--grace", help="how long a stop waits for what is under way (default: 30s)")
+    parser.add_argument(
+        "--grace",
+        metavar="TIME",
+        type=_grace,
+        help="how long a stop waits for what is under way (default: 30s)",
+    )
 
 
 def add_duration(parser: argparse.ArgumentParser, name: str, *, help: str) -> None:
@@ -82,16 +100,51 @@ def add_duration(parser: argparse.ArgumentParser, name: str, *, help: str) -> No
     parser.add_argument(name, metavar="TIME", type=_duration, help=help)
 
 
-def whole(text: str) -> int:
+def whole(text: str, most: int = _MOST) -> int:
     """What an option that counts takes: a number from 1."""
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+    # As text first: thousands of digits are no number to Python either.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(most)) else 0
+    if not 1 <= number <= most:
+        raise argparse.ArgumentTypeError(f"{quoted(text, 40)} is not a whole number from 1 to {most:,}")
+    return number
+
+
+def message_id(text: str) -> str:
+    """An id, or how one begins."""
+    if not _ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is no id: those are of a-z, 0-9, '_' and '-'")
+    return text
+
+
+def queue(text: str) -> str:
+    """A queue's name."""
+    return _refused_by_argparse(entries.queue, text)
+
+
+def domain(text: str) -> str:
+    """What completes a bare name."""
+    return _refused_by_argparse(entries.domain, text)
+
+
+def _workers(text: str) -> int:
+    return whole(text, entries.MAX_WORKERS)
+
+
+def _lease(text: str) -> Any:
+    return _refused_by_argparse(entries.lease, text)
+
+
+def _grace(text: str) -> Any:
+    return _refused_by_argparse(entries.grace, text)
 
 
 def _duration(text: str) -> Any:
+    return _refused_by_argparse(parse_duration, text)
+
+
+def _refused_by_argparse(reader: Callable[[str], T], text: str) -> T:
     try:
-        return parse_duration(text)
+        return reader(text)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -133,16 +186,27 @@ def opened_outbox(config: Config, listeners: Sequence[Listener]) -> Iterator[Out
         )
     transport: Transport = transport_from_url(config.transport, password=config.smtp_password())
     with contextlib.closing(transport), opened_store(config, create=True) as store:
-        yield Outbox(
-            store,
-            transport,
-            queues=config.queues,
-            retry=config.policies(config.queues),
-            workers=config.workers,
-            lease=config.lease,
-            grace=config.grace,
-            listeners=listeners,
-        )
+        yield outbox_of(store, transport, config, listeners)
+
+
+def outbox_of(
+    store: Store, transport: Transport, config: Config, listeners: Sequence[Listener] = ()
+) -> Outbox:
+    """An Outbox with the configured settings.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    return Outbox(
+        store,
+        transport,
+        queues=config.queues,
+        retry=config.policies(config.queues),
+        workers=config.workers,
+        lease=config.lease,
+        grace=config.grace,
+        listeners=listeners,
+    )
 
 
 def browsable(store: Store) -> SupportsBrowse:

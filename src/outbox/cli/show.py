@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from outbox.clock import SystemClock
-from outbox.lifecycle import Attempt, Event, Record, State, Summary
+from outbox.lifecycle import Attempt, Event, Fate, Record, State, Summary
 from outbox.protocols import SupportsBrowse
 from outbox.values import printable
 
 from .exits import CommandError, Exit
 from .output import Console, ago, columns, instant
 from .records import RESULTS, full_id, record_data, reply_of
-from .settings import browsable, config_of, opened_store
+from .settings import browsable, config_of, message_id, opened_store
 
 __all__ = ["arguments", "run"]
 
@@ -28,7 +28,7 @@ _ANEW: Final = "requeued: the count begins anew"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the message")
+    parser.add_argument("id", metavar="ID", type=message_id, help="the message")
     parser.add_argument(
         "--content", action="store_true", help="write the message itself, byte for byte, and nothing else"
     )
@@ -98,7 +98,8 @@ def _next(summary: Summary, now: dt.datetime) -> str:
     if summary.leased_until is not None:
         return f"with a worker; its lease ends {_when(summary.leased_until, now)}"
     if summary.state in (State.DEAD, State.HELD, State.CANCELLED):
-        uncertain = " --uncertain" if summary.state is State.HELD else ""
+        doubt = {Fate.UNCERTAIN, Fate.DOUBTFUL} & set(summary.fates.values())
+        uncertain = " --uncertain" if doubt else ""
         return f"nothing, until a person says so: outbox requeue{uncertain} {summary.id}"
     return ""
 

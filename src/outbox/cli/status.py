@@ -20,7 +20,7 @@ from outbox.protocols import QueueCount
 
 from .exits import Exit
 from .output import Console
-from .settings import browsable, config_of, opened_store
+from .settings import browsable, config_of, opened_store, queue
 
 __all__ = ["arguments", "run"]
 
@@ -32,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--queue",
         dest="queues",
         metavar="NAME",
+        type=queue,
         action="append",
         help="a queue that is served (may be repeated; default: the configuration's, or mail)",
     )
@@ -80,10 +81,10 @@ def _row(count: QueueCount, now: dt.datetime) -> tuple[str, ...]:
 
 def _advice(counts: Sequence[QueueCount], config: Config, unserved: dict[str, int]) -> list[str]:
     lines = []
-    for queue, number in unserved.items():
+    for name, number in unserved.items():
         lines.append(
-            f"NOBODY SERVES {queue} here ({number:,} waiting; served: {', '.join(config.queues)})"
-            f"\n  -> outbox drain --queue {queue}, or queues = [...] in the configuration file"
+            f"NOBODY SERVES {name} here ({number:,} waiting; served: {', '.join(config.queues)})"
+            f"\n  -> outbox drain --queue {name}, or queues = [...] in the configuration file"
         )
     stuck = [state for state in (State.DEAD, State.HELD) if any(c.state is state for c in counts)]
     if stuck:

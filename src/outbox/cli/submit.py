@@ -24,11 +24,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import attrs
-
 from outbox.address import parse_mailbox
 from outbox.clock import SystemClock
-from outbox.errors import InvalidMessage
+from outbox.errors import AmbiguousPut, InvalidMessage
+from outbox.lifecycle import PutResult
 from outbox.locate import Config
 from outbox.mail import from_email
 from outbox.message import Message
@@ -36,14 +35,15 @@ from outbox.values import printable, quoted
 
 from .exits import CommandError, Exit
 from .output import Console
-from .settings import add_duration, config_of, opened_store
+from .settings import add_duration, config_of, domain, opened_store
 
 __all__ = ["arguments", "read", "run"]
 
+HELP: Final = ("--help",)  # sendmail's -h is something else
 USAGE: Final = "outbox submit [OPTIONS] [RECIPIENT ...]"
 EPILOG: Final = """\
-Taken for sendmail's sake, and without effect: -bm, -B, -e, -F, -G, -m, -N, -n,
--O, -o (but -oi is -i), -R, -U, -V.
+Taken for sendmail's sake, and without effect: -bm, -B, -e, -F, -G, -h, -m, -N,
+-n, -O, -o (but -oi is -i), -R, -U, -V.
 Submitting the same --id again, with the same envelope, stores nothing new, also
 after it was delivered.
 
@@ -51,7 +51,7 @@ exit status: 0 it is stored; 64 usage; 65 refused, the line says by which rule;
 66 no such file; 75 the store cannot take it now; 78 configuration
 """
 
-_WITH_VALUE: Final = ("-B", "-F", "-e", "-N", "-O", "-R", "-V")
+_WITH_VALUE: Final = ("-B", "-F", "-e", "-h", "-N", "-O", "-R", "-V")
 _FLAGS: Final = ("-G", "-U", "-m", "-n")
 
 
@@ -63,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("-i", action="store_true", dest="dots", help="a line with a single dot does not end the mail")
     add("--file", metavar="FILE", help="read the mail from this file; - is standard input")
-    add("--domain", help="what completes a bare name: root is root@DOMAIN")
+    add("--domain", type=domain, help="what completes a bare name: root is root@DOMAIN")
     add("--queue", metavar="NAME", help="who serves it (default: the first of the configuration, or mail)")
     add("--id", help="its id, and idempotency key: a-z 0-9 _ - (default: a new one)")
     add("--priority", metavar="N", type=int, default=0, help="-100 to 100, higher goes first (default: 0)")
@@ -74,9 +74,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", dest="sendmail_options", action="append", default=[], help=argparse.SUPPRESS)
     add("-b", dest="mode", choices=["m"], help=argparse.SUPPRESS)
     for name in _WITH_VALUE:
-        add(name, dest="ignored", action="append", help=argparse.SUPPRESS)
+        add(name, dest="ignored_values", action="append", help=argparse.SUPPRESS)
     for name in _FLAGS:
-        add(name, dest="ignored", action="store_true", help=argparse.SUPPRESS)
+        add(name, dest="ignored_flags", action="store_true", help=argparse.SUPPRESS)
 
 
 def read(
@@ -101,50 +101,72 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not options.recipients and not options.from_headers:
         raise CommandError(Exit.USAGE, "to whom? name recipients, or say -t to take them from the headers")
     settings = _settings(options, config)
-    named = list(dict.fromkeys(_address(text, config) for text in options.recipients))
+    named = [_address(text, config) for text in options.recipients]
     # Only now: who has mistyped an address need not type the mail.
     source = _source(options, console)
-    message = (
-        _from_headers(source, named, settings)
-        if options.from_headers
-        else from_email(source, recipients=named, **settings)
-    )
-    with opened_store(config, create=True) as store:
-        (result,) = store.put([message])
+    settings["also" if options.from_headers else "recipients"] = named
+    message = from_email(source, **settings)
+    result = _put(message, config, console)
+    with console.regardless(f"{result.id} is stored; standard output cannot be written"):
+        _answer(result, console)
+    return Exit.OK
+
+
+def _put(message: Message, config: Config, console: Console) -> PutResult:
+    """Store it.  Nothing that goes wrong later is a failure: whoever is told of one submits it again."""
+    stored: list[PutResult] = []
+    try:
+        with opened_store(config, create=True) as store:
+            stored += store.put([message])
+    except AmbiguousPut as error:
+        raise CommandError(Exit.TEMPORARY, f"{error}: --id {message.id}") from error
+    except Exception as error:
+        if not stored:
+            raise
+        console.complain(f"warning: {message.id} is stored; then the store could not be closed: {error}")
+    return stored[0]
+
+
+def _answer(result: PutResult, console: Console) -> None:
     if console.as_json:
         console.data({"id": result.id, "status": result.status})
-        return Exit.OK
+        return
     console.line(result.id)
     if result.status == "known":
         console.note("outbox: this id is known already: nothing new was stored")
-    return Exit.OK
 
 
 def _settings(options: argparse.Namespace, config: Config) -> dict[str, Any]:
     """All that the command line says of the message, but its recipients."""
     now = SystemClock().now()
+    _check_times(options)
     settings: dict[str, Any] = {
-        "queue": options.queue or config.queues[0],
+        # An empty name is refused as any other that is none, for it was meant to be one.
+        "queue": config.queues[0] if options.queue is None else options.queue,
         "priority": options.priority,
         "attributes": dict(_attribute(text) for text in options.attribute),
-        "not_before": _later(now, options.delay),
-        "expires_at": _later(now, options.expires),
+        "not_before": _later(now, "--delay", options.delay),
+        "expires_at": _later(now, "--expires", options.expires),
         "at_most_once": options.at_most_once,
         "sender": _sender(options.sender, config),
         "origin": config.domain,
     }
-    if options.id:
+    if options.id is not None:
         settings["id"] = options.id
     return settings
 
 
-def _from_headers(source: bytes, named: Sequence[str], settings: dict[str, Any]) -> Message:
-    message = from_email(source, **settings)
-    return attrs.evolve(message, recipients=tuple(dict.fromkeys([*message.recipients, *named])))
+def _check_times(options: argparse.Namespace) -> None:
+    begin = options.delay or dt.timedelta(0)
+    if options.expires is not None and options.expires <= begin:
+        raise CommandError(Exit.USAGE, "--expires has to be later than --delay: so it could never be sent")
 
 
-def _later(now: dt.datetime, delay: dt.timedelta | None) -> dt.datetime | None:
-    return None if delay is None else now + delay
+def _later(now: dt.datetime, name: str, delay: dt.timedelta | None) -> dt.datetime | None:
+    try:
+        return None if delay is None else now + delay
+    except OverflowError:
+        raise CommandError(Exit.USAGE, f"{name}: that is beyond the year 9999") from None
 
 
 def _attribute(text: str) -> tuple[str, str]:

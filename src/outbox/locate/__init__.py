@@ -1,7 +1,18 @@
 """From a URL, or a configuration file, to the store and the transport it names."""
 
+from . import entries
 from .config import Config
 from .durations import parse_duration, spell
-from .urls import masked, store_from_url, transport_from_url
+from .masking import holds_secret, masked
+from .urls import store_from_url, transport_from_url
 
-__all__ = ["Config", "masked", "parse_duration", "spell", "store_from_url", "transport_from_url"]
+__all__ = [
+    "Config",
+    "entries",
+    "holds_secret",
+    "masked",
+    "parse_duration",
+    "spell",
+    "store_from_url",
+    "transport_from_url",
+]

@@ -32,7 +32,7 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -41,15 +41,17 @@ import attrs
 
 from outbox.errors import ConfigurationError
 from outbox.retry import RetryPolicy
-from outbox.values import frozen_mapping, printable, quoted
+from outbox.values import frozen_mapping, quoted
 
-from .durations import parse_duration
-from .urls import did_you_mean, masked
+from .entries import KEYS, Within
+from .masking import holds_secret, masked
+from .urls import did_you_mean
 
 __all__ = ["Config"]
 
 _LOG: Final = logging.getLogger("outbox.locate")
 _SYSTEM_FILE: Final = Path("/etc/outbox/outbox.toml")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _RELATIVE_SQLITE: Final = re.compile(r"sqlite:///(?![/~]|[A-Za-z]:/)(?P<path>.+)")
 _MAX_PASSWORD: Final = 4096
 
@@ -101,11 +103,14 @@ class Config:
         """The password from the environment, else from its file; None where neither is named.
 
         Raises:
-            ConfigurationError: the file cannot be read, or is empty.
+            ConfigurationError: the file cannot be read, or is empty; or it
+                is no text.
         """
-        if self.password is not None or self.password_file is None:
-            return self.password
-        return _password_in(self.password_file)
+        if self.password is None:
+            return None if self.password_file is None else _password_in(self.password_file)
+        if _SURROGATE.search(self.password):
+            raise ConfigurationError("OUTBOX_SMTP_PASSWORD is not UTF-8 text")
+        return self.password
 
 
 _VARIABLES: Final[Mapping[str, str]] = {
@@ -137,21 +142,21 @@ def _is_there(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
         table = tomllib.loads(text)
     except OSError as error:
         raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
-    values = _Table(path, text, table).values(_KEYS)
+    values = _Table(path, text, table).values(KEYS)
     retry, by_queue = values.pop("retry", (RetryPolicy(), {}))
     _warn_of_readers(path, values)
     return _anchored(values, path.parent) | {"retry": retry, "retry_by_queue": by_queue}
 
 
 def _warn_of_readers(path: Path, values: Mapping[str, Any]) -> None:
-    holds_secret = any(masked(url) != url for url in (values.get("store", ""), values.get("transport", "")))
-    if holds_secret and _others_may_read(path):
+    urls = (values.get("store", ""), values.get("transport", ""))
+    if any(map(holds_secret, urls)) and _others_may_read(path):
         _LOG.warning("%s holds a password and others may read it: chmod o-rwx it", path)
 
 
@@ -180,107 +185,44 @@ class _Table:
             if key not in readers:
                 known = ", ".join(readers)
                 raise self.wrong(
-                    key,
+                    (key,),
                     f"unknown key {quoted(key, 40)}{did_you_mean(key, readers)} (known: {known})",
                 )
             try:
                 found[key] = readers[key](entry)
+            except Within as error:
+                place = (key, *error.place)
+                raise self.wrong(place, f"{'.'.join(place)}: {error}") from None
             except ConfigurationError as error:
-                raise self.wrong(key, f"{key}: {error}") from None
+                raise self.wrong((key,), f"{key}: {error}") from None
         return found
 
-    def wrong(self, key: str, reason: str) -> ConfigurationError:
-        pattern = re.compile(rf"""^[ \t]*\[*[ \t]*["']?{re.escape(key)}["']?\s*[].=]""", re.MULTILINE)
-        match = pattern.search(self.text)
-        line = f":{self.text.count(chr(10), 0, match.start()) + 1}" if match else ""
-        return ConfigurationError(f"{self.path}{line}: {reason}")
+    def wrong(self, place: Sequence[str], reason: str) -> ConfigurationError:
+        line = _line_of(self.text, place)
+        return ConfigurationError(f"{self.path}{f':{line}' if line else ''}: {reason}")
 
 
-# -- what each key may be
-
-
-def _text(entry: Any) -> str:
-    if not isinstance(entry, str) or not entry:
-        raise ConfigurationError(f"must be text, not {_shown(entry)}")
-    return entry
-
-
-def _whole(entry: Any) -> int:
-    if not isinstance(entry, int) or isinstance(entry, bool) or entry < 1:
-        raise ConfigurationError(f"must be a whole number from 1, not {_shown(entry)}")
-    return entry
-
-
-def _number(entry: Any) -> float:
-    if not isinstance(entry, int | float) or isinstance(entry, bool):
-        raise ConfigurationError(f"must be a number, not {_shown(entry)}")
-    return float(entry)
-
-
-def _duration(entry: Any) -> dt.timedelta:
-    is_number = isinstance(entry, int | float) and not isinstance(entry, bool)
-    return parse_duration(str(entry) if is_number else _text(entry))
-
-
-def _queues(entry: Any) -> tuple[str, ...]:
-    if not isinstance(entry, list) or not entry or not all(isinstance(name, str) and name for name in entry):
-        raise ConfigurationError(f'must be a list of names, such as ["mail"], not {_shown(entry)}')
-    return tuple(entry)
-
-
-def _schedule(entry: Any) -> tuple[dt.timedelta, ...] | None:
-    return RetryPolicy.parse(_text(entry)).schedule
-
-
-def _retry(entry: Any) -> tuple[RetryPolicy, dict[str, RetryPolicy]]:
-    if not isinstance(entry, dict):
-        return _policy(entry), {}
-    queues = entry.get("queues", {})
-    if not isinstance(queues, dict):
-        raise ConfigurationError(f"queues must be a table of queue names, not {_shown(queues)}")
-    own = {key: value for key, value in entry.items() if key != "queues"}
-    return _policy(own), {queue: _policy(policy) for queue, policy in queues.items()}
-
-
-def _policy(entry: Any) -> RetryPolicy:
-    if not isinstance(entry, dict):
-        return RetryPolicy.parse(_text(entry))
-    settings: dict[str, Any] = {}
-    for key, value in entry.items():
-        if key not in _POLICY:
-            raise ConfigurationError(f"unknown key {quoted(key, 40)}{did_you_mean(key, _POLICY)}")
+def _line_of(text: str, place: Sequence[str]) -> int | None:
+    """The line where the entry at *place* begins: it is there once that much of the file is read."""
+    lines = text.split("\n")
+    begin = 1
+    for number in range(1, len(lines) + 1):
         try:
-            settings[key] = _POLICY[key](value)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{key}: {error}") from None
-    return RetryPolicy(**settings)
+            table = tomllib.loads("\n".join(lines[:number]))
+        except tomllib.TOMLDecodeError:
+            continue  # an entry that goes on
+        if _leads_somewhere(place, table):
+            return begin
+        begin = number + 1
+    return None
 
 
-def _shown(entry: Any) -> str:
-    return printable(repr(entry), 60)
-
-
-_KEYS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "store": _text,
-    "transport": _text,
-    "password_file": _text,
-    "queues": _queues,
-    "workers": _whole,
-    "lease": _duration,
-    "grace": _duration,
-    "domain": _text,
-    "retry": _retry,
-}
-_POLICY: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "schedule": _schedule,
-    "attempts": _whole,
-    "timeout": _duration,
-    "wait_initial": _duration,
-    "wait_max": _duration,
-    "wait_exp_base": _number,
-    "wait_jitter": _number,
-    "uncertain": _text,
-}
+def _leads_somewhere(place: Sequence[str], table: Any) -> bool:
+    for key in place:
+        if not isinstance(table, dict) or key not in table:
+            return False
+        table = table[key]
+    return True
 
 
 # -- the password's file

@@ -4,6 +4,7 @@
 
     sqlite:///outbox.db               relative to the current directory
     sqlite:////var/lib/outbox.db      absolute; sqlite:///~/outbox.db is in your home directory
+    sqlite:///outbox.db?remember=7d&keep_delivered=30d&busy_timeout=30s
     memory:                           nothing survives the process
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
@@ -17,7 +18,8 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -30,18 +32,15 @@ from outbox.protocols import Store, Transport
 from outbox.values import printable, quoted
 
 from .durations import parse_duration
+from .masking import OPTIONS, masked
 
-__all__ = ["did_you_mean", "masked", "store_from_url", "transport_from_url"]
+__all__ = ["did_you_mean", "store_from_url", "transport_from_url"]
 
 _LOG: Final = logging.getLogger("outbox.locate")
 
-_SECRET: Final = re.compile(
-    r"""(?P<head>^[^:/?#]*://[^:@/?#]*:).*(?=@)             # user:secret@, also where the secret holds / or @
-      | (?P<port>^[^:/?#]*://[^:@/?#\[\]]*:)(?!\d*(?:[/?#]|$)).*   # user:secret, and the host forgotten
-      | (?P<key>[?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*
-    """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
+_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SOURCE: Final = re.compile(r"[!-~]{1,255}")
 _NOT_YET: Final[Mapping[str, str]] = {
     "file": "store",
     "postgres": "store",
@@ -53,11 +52,6 @@ _NOT_YET: Final[Mapping[str, str]] = {
     "http": "transport",
     "https": "transport",
 }
-
-
-def masked(url: str) -> str:
-    """The URL as it may be shown: ``***`` where a password stands, or may stand; printable."""
-    return printable(_SECRET.sub(lambda m: f"{m['head'] or m['port'] or m['key']}***", url))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -116,29 +110,48 @@ class _Url:
         if not text.isprintable() or " " in text:
             raise ConfigurationError(f"{what} {shown!r}: a URL holds no blank and no control character")
         _check_scheme(what, shown, scheme if colon else "", known)
+        if "#" in rest:
+            raise ConfigurationError(f"{what} {shown}: '#' has no meaning here; {_ENCODE[what]}")
+        if _ESCAPE.search(rest):
+            raise ConfigurationError(f"{what} {shown}: a % begins %20 and the like: write % itself as %25")
         try:
-            parts = urlsplit(text)
-            user, password, host, port = parts.username, parts.password, parts.hostname, parts.port
-            options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            return cls._split(what, shown, text)
+        except UnicodeDecodeError:
+            raise ConfigurationError(
+                f"{what} {shown}: what its %… stand for is not UTF-8 text: write % itself as %25"
+            ) from None
+        except ConfigurationError:
+            raise
         except ValueError:
             # Its text may quote the password.
-            raise ConfigurationError(f"{what} {shown}: not a URL; {_ENCODE}") from None
-        if parts.fragment or "#" in rest:
-            raise ConfigurationError(f"{what} {shown}: '#' has no meaning here; {_ENCODE}")
+            raise ConfigurationError(f"{what} {shown}: not a URL; {_ENCODE[what]}") from None
+
+    @classmethod
+    def _split(cls, what: str, shown: str, text: str) -> _Url:
+        parts = urlsplit(text)
+        options = parse_qsl(
+            parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), errors="strict"
+        )
         parsed = cls(
             what=what,
             shown=shown,
-            scheme=scheme,
-            user=unquote(user or ""),
-            password=None if password is None else unquote(password),
-            host=unquote(host or ""),
-            port=port,
-            path=unquote(parts.path),
+            scheme=parts.scheme,
+            user=unquote(parts.username or "", errors="strict"),
+            password=None if parts.password is None else unquote(parts.password, errors="strict"),
+            host=unquote(parts.hostname or "", errors="strict"),
+            port=parts.port,
+            path=unquote(parts.path, errors="strict"),
             options=dict(options),
         )
         if len(parsed.options) < len(options):
             raise parsed.wrong("an option is given twice")
+        if any(map(_CONTROL.search, parsed.texts)):
+            raise parsed.wrong("one of its %… stands for a control character")
         return parsed
+
+    @property
+    def texts(self) -> Sequence[str]:
+        return self.user, self.password or "", self.host, self.path, *self.options.values()
 
     def wrong(self, reason: str) -> ConfigurationError:
         return ConfigurationError(f"{self.what} {self.shown}: {reason}")
@@ -159,7 +172,10 @@ class _Url:
         return found
 
 
-_ENCODE: Final = "in a user name or password write / as %2F, # as %23, ? as %3F, @ as %40"
+_ENCODE: Final[Mapping[str, str]] = {
+    "store": "in a file name write # as %23, ? as %3F",
+    "transport": "in a user name or password write / as %2F, # as %23, ? as %3F, @ as %40",
+}
 
 
 def _check_scheme(what: str, shown: str, scheme: str, known: Mapping[str, object]) -> None:
@@ -192,25 +208,30 @@ def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG
 
 def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
     path = _sqlite_path(url)
-    settings = url.settings({"remember": parse_duration, "keep_delivered": parse_duration})
-    if not _is_there(path, url):
-        if not create:
-            raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
-        _LOG.warning("there was no database %s: a new one is made", path)
+    settings = url.settings(dict.fromkeys(OPTIONS["sqlite"], parse_duration))
+    is_there = _is_there(path, url)
+    if not is_there and not create:
+        raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
     if clock is not None:
         settings["clock"] = clock
     from outbox.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
 
-    return SQLiteStore(path, **settings)
+    store = SQLiteStore(path, **settings)
+    if not is_there:
+        _LOG.warning("there was no database %s: a new one is made", path)
+    return store
 
 
 def _is_there(path: Path, url: _Url) -> bool:
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise url.wrong(f"{printable(str(path))} cannot be reached: {error.strerror}") from error
+    # SQLite would open a device, and lay its journal beside it.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise url.wrong(f"{printable(str(path))} is there and is no regular file: name another")
     return True
 
 
@@ -235,7 +256,8 @@ def _smtp(url: _Url, password: str | None) -> Transport:
     if not url.host:
         raise url.wrong(f"names no server: write {url.scheme}://host or {url.scheme}://user@host:port")
     if url.path not in ("", "/"):
-        raise url.wrong(f"a path ({quoted(url.path, 40)}) has no meaning for mail")
+        # Not shown: where slashes were mistaken, a password stands in it.
+        raise url.wrong("a path (what follows the host and a slash) has no meaning for mail")
     settings = url.settings(_SMTP_OPTIONS)
     if "ca_file" in settings:
         settings["ssl_context"] = settings.pop("ca_file")
@@ -243,17 +265,21 @@ def _smtp(url: _Url, password: str | None) -> Transport:
         raise url.wrong("smtps: is TLS from the first byte; with another security= write smtp:")
     if url.user:
         settings["username"], settings["password"] = url.user, _password(url, password)
+    elif url.password is not None:
+        raise url.wrong("there is a password and no user: write smtp://user@host")
     elif password:
         _LOG.warning("a password is set and not used: %s names no user", url.shown)
     from outbox.transports.smtp import SMTPTransport  # noqa: PLC0415 - only the transport that is asked for is imported
 
     try:
-        return SMTPTransport(url.host, url.port or _port(url, settings.get("security")), **settings)
+        return SMTPTransport(url.host, _port(url, settings.get("security")), **settings)
     except ConfigurationError as error:
         raise url.wrong(str(error)) from None
 
 
 def _port(url: _Url, security: str | None) -> int:
+    if url.port is not None:
+        return url.port
     if security == "tls":
         return 465
     return 587 if url.user or security == "starttls" else 25
@@ -266,7 +292,16 @@ def _password(url: _Url, given: str | None) -> str:
             f"there is no password for {quoted(url.user, 80)}: set OUTBOX_SMTP_PASSWORD_FILE or "
             "OUTBOX_SMTP_PASSWORD, or password_file in the configuration file"
         )
+    if not _sendable(password):
+        raise url.wrong("the password holds what cannot be sent: it has to be UTF-8 text without NUL")
     return password
+
+
+def _sendable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _ca_file(path: str) -> Any:
@@ -278,6 +313,12 @@ def _ca_file(path: str) -> Any:
         raise ConfigurationError(f"{quoted(path, 200)} cannot be used: {error}") from None
 
 
+def _source_address(text: str) -> str:
+    if not _SOURCE.fullmatch(text):
+        raise ConfigurationError(f"{quoted(text, 80)} is no address of this machine, such as 192.0.2.1")
+    return text
+
+
 _STORES: Final[Mapping[str, Callable[[_Url, bool, Clock | None], Store]]] = {
     "sqlite": _sqlite,
     "memory": _memory,
@@ -287,6 +328,6 @@ _SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "timeout": parse_duration,
     "security": str,
     "local_hostname": str,
-    "source_address": str,
+    "source_address": _source_address,
     "ca_file": _ca_file,
 }

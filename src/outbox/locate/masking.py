@@ -1,0 +1,66 @@
+"""URLs as they may be shown: without their passwords, also where they are mistyped.
+
+What is mistyped ends in an error text, and that in a log.  So the place of a
+password is guessed generously, and rather too much is hidden than too little.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from outbox.values import frozen_mapping, printable
+
+__all__ = ["OPTIONS", "holds_secret", "masked"]
+
+OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
+    {
+        "sqlite": ("remember", "keep_delivered", "busy_timeout"),
+        "smtp": ("timeout", "security", "local_hostname", "source_address", "ca_file"),
+    }
+)
+"""The options of the URLs, none of which is secret; smtps: has those of smtp:."""
+
+_STARS: Final = "***"
+_NAMES: Final = "|".join(name for names in OPTIONS.values() for name in names)
+_PATH: Final = re.compile(r"(?:sqlite|memory|file):(?!//[^/])")
+_SLASHES: Final = re.compile(r"(?:[^:/?#@]*:)?//+")
+_SCHEME: Final = re.compile(rf"{_SLASHES.pattern}|(?:smtps?|lmtp|https?|postgres(?:ql)?|rediss?|sqs):/?")
+_HOST: Final = re.compile(r"[^:?]*:")
+_PORT: Final = re.compile(r"\d*$|\d+[/?#]")
+_OPTION: Final = re.compile(rf"(?P<shown>[?&](?!(?:{_NAMES})=)(?:[^=&]*=)?).+", re.DOTALL)
+
+
+def masked(url: str) -> str:
+    """The URL as it may be shown: ``***`` where a password stands, or may stand; printable."""
+    return printable(_hidden(url))
+
+
+def holds_secret(url: str) -> bool:
+    """Whether something in it is not to be shown."""
+    return _hidden(url) != url
+
+
+def _hidden(url: str) -> str:
+    if not _PATH.match(url):
+        url = _without_password(url)
+    return _OPTION.sub(rf"\g<shown>{_STARS}", url)
+
+
+def _without_password(url: str) -> str:
+    at = url.rfind("@")
+    # Without slashes the first colon may as well be the one between user and password.
+    colon = url.find(":", _end(_SLASHES.match(url)))
+    if 0 <= colon < at:
+        return f"{url[: colon + 1]}{_STARS}{url[at:]}"
+    host = max(at + 1, _end(_SCHEME.match(url)))
+    head = _end(_HOST.match(url, host))
+    # The host was forgotten, and this is user:password, where no port stands behind the colon.
+    if not head or url.startswith("[", host) or _PORT.match(url, head):
+        return url
+    return url[:head] + _STARS
+
+
+def _end(match: re.Match[str] | None) -> int:
+    return match.end() if match else 0

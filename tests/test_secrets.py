@@ -1,0 +1,107 @@
+"""No password is shown, however the URL that holds it is mistyped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+
+from outbox.errors import ConfigurationError
+from outbox.locate import Config, holds_secret, masked, store_from_url, transport_from_url
+from outbox.locate.masking import OPTIONS
+
+MISTYPED = [
+    "smtp:u:PW@h",
+    "smtp:/u:PW@h",
+    "smtp:///u:PW@h",
+    "u:PW@h",
+    "u:PW",
+    "smtp//u:PW@h",
+    "smtp:u:PW",
+    "smtp://me@example.org:PW",
+    "smtp://h/u:PW@x",
+    "smtp://h?pwd=PW",
+    "smtp://h?auth=PW",
+    "smtp://h?key=P&W",
+    "smtp://h?timeout=3&key=PW",
+    "smtp://h?PW",
+    "smtp://h?timeout=3&PW",
+    "smtp://u:P%W@h",
+    "smtps://u:PW@h:0",
+    "smtp://:PW@h",
+    "smtp://u:PW%00@h",
+]
+
+
+@pytest.fixture
+def outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    outbox = CommandLine(tmp_path, monkeypatch, capsys)
+    outbox.submit("ann@example.org")
+    return outbox
+
+
+def hidden(text: str) -> bool:
+    return not any(secret in text for secret in ("PW", "P&W", "P%W"))
+
+
+def test_a_user_name_with_a_host_of_its_own_hides_no_password() -> None:
+    assert masked("smtp://me@example.org:PW@h") == "smtp://me@example.org:***@h"
+
+
+@pytest.mark.parametrize("url", MISTYPED)
+def test_a_mistyped_url_shows_no_password(url: str) -> None:
+    assert hidden(masked(url))
+    for open_it in (store_from_url, transport_from_url):
+        with pytest.raises(ConfigurationError) as caught:
+            open_it(url)
+        assert hidden(str(caught.value))
+
+
+@pytest.mark.parametrize("url", MISTYPED)
+@pytest.mark.parametrize("command", [["drain"], ["-vv", "drain"], ["--json", "drain"], ["check"]])
+def test_no_command_shows_the_password_of_a_mistyped_url(
+    outbox: CommandLine, url: str, command: list[str]
+) -> None:
+    outbox.environ(OUTBOX_TRANSPORT=url)
+    ran = outbox(*command)
+    assert ran.status in (1, 78)
+    assert hidden(ran.out + ran.err)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:25",
+        "smtp:mail.example.org:25",
+        "smtp://app@mail.example.org:587?timeout=30s&security=starttls&ca_file=/etc/ca.pem",
+        "smtp://app@[2001:db8::1]:25",
+        "sqlite:outbox.db",
+        "sqlite:///C:/me@home/outbox.db?remember=7d&keep_delivered=1d&busy_timeout=5s",
+        "memory:",
+    ],
+)
+def test_what_holds_no_password_is_shown_whole(url: str) -> None:
+    assert masked(url) == url
+    assert not holds_secret(url)
+
+
+def test_every_option_that_is_known_is_known_to_be_no_secret() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        transport_from_url("smtp://h?x=1")
+    assert str(caught.value).endswith(f"(known: {', '.join(OPTIONS['smtp'])})")
+
+
+def test_a_file_name_of_odd_bytes_is_taken_for_no_password(outbox: CommandLine) -> None:
+    ran = outbox("--store", "sqlite:///\udcff.db", "list")
+    assert "password" not in ran.complaint
+
+
+@pytest.mark.parametrize("key", ["store", "transport"])
+@pytest.mark.parametrize("entry", ['["smtp://u:PW@h"]', '{ u = "PW" }'])
+def test_an_entry_of_the_wrong_type_is_named_by_its_type_alone(tmp_path: Path, key: str, entry: str) -> None:
+    (tmp_path / "outbox.toml").write_text(f"{key} = {entry}\n", "utf-8")
+    with pytest.raises(ConfigurationError, match=f"{key}: must be text, not an? (array|table)$"):
+        Config.load(tmp_path / "outbox.toml", environ={})
