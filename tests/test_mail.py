@@ -141,6 +141,57 @@ def test_a_field_that_is_there_is_not_added_again_in_whichever_case(name: bytes)
     assert kept(source) == source
 
 
+@pytest.mark.parametrize("empty", [b"Message-ID:\r\n", b"message-id: \t\r\n \r\n", b"Date:\r\n"])
+def test_an_empty_field_is_a_missing_one_and_makes_room(empty: bytes) -> None:
+    content = kept(b"X: 1\r\n" + empty + b"Subject: x\r\n\r\nMessage-ID:\r\nDate:\r\n")
+
+    header, _, body = content.partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in header.split(b"\r\n")]
+    assert names == [b"Message-ID", b"Date", b"X", b"Subject"]
+    assert all(len(line.partition(b":")[2]) > 1 for line in header.split(b"\r\n"))
+    assert body == b"Message-ID:\r\nDate:\r\n"
+    twice = HEADER + empty + b"\r\n"
+    assert kept(twice) == twice
+
+
+SIGNATURES = [b"DKIM-Signature", b"ARC-Message-Signature", b"DomainKey-Signature"]
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+@pytest.mark.parametrize(
+    ("tag", "header", "field"),
+    [
+        (b"h=from:to:date:message-id", b"Date: today\r\n", "Message-ID"),
+        (b"h=From : To :\r\n Message-Id", b"Date: today\r\n", "Message-ID"),
+        (b"v=1;h=from:date:\r\n\tdate;b=", b"Message-ID: <1@x>\r\n", "Date"),
+        (b"h=from:bcc", HEADER + b"Bcc: a@example.org\r\n", "Bcc"),
+        (b"h=resent-bcc", HEADER + b"Resent-Bcc: a@example.org\r\n", "Resent-Bcc"),
+        (b"h=message-id", b"Date: today\r\nMessage-ID:\r\n", "Message-ID"),
+    ],
+)
+def test_what_a_signature_covers_is_neither_added_nor_taken_away(
+    name: bytes, tag: bytes, header: bytes, field: str
+) -> None:
+    text = refusal(b"X: 1\r\n" + name + b": a=rsa-sha256; " + tag + b"; b=abc\r\n" + header + b"\r\nHi\r\n")
+
+    assert text.startswith(f"line 2: the field {name.decode()!r} signs {field}")
+    assert "RFC 6376 section 5.4" in text
+    assert "before it is signed" in text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"DKIM-Signature: v=1; h=from:to:subject; b=h=date\r\nSubject: x\r\n\r\n",
+        b"DKIM-Signature: v=1\r\nSubject: h=date\r\n\r\n",
+        b"X-Signature: h=date:message-id\r\n\r\n",
+        b"DKIM-Signature: h=date:bcc:message-id:message-id\r\n" + HEADER + b"\r\n",
+    ],
+)
+def test_a_signature_that_does_not_cover_it_hinders_nothing(source: bytes) -> None:
+    assert kept(source).endswith(source)
+
+
 @pytest.mark.parametrize(
     "blind",
     [
@@ -264,6 +315,13 @@ def encoded(text: bytes, charset: str = "utf-8") -> bytes:
         encoded(b"\r"),
         encoded(b"a\0"),
         b"=?utf-8?b?SGk=Cg==?=",
+        b"=?utf-8?q?a=C2=85b?=",
+        b"=?UTF8?q?a=e2=80=a8b?=",
+        b"=?utf-8?b?4oCp?=",
+        b"=?utf-8?q?a=0Bb?=",
+        b"=?us-ascii?q?a=1Cb?=",
+        b"attachment; filename*=utf-8''a%C2%85b",
+        b"attachment; filename*=UTF-8''a%E2%80%A8b",
         b"=?utf-8?b?Cg?=",
         b"=?utf-8?b?C g = =?=",
         b"=?utf-7?q?+AAo-?=",
@@ -293,6 +351,8 @@ def test_a_line_break_that_an_encoding_hides_is_refused(value: bytes) -> None:
         "=?utf-8?q?%0A_is_a_newline_in_a_URL?=",
         "=?utf-8?b?R3LDvMOfZQ==?= =?iso-8859-1?q?Gr=FC=DFe?=",
         "=?iso-2022-jp?b?GyRCRnxLXBsoQg==?=",
+        "=?windows-1252?q?and so on=85?= =?iso-8859-1?q?and so on=85?= =?koi8-r?q?=C2=85?=",
+        "=?utf-8?q?=E2=80=A6_=C2=A0?=",
         "=?shift_jis?b?k/qWew==?= =?gb2312?b?1tDOxA==?= =?koi8-r?b?8NLJ18XU?=",
         "=?utf-8?b?broken base64 =?=",
         "=?utf-8?q?no end",
@@ -420,6 +480,7 @@ def test_canonical_mail_comes_back_unchanged(header: list[bytes], body: bytes) -
         b"\r\n",
         b"\n",
         b"A: =?a?q?\r\n",
+        b"DKIM-Signature: h=bcc:\r\n",
         b'A: ;a*="\r\n',
         b"x",
     ],

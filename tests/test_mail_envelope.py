@@ -92,6 +92,28 @@ def test_what_is_given_replaces_the_header_wholly_and_is_not_even_read_there() -
     assert envelope("From: broken <\nTo: b@example.org", sender="s@example.org")[1] == ("b@example.org",)
 
 
+def test_those_who_get_it_also_are_added_once_to_those_of_the_header() -> None:
+    header = "From: a@example.org\nTo: b@Example.org, c@example.org"
+    assert envelope(header, also=["d@example.org", "b@example.ORG", "root"], origin="x.org")[1] == (
+        "b@Example.org",
+        "c@example.org",
+        "d@example.org",
+        "root@x.org",
+    )
+    assert envelope(header, recipients=["e@example.org"], also=["d@example.org"])[1] == (
+        "e@example.org",
+        "d@example.org",
+    )
+    assert "must be a string" in refusal(header, also=[None])
+    assert "also is one string" in refusal(header, also="d@example.org")
+
+
+@pytest.mark.parametrize("to", ["", "To: undisclosed-recipients:;"])
+def test_where_somebody_gets_it_also_the_header_need_name_nobody(to: str) -> None:
+    assert envelope(f"From: a@example.org\n{to}".strip(), also=["d@example.org"])[1] == ("d@example.org",)
+    assert "names no recipient" in refusal(f"From: a@example.org\n{to}".strip(), also=[])
+
+
 def test_the_empty_sender_is_the_null_path() -> None:
     assert envelope("From: a@example.org\nTo: b@example.org", sender="")[0] == ""
 
@@ -176,6 +198,49 @@ def test_a_second_resent_to_in_one_block_is_refused_rather_than_lost() -> None:
     text = refusal(f"{NEW}\nResent-To: carl@example.net\n{ORIGINAL}")
     assert text.startswith("line 4: the field 'Resent-To' stands there twice")
     assert "RFC 5322 section 3.6.6" in text
+
+
+@pytest.mark.parametrize("stray", ["Resent-To", "Resent-Cc", "Resent-Bcc"])
+def test_a_recipient_who_may_be_of_an_older_block_is_not_sent_the_mail(stray: str) -> None:
+    new, old = "Resent-From: me@n.example", "Resent-From: old@o.example\nResent-Date: once"
+    others = {"Resent-To": "Resent-Cc", "Resent-Cc": "Resent-To", "Resent-Bcc": "Resent-To"}[stray]
+    header = (
+        f"{new}\n{others}: w@n.example\n{stray}: stranger@o.example\n{old}\n{others}: o@o.example\n{ORIGINAL}"
+    )
+
+    text = refusal(header)
+    assert text.startswith(f"line 3: the field '{stray}' may belong to")
+    assert "RFC 5322 section 3.6.6" in text
+    assert text.endswith("give the recipients yourself (recipients=, or as arguments without -t)")
+    assert envelope(header, recipients=["x@example.org"]) == ("me@n.example", ("x@example.org",))
+
+
+def test_a_sender_who_may_be_of_an_older_block_is_not_taken_for_the_sender() -> None:
+    header = (
+        "Resent-From: me@n.example\nResent-To: w@n.example\nResent-Sender: stranger@o.example\n"
+        f"Resent-From: old@o.example\nResent-To: older@o.example\n{ORIGINAL}"
+    )
+    assert refusal(header).startswith("line 3: the field 'Resent-Sender' may belong to")
+    assert refusal(header).endswith("give the sender yourself (sender=, or -f)")
+    assert envelope(header, sender="s@example.org") == ("s@example.org", ("w@n.example",))
+
+
+def test_blocks_that_can_be_cut_in_one_way_only_are_told_apart_without_a_trace_field() -> None:
+    assert envelope(f"{NEW}\n{OLD}\n{OLD}\n{ORIGINAL}") == ("ann@example.net", ("ben@example.net",))
+    # Whose the date is nobody can tell, and nobody asks.
+    harmless = f"{NEW}\nResent-From: old@example.com\nResent-To: older@example.com\n{ORIGINAL}"
+    assert envelope(harmless) == ("ann@example.net", ("ben@example.net",))
+
+
+def test_a_field_of_a_block_that_no_standard_knows_ends_nothing() -> None:
+    assert envelope(f"{NEW}\nResent-X: 1\nResent-X: 2\nResent-Cc: cy@example.net\n{ORIGINAL}")[1] == (
+        "ben@example.net",
+        "cy@example.net",
+    )
+
+
+def test_the_original_fields_are_not_asked_where_any_resent_field_stands() -> None:
+    assert "names no recipient" in refusal(f"Resent-X: 1\n{ORIGINAL}", sender="s@example.org")
 
 
 def test_given_recipients_of_resent_mail_leave_its_sender_to_the_block() -> None:

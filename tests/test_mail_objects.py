@@ -136,6 +136,15 @@ def test_a_subject_comes_back_as_it_was(subject: str) -> None:
     assert all(len(line) <= 78 for line in message.content.split(b"\r\n"))
 
 
+@pytest.mark.parametrize("length", [*range(980, 1005), 1996, 2001])
+def test_a_value_of_any_length_is_written_whatever_the_name_before_it_takes(length: int) -> None:
+    subject = ("word " * 500)[: length - 1] + "x"
+    for source in (old_mail(Subject=subject), mail(Subject=subject)):
+        assert read(from_email(source))["Subject"] == subject
+    folded = old_mail(Subject=subject[:500] + "\r\n " + subject[500:])
+    assert line(from_email(folded), "Subject") == "Subject: " + subject[:500] + " " + subject[500:]
+
+
 def test_no_fold_leaves_a_line_of_white_space_alone() -> None:
     """Some readers take such a line for the end of the header (RFC 5322 section 3.2.2)."""
     for length in range(60, 80):
@@ -367,7 +376,10 @@ def test_overlong_lines_of_signed_mail_are_refused_and_not_mended(policy: Any) -
 def test_a_mail_that_a_program_signed_is_written_as_the_signer_saw_it() -> None:
     """dkimpy and its like sign as_bytes(), and put the signature into the object."""
     source = mail(
-        "Grüße\n", Subject="Grüße, lange und noch viel länger, bis über das Ende der Zeile", X_Long="x " * 60
+        "Grüße\n",
+        Subject="Grüße, lange und noch viel länger, bis über das Ende der Zeile",
+        X_Long="x " * 60,
+        Date="Thu, 01 Jan 2026 00:00:00 +0000",
     )
     source["DKIM-Signature"] = "v=1; a=rsa-sha256"
     seen = source.as_bytes(policy=source.policy.clone(linesep="\r\n"))
@@ -475,6 +487,41 @@ def test_a_line_break_in_a_parsed_file_name_is_refused_in_every_part() -> None:
     (attachment,) = source.iter_attachments()
     attachment.replace_header("Content-Disposition", "attachment; filename*=utf-8''a%0Ab")
     assert "'Content-Disposition'" in str(refusal(source))
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        b"From: x@y.org\nSubject: spam\nno separating line\nbody\n",
+        b" Subject: spam\n\nbody\n",
+        b"From: x@y.org\nSubject: \x1b[31mspam\x07\n\nbody\n",
+        b"From: x@y.org\nSubject: \xff\n\nbody\n",
+    ],
+)
+@pytest.mark.parametrize("policy", [email.policy.default, email.policy.compat32])
+def test_a_broken_mail_can_be_attached_for_it_is_another_s(inner: bytes, policy: Any) -> None:
+    attached = email.message_from_bytes(inner, policy=policy)
+    source = MIMEMultipart()
+    source["From"], source["To"] = "a@example.org", "b@example.org"
+    source.attach(MIMEMessage(attached))
+    content = from_email(source).content
+    assert b"body" in content
+
+    if isinstance(attached, EmailMessage):
+        new = mail()
+        new.add_attachment(attached)
+        assert b"message/rfc822" in from_email(new).content
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\r\nX: y", "a\0b"])
+def test_a_line_break_that_a_program_put_into_an_attached_mail_is_refused(value: str) -> None:
+    attached = old_mail()
+    attached._headers.append(("Subject", value))  # type: ignore[attr-defined]  # as no API would let it in
+    source = MIMEMultipart()
+    source["From"], source["To"] = "a@example.org", "b@example.org"
+    source.attach(MIMEMessage(attached))
+
+    assert "'Subject'" in str(refusal(source))
 
 
 def test_a_forwarded_mail_may_hold_what_its_author_wrote() -> None:

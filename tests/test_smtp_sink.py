@@ -87,6 +87,24 @@ def test_dots_are_taken_away_again(sink: SMTPSink, content: bytes) -> None:
     assert sink.messages[0].content == (content if content.endswith(b"\r\n") else content + b"\r\n")
 
 
+@pytest.mark.parametrize(
+    ("path", "sender"), [("<s@example.org>", S), ('<"a>b"@example.org>', '"a>b"@example.org'), ("<>", "")]
+)
+def test_a_path_ends_where_its_bracket_closes_whatever_follows(
+    line: Line, sink: SMTPSink, path: str, sender: str
+) -> None:
+    line.say(b"EHLO client.example\r\n")
+    line.say(f"MAIL FROM:{path} SIZE=140 AUTH=<>\r\n".encode())
+    line.say(b"RCPT TO:<a@example.org>\r\n")
+    line.say(b"DATA\r\n")
+    line.say(b".\r\n")
+
+    assert [(received.sender, received.options) for received in sink.messages] == [
+        (sender, ("SIZE=140", "AUTH=<>"))
+    ]
+    assert sink.violations == ()
+
+
 def test_a_rule_answers_for_one_recipient(sink: SMTPSink) -> None:
     sink.on("rcpt", A, reply="550 5.1.1 no such user")
     with client(sink) as smtp:

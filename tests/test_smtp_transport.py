@@ -162,6 +162,46 @@ def test_a_reply_that_cannot_be_meant_is_never_taken_for_an_acceptance(
     assert isinstance(deliver(transport).results[A], TempFailed if reply.startswith("250") else Uncertain)
 
 
+LARGE = (b"x" * 70 + b"\r\n") * 400_000
+
+
+def test_an_acceptance_in_the_middle_of_a_large_content_is_not_believed() -> None:
+    with SMTPSink() as sink:
+        sink.on("content", reply="250 2.0.0 taken already")
+        transport = SMTPTransport(sink.host, sink.port)
+        outcome = deliver(transport, message(content=LARGE))
+        transport.close()
+
+        assert isinstance(outcome.results[A], TempFailed)
+        assert sink.messages == ()
+
+
+def test_a_server_one_answer_behind_refuses_nobody_for_good(sink: SMTPSink, transport: SMTPTransport) -> None:
+    """It had answered the last message twice, and says of each step what it thinks of the one before."""
+    deliver(transport)
+    sink.on("mail", reply="250 taken")
+    sink.on("rcpt", A, reply="250 sender ok")
+    sink.on("rcpt", B, reply="550 5.1.1 no such user as A")
+    sink.on("data", reply="250 B is welcome", close=True)
+
+    outcome = deliver(transport, message(A, B))
+    assert {type(result) for result in outcome.results.values()} == {TempFailed}
+
+
+def test_what_a_used_connection_refuses_for_good_at_mail_is_asked_again_over_a_new_one(
+    sink: SMTPSink, transport: SMTPTransport
+) -> None:
+    """The refusal may be a late one of the message before."""
+    deliver(transport)
+    sink.on("mail", reply="552 5.3.4 too big", times=1)
+
+    assert deliver(transport).results == {A: Accepted("250 2.0.0 taken")}
+    assert sink.connections == 2
+    sink.on("mail", reply="552 5.3.4 too big")
+    assert deliver(transport).results == {A: PermFailed("552 5.3.4 too big")}
+    assert sink.connections == 3
+
+
 def test_a_refusal_in_the_middle_of_a_large_content_is_read() -> None:
     with SMTPSink() as sink:
         sink.on("content", reply="552 5.3.4 too big", close=True)
@@ -330,14 +370,79 @@ def test_a_fault_of_a_fresh_connection_is_the_relays(sink: SMTPSink, transport: 
         deliver(transport)
 
 
-def test_a_connection_is_replaced_when_it_has_carried_enough(sink: SMTPSink) -> None:
-    transport = SMTPTransport(sink.host, sink.port, max_messages=2)
-    for _ in range(5):
-        deliver(transport)
-    transport.close()
+class Farewells:
+    """A hook that counts who leaves politely, which nobody else waits for."""
 
-    assert [received.connection for received in sink.messages] == [1, 1, 2, 2, 3]
-    assert sink.commands.count("QUIT") == 3
+    def __init__(self) -> None:
+        self._heard = threading.Semaphore(0)
+
+    def __call__(self, heard: Heard) -> None:
+        if heard.step == "quit":
+            self._heard.release()
+
+    def come(self, number: int) -> bool:
+        return all(self._heard.acquire(timeout=10) for _ in range(number))
+
+
+def test_a_connection_is_replaced_when_it_has_carried_enough() -> None:
+    farewells = Farewells()
+    with SMTPSink(hook=farewells) as sink:
+        transport = SMTPTransport(sink.host, sink.port, max_messages=2)
+        for _ in range(5):
+            deliver(transport)
+        transport.close()
+
+        assert [received.connection for received in sink.messages] == [1, 1, 2, 2, 3]
+        assert farewells.come(3)
+
+
+@pytest.mark.parametrize("worn", ["max_messages", "max_age", "idle", "closed"])
+def test_no_outcome_waits_for_a_farewell(worn: str) -> None:
+    """Whoever is killed before it is written down sends a second copy."""
+    returned, left = threading.Event(), threading.Event()
+    prompt: list[bool] = []
+
+    def hook(heard: Heard) -> None:
+        if heard.step == "dot" and worn == "closed":
+            smtp.close()
+        if heard.step == "quit":
+            prompt.append(returned.wait(5))
+            left.set()
+
+    limits: dict[str, Any] = {"max_messages": 1} if worn == "max_messages" else {worn: dt.timedelta(0)}
+    with SMTPSink(hook=hook) as sink:
+        timeouts = Timeouts(quit=dt.timedelta(minutes=1))
+        smtp = SMTPTransport(sink.host, sink.port, timeouts=timeouts, **({} if worn == "closed" else limits))
+        assert deliver(smtp).results == {A: Accepted("250 2.0.0 taken")}
+        returned.set()
+        smtp.close()
+        assert left.wait(10)
+
+    assert prompt == [True]
+
+
+def test_no_delivery_waits_for_the_farewell_of_a_connection_that_has_idled() -> None:
+    delivered, left = threading.Event(), threading.Event()
+    prompt: list[bool] = []
+
+    def hook(heard: Heard) -> None:
+        if heard.step == "quit" and heard.connection == 1:
+            prompt.append(delivered.wait(5))
+            left.set()
+
+    clock = ManualClock()
+    with SMTPSink(hook=hook) as sink:
+        transport = SMTPTransport(
+            sink.host, sink.port, clock=clock, timeouts=Timeouts(quit=dt.timedelta(minutes=1))
+        )
+        deliver(transport)
+        clock.advance(dt.timedelta(seconds=30))
+        assert deliver(transport).results == {A: Accepted("250 2.0.0 taken")}
+        delivered.set()
+        assert left.wait(10)
+        transport.close()
+
+    assert prompt == [True]
 
 
 def test_what_idles_is_left_when_the_keeper_comes(sink: SMTPSink) -> None:
@@ -354,16 +459,18 @@ def test_what_idles_is_left_when_the_keeper_comes(sink: SMTPSink) -> None:
     transport.close()
 
 
-def test_what_idles_does_not_pile_up_where_no_keeper_comes(sink: SMTPSink) -> None:
-    clock = ManualClock()
-    transport = SMTPTransport(sink.host, sink.port, clock=clock)
-    for _ in range(3):
-        deliver(transport)
-        clock.advance(dt.timedelta(seconds=30))
-    transport.close()
+def test_what_idles_does_not_pile_up_where_no_keeper_comes() -> None:
+    clock, farewells = ManualClock(), Farewells()
+    with SMTPSink(hook=farewells) as sink:
+        transport = SMTPTransport(sink.host, sink.port, clock=clock)
+        for number in range(3):
+            deliver(transport)
+            clock.advance(dt.timedelta(seconds=30))
+            assert farewells.come(min(number, 1))
+        transport.close()
 
-    assert sink.connections == 3
-    assert [command for command in sink.commands if command in ("DATA", "QUIT")] == ["DATA", "QUIT"] * 3
+        assert sink.connections == 3
+        assert farewells.come(1)
 
 
 def test_closing_leaves_politely_and_twice_is_harmless(sink: SMTPSink, transport: SMTPTransport) -> None:
@@ -372,6 +479,19 @@ def test_closing_leaves_politely_and_twice_is_harmless(sink: SMTPSink, transport
     transport.close()
 
     assert sink.commands[-1] == "QUIT"
+
+
+def test_what_is_known_does_not_wait_for_a_reset(sink: SMTPSink) -> None:
+    sink.on("rcpt", reply="550 5.1.1 no such user", times=1)
+    sink.on("rset", times=1)
+    transport = SMTPTransport(
+        sink.host, sink.port, timeouts=Timeouts(command=dt.timedelta(minutes=5), quit=MOMENT)
+    )
+    assert deliver(transport).results == {A: PermFailed("550 5.1.1 no such user")}
+    assert deliver(transport).results == {A: Accepted("250 2.0.0 taken")}
+    transport.close()
+
+    assert sink.connections == 2
 
 
 def test_a_server_that_does_not_answer_our_leaving_is_left_all_the_same(sink: SMTPSink) -> None:
@@ -620,6 +740,62 @@ def test_a_server_that_wants_a_login_kills_no_message() -> None:
         with pytest.raises(RelayMisconfigured, match=r"530 5\.7\.0 authentication required"):
             deliver(transport)
         transport.close()
+
+
+def secrets_of(error: BaseException | None) -> str:
+    """All that a log which follows every chain could show."""
+    shown = ""
+    while error is not None:
+        shown += repr(error) + str(error) + repr(vars(error)) + repr(getattr(error, "object", ""))
+        error = error.__cause__ or error.__context__
+    return shown
+
+
+@pytest.mark.parametrize("password", ["s3cr3t-pä'\\ß", "s3cr3t\tpw", 's3cr3t"'])
+@pytest.mark.parametrize("said", ["what is {}?\r\n", "535-{}\r\n235 x\r\n", "535 {}\r\n"])
+def test_a_password_that_a_server_repeats_in_whichever_way_is_not_shown(
+    authority: Authority, password: str, said: str
+) -> None:
+    with SMTPSink(users={"user": "right"}, tls=authority.server()) as sink:
+        sink.on("auth", reply=said.format(password).encode(), close=True)
+        transport = SMTPTransport(
+            sink.host,
+            sink.port,
+            security="tls",
+            username="user",
+            password=password,
+            ssl_context=authority.client(),
+        )
+        with pytest.raises(RelayFault) as caught:
+            deliver(transport)
+        transport.close()
+
+    assert "s3cr3t" not in secrets_of(caught.value)
+
+
+def test_credentials_that_no_server_can_be_told_are_refused_at_once_and_not_shown() -> None:
+    """Bytes of the environment that are no UTF-8 arrive as such characters."""
+    for username, password in [("u", "sw\udce9sh"), ("sw\udce9sh", "p")]:
+        with pytest.raises(ConfigurationError, match="UTF-8") as caught:
+            SMTPTransport(username=username, password=password)
+
+        assert "\\udce9" not in secrets_of(caught.value)
+
+
+def test_a_server_that_asks_for_a_certificate_of_ours_is_one_for_a_person(authority: Authority) -> None:
+    demanding = authority.server()
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    authority.ca.configure_trust(demanding)
+    with SMTPSink(tls=demanding) as sink:
+        transport = SMTPTransport(sink.host, sink.port, security="tls", ssl_context=authority.client())
+        with pytest.raises(RelayMisconfigured, match="certificate"):
+            deliver(transport)
+
+
+def test_an_address_that_is_not_ours_to_connect_from_is_named(sink: SMTPSink) -> None:
+    for source in ("192.0.2.1", "no.such.host.invalid"):
+        with pytest.raises(RelayMisconfigured, match=f"source_address '{source}'"):
+            deliver(SMTPTransport(sink.host, sink.port, source_address=source))
 
 
 @pytest.mark.parametrize(

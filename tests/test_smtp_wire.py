@@ -134,6 +134,38 @@ def test_bytes_that_came_with_the_last_reply_stop_the_next_command_too(pair: Pai
         pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
 
 
+@pytest.mark.parametrize("said", ["250 early", "552 5.3.4 too big"])
+def test_an_answer_to_a_content_that_has_not_ended_stops_it(pair: Pair, said: str) -> None:
+    """Were the dot still sent, this would be taken for the answer to it."""
+    pair.greet()
+
+    def blocks() -> Iterator[bytes]:
+        yield b"the content"
+        pair.server.sendall(f"{said}\r\n".encode())
+        yield b"\r\n.\r\n"
+
+    with pytest.raises(Lost, match=f"out of turn; it had said: {said}") as caught:
+        pair.wire.write(Step.CONTENT, blocks())
+    assert caught.value.sent == len(b"the content")
+    assert pair.server.recv(100) == b"the content"
+
+
+def test_a_server_out_of_step_is_told_from_one_that_is_gone(pair: Pair) -> None:
+    for said, astray in [(b"354 go on\r\n", True), (b"what?\r\n", True), (b"220 almost", False)]:
+        both = Pair()
+        both.server.sendall(said)
+        both.server.shutdown(socket.SHUT_WR)
+        with pytest.raises(Lost) as caught:
+            both.wire.read(Step.GREETING)
+        both.close()
+        assert caught.value.astray is astray
+    pair.greet()
+    pair.server.sendall(b"250 ok\r\n")
+    with pytest.raises(Lost) as caught:
+        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+    assert caught.value.astray
+
+
 def test_bytes_behind_the_reply_to_starttls_stop_the_handshake(pair: Pair) -> None:
     """They came in clear, and would be taken for the first reply under TLS."""
     pair.server.sendall(b"220 mx\r\n250 injected\r\n")

@@ -14,15 +14,15 @@ import attrs
 from outbox.address import domain, parse_address_list, parse_mailbox
 from outbox.errors import InvalidMessage
 
+from .resent import RULE, latest_block, plain
 from .wire import Field, broken
 
 __all__ = ["Envelope", "envelope"]
 
-_RESENT: Final = "resent-"
-_TRACE: Final = frozenset({"received", "return-path"})
 _AUTHORS: Final = frozenset({"from", "sender"})
 _RECIPIENTS: Final = frozenset({"to", "cc", "bcc"})
-_RESENT_RULE: Final = "RFC 5322 section 3.6.6"
+_NAME_SENDER: Final = "give the sender yourself (sender=, or -f)"
+_NAME_RECIPIENTS: Final = "give the recipients yourself (recipients=, or as arguments without -t)"
 
 
 @attrs.frozen
@@ -38,15 +38,18 @@ def envelope(
     header: Sequence[Field],
     sender: str | None,
     recipients: Iterable[str] | None,
+    *,
+    also: Iterable[str],
     origin: str | None,
 ) -> Envelope:
     """What is given stands for the whole; the rest is taken from the header (see :func:`from_email`)."""
+    others = _mailboxes("also", also, origin)
     return Envelope(
         _given_sender(sender, origin) if sender is not None else _said_sender(content, header, origin),
         _unique(
-            _given_recipients(recipients, origin)
+            [*_given_recipients(recipients, origin), *others]
             if recipients is not None
-            else _said_recipients(content, header, origin)
+            else [*_said_recipients(content, header, origin, need=not others), *others]
         ),
     )
 
@@ -55,12 +58,14 @@ def _given_sender(sender: str, origin: str | None) -> str:
     return parse_mailbox(sender, origin=origin) if sender != "" else ""
 
 
+def _mailboxes(name: str, addresses: Iterable[str], origin: str | None) -> list[str]:
+    if isinstance(addresses, str | bytes):
+        raise InvalidMessage(f"{name} is one string: pass a sequence of addresses, such as ['a@example.org']")
+    return [parse_mailbox(address, origin=origin) for address in addresses]
+
+
 def _given_recipients(recipients: Iterable[str], origin: str | None) -> list[str]:
-    if isinstance(recipients, str | bytes):
-        raise InvalidMessage(
-            "recipients is one string: pass a sequence of addresses, such as ['a@example.org']"
-        )
-    found = [parse_mailbox(recipient, origin=origin) for recipient in recipients]
+    found = _mailboxes("recipients", recipients, origin)
     if not found:
         raise InvalidMessage(
             "recipients is empty: name at least one, or leave it out to take them from the header"
@@ -69,7 +74,7 @@ def _given_recipients(recipients: Iterable[str], origin: str | None) -> list[str
 
 
 def _said_sender(content: bytes, header: Sequence[Field], origin: str | None) -> str:
-    said = {name: list(fields) for name, fields in _by_name(header, _AUTHORS)}
+    said = {name: list(fields) for name, fields in _by_name(header, _AUTHORS, _NAME_SENDER)}
     for name in ("sender", "from"):
         addresses = _addresses(content, said.get(name, ()), origin)
         if len(addresses) == 1:
@@ -80,27 +85,24 @@ def _said_sender(content: bytes, header: Sequence[Field], origin: str | None) ->
                 field.line,
                 f"the field {field.name!r} names {len(addresses)} mailboxes, and one of them must be the sender",
                 "RFC 5322 section 3.6.2",
-                "add a Sender field with the one, or give the sender yourself (sender=, or -f)",
+                f"add a Sender field with the one, or {_NAME_SENDER}",
             )
     raise InvalidMessage(
         'the header names no sender (From or Sender): add one, or give the sender yourself (sender=, or -f; "" is the null path)'
     )
 
 
-def _said_recipients(content: bytes, header: Sequence[Field], origin: str | None) -> list[str]:
-    fields = sorted((field for _, fields in _by_name(header, _RECIPIENTS) for field in fields), key=_rank)
+def _said_recipients(content: bytes, header: Sequence[Field], origin: str | None, *, need: bool) -> list[str]:
+    named = _by_name(header, _RECIPIENTS, _NAME_RECIPIENTS)
+    fields = sorted((field for _, fields in named for field in fields), key=_rank)
     found = _addresses(content, fields, origin)
-    if not found:
+    if need and not found:
         raise InvalidMessage("the header names no recipient (To, Cc or Bcc): name one, or pass recipients=")
     return found
 
 
 def _rank(field: Field) -> int:
-    return ("to", "cc", "bcc").index(_plain(field))
-
-
-def _plain(field: Field) -> str:
-    return field.key.removeprefix(_RESENT)
+    return ("to", "cc", "bcc").index(plain(field))
 
 
 def _addresses(content: bytes, fields: Iterable[Field], origin: str | None) -> list[str]:
@@ -122,53 +124,23 @@ def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-# --- resent mail ---------------------------------------------------------------------------------
-
-
-def _by_name(header: Sequence[Field], names: frozenset[str]) -> Iterator[tuple[str, list[Field]]]:
+def _by_name(
+    header: Sequence[Field], names: frozenset[str], remedy: str
+) -> Iterator[tuple[str, list[Field]]]:
     """The fields of these names, under the names they have without ``Resent-``.
 
     Mail that was resent is judged by its topmost block of Resent fields, the
     most recent, and by nothing else.
     """
-    fields = _latest_block(header) or header
-    for name in names:
-        yield name, [field for field in fields if _plain(field) == name]
-
-
-def _latest_block(header: Sequence[Field]) -> list[Field]:
-    blocks = list(_blocks(_topmost_run(header)))
-    for block in blocks[1:]:
-        # Such a rest is no block of its own, and dropping it would drop its recipients in silence.
-        if not any(_plain(field) in _AUTHORS for field in block):
-            field = block[0]
+    block = latest_block(header)
+    for field in block.doubtful if block else ():
+        if plain(field) in names:
             raise broken(
                 field.line,
-                f"the field {field.name!r} stands there twice, and no block of Resent fields begins between",
-                _RESENT_RULE,
-                "write one field with all addresses, or pass sender= and recipients=",
+                f"the field {field.name!r} may belong to the latest block of Resent fields or to the one below",
+                RULE,
+                remedy,
             )
-    return blocks[0] if blocks else []
-
-
-def _topmost_run(header: Sequence[Field]) -> Iterator[Field]:
-    """The Resent fields above the first trace field that follows one of them."""
-    begun = False
-    for field in header:
-        if field.key.startswith(_RESENT):
-            begun = True
-            yield field
-        elif begun and field.key in _TRACE:
-            return
-
-
-def _blocks(fields: Iterable[Field]) -> Iterator[list[Field]]:
-    """A field may stand once in a block, so its second sight begins the next."""
-    block: dict[str, Field] = {}
-    for field in fields:
-        if field.key in block:
-            yield list(block.values())
-            block = {}
-        block[field.key] = field
-    if block:
-        yield list(block.values())
+    fields = block.fields if block else header
+    for name in names:
+        yield name, [field for field in fields if plain(field) == name]

@@ -40,7 +40,7 @@ class WirePolicy(EmailPolicy):
         # The generator says with 0 that it is within multipart/signed.
         signed = self.signed or not self.max_line_length
         if isinstance(value, str) and not hasattr(value, "name"):
-            if _SURROGATE.search(value) or (value.isascii() and (signed or _fits(value))):
+            if _SURROGATE.search(value) or (value.isascii() and (signed or _fits(name, value))):
                 return _verbatim(name, value)
             if value.isascii():
                 return _folded(name, FOLD.sub("", value))
@@ -89,8 +89,8 @@ def _verbatim(name: str, value: str) -> bytes:
     return _line(f"{name}: " + FOLD.sub("\r\n", value))
 
 
-def _fits(value: str) -> bool:
-    return all(len(line) <= LINE_OCTETS for line in value.split("\n"))
+def _fits(name: str, value: str) -> bool:
+    return all(len(line) <= LINE_OCTETS for line in FOLD.split(f"{name}: {value}"))
 
 
 def _plain(text: str) -> bool:

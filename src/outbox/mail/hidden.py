@@ -18,7 +18,9 @@ __all__ = ["check_header", "hidden_break"]
 
 # TAB may stand in a value and CRLF folds it; the lone forms were refused with the line ends.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
-_BREAK: Final = re.compile(rb"[\r\n\0]")
+# All that some language's splitlines() takes for a line end.
+_BREAK: Final = re.compile(rb"[\r\n\0\x0b\x0c\x1c-\x1e]")
+_UTF8_BREAK: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
 
 # As loose as the loosest reader: white space and question marks may stand within.
 _ENCODED_WORD: Final = re.compile(rb"=\?([^?]*)\?([bBqQ])\?(.*?)\?=", re.DOTALL)
@@ -72,16 +74,22 @@ def _check_characters(content: bytes, header: Sequence[Field]) -> None:
 def hidden_break(value: bytes) -> str:
     """How an unfolded value hides a CR, LF or NUL, or ``""``."""
     for charset, payload in _encoded_words(value):
-        if _BREAK.search(payload):
+        if _breaks(charset, payload):
             return "an encoded-word that decodes to a line break or NUL"
         if not _keeps_ascii(charset):
             return "an encoded-word in a character set in which a line break can hide"
     for text in _PARAMETER.findall(value):
-        if _BREAK.search(_octets(_PERCENT_OCTET, text)):
+        if _breaks(text.partition(b"'")[0].strip(b'"'), _octets(_PERCENT_OCTET, text)):
             return "a percent-encoded parameter that decodes to a line break or NUL"
         if b"'" in text and not _keeps_ascii(text.partition(b"'")[0].strip(b'"')):
             return "a percent-encoded parameter in a character set in which a line break can hide"
     return ""
+
+
+def _breaks(charset: bytes, octets: bytes) -> bool:
+    # In ISO-8859-1, too, 0x85 is a line end, but who writes it there means Windows' ellipsis.
+    utf8 = charset.lower().replace(b"-", b"").replace(b"_", b"") == b"utf8"
+    return bool(_BREAK.search(octets) or (utf8 and _UTF8_BREAK.search(octets)))
 
 
 def _encoded_words(value: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -16,10 +16,12 @@ from outbox.message import Message, new_id
 from . import wire
 from .envelope import envelope
 from .hidden import check_header
+from .signatures import check_signatures
 from .writing import written
 
 __all__ = ["from_email", "is_8bit", "needs_smtputf8"]
 
+_NEEDED: Final = {"message-id": "Message-ID", "date": "Date"}
 _BLIND: Final = frozenset({"bcc", "resent-bcc"})
 
 
@@ -28,6 +30,7 @@ def from_email(
     *,
     sender: str | None = None,
     recipients: Iterable[str] | None = None,
+    also: Iterable[str] = (),
     queue: str = "mail",
     id: str | None = None,
     priority: int = 0,
@@ -42,15 +45,17 @@ def from_email(
 
     Bytes are kept as they are, but for four things: Bcc and Resent-Bcc
     fields of the outermost header are taken out; Message-ID and Date are
-    added on top where they are missing; LF throughout becomes CRLF; and
-    "From " lines of a mailbox file before the header are passed over, as
+    added on top where they are missing or empty; LF throughout becomes CRLF;
+    and "From " lines of a mailbox file before the header are passed over, as
     Postfix's sendmail does.  What cannot be sent safely or at all is refused:
     mixed line ends, a bare CR, NUL, lines over 998 octets, what is no header
-    field, control characters and hidden line breaks in the header.
+    field, control characters and hidden line breaks in the header, and a
+    field to be added or taken out that a DKIM or ARC signature covers.
 
     An object of the ``email`` package is written out first, and is not
     changed by it.  What was signed is written as it was parsed; text lines
-    that are too long are encoded anew where nothing is signed.
+    that are too long are encoded anew where nothing is signed.  Submit signed
+    mail as the bytes that were signed: an object does not hold all of them.
 
     Args:
         source: An ``EmailMessage``, an ``email.message.Message``, or bytes.
@@ -58,7 +63,9 @@ def from_email(
             it the Sender field's mailbox, or else From's, which must be one.
         recipients: The envelope's recipients.  Without them To, Cc and Bcc.
             Mail with Resent fields gives both from the topmost block of
-            those (RFC 5322 section 3.6.6), and from nothing else.
+            those (RFC 5322 section 3.6.6), and from nothing else; where
+            nobody can tell the blocks apart it is refused.
+        also: Who gets it besides; then the header need name nobody.
         id: The Message's id; a new one unless given.
         clock: Where Date, and the new ids, have their time from.
         origin: The domain that completes bare local names such as ``root``,
@@ -75,13 +82,16 @@ def from_email(
     header = wire.fields(content, begin)
     wire.check_lengths(content, wire.header_end(header, begin))
     check_header(content, header)
-    who = envelope(content, header, sender, recipients, origin)
+    who = envelope(content, header, sender, recipients, also=also, origin=origin)
+    missing = _missing(content, header)
+    dropped = _dropped(header, missing)
+    check_signatures(content, header, missing=missing, dropped=dropped)
     clock = clock or SystemClock()
     own_id = new_id(clock) if id is None else id
-    added = _missing(header, who.sender, own_id if id is None else new_id(clock), clock)
+    added = _added(missing, who.sender, own_id if id is None else new_id(clock), clock)
     return Message(
         recipients=who.recipients,
-        content=_finished(content, begin, header, added),
+        content=_finished(content, begin, dropped, added),
         sender=who.sender,
         queue=queue,
         priority=priority,
@@ -116,26 +126,36 @@ def _octets(source: Email | bytes | bytearray | memoryview) -> bytes:
     )
 
 
-def _missing(header: Sequence[wire.Field], sender: str, token: str, clock: Clock) -> bytes:
-    names = {field.key for field in header}
-    lines = []
-    if "message-id" not in names:
-        lines.append(f"Message-ID: <{token}@{domain(sender) or 'localhost'}>\r\n")
-    if "date" not in names:
-        lines.append(f"Date: {format_datetime(clock.now().astimezone(dt.UTC))}\r\n")
-    return "".join(lines).encode("ascii")
+def _missing(content: bytes, header: Sequence[wire.Field]) -> Sequence[str]:
+    """Those of the needed fields that no field says anything for."""
+    candidates = [field for field in header if field.key in _NEEDED]
+    said = {field.key for field in candidates if field.value(content)}
+    return [name for key, name in _NEEDED.items() if key not in said]
 
 
-def _finished(content: bytes, begin: wire.Start, header: Sequence[wire.Field], added: bytes) -> bytes:
-    if not added and not begin.offset and not any(field.key in _BLIND for field in header):
+def _dropped(header: Sequence[wire.Field], missing: Sequence[str]) -> Sequence[wire.Field]:
+    """What is not sent: who is not to be seen, and empty fields in place of which one is added."""
+    keys = _BLIND | {name.lower() for name in missing}
+    return [field for field in header if field.key in keys]
+
+
+def _added(missing: Sequence[str], sender: str, token: str, clock: Clock) -> bytes:
+    values = {
+        "Message-ID": f"<{token}@{domain(sender) or 'localhost'}>",
+        "Date": format_datetime(clock.now().astimezone(dt.UTC)),
+    }
+    return "".join(f"{name}: {values[name]}\r\n" for name in missing).encode("ascii")
+
+
+def _finished(content: bytes, begin: wire.Start, dropped: Sequence[wire.Field], added: bytes) -> bytes:
+    if not (added or begin.offset or dropped):
         return content
-    return b"".join([added, *_kept(content, begin, header)])
+    return b"".join([added, *_kept(content, begin, dropped)])
 
 
-def _kept(content: bytes, begin: wire.Start, header: Sequence[wire.Field]) -> Iterator[memoryview]:
+def _kept(content: bytes, begin: wire.Start, dropped: Sequence[wire.Field]) -> Iterator[memoryview]:
     view, at = memoryview(content), begin.offset
-    for field in header:
-        if field.key in _BLIND:
-            yield view[at : field.start]
-            at = field.end
+    for field in dropped:
+        yield view[at : field.start]
+        at = field.end
     yield view[at:]

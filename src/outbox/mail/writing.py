@@ -19,15 +19,16 @@ from outbox.values import printable, quoted
 
 from .folding import FOLD, SignedPolicy, WirePolicy
 from .hidden import hidden_break
+from .signatures import SIGNATURES
 from .wire import fields, long_line, skip_postmark
 
 __all__ = ["written"]
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_BREAK: Final = re.compile(r"[\r\n\0]")
 _NAME: Final = re.compile(r"[!-9;-~]+")
 _LONE_FEED: Final = re.compile(rb"(?<!\r)\n")
 
-_SIGNATURES: Final = ("dkim-signature", "arc-message-signature", "domainkey-signature")
 # The parser had to guess where a header ends: the bytes say it, the object no longer does.
 _GUESSED: Final = (
     defects.FirstHeaderLineIsContinuationDefect,
@@ -64,7 +65,7 @@ def written(email: Email) -> bytes:
 
 def _draft(email: AnyEmail) -> bytes:
     draft = copy.deepcopy(email)  # the generator sets missing boundaries on the object that it writes
-    signed = any(name in draft for name in _SIGNATURES)
+    signed = any(name in draft for name in SIGNATURES)
     content = _generated(draft, signed=signed)
     if not signed and _mend(draft, content):
         content = _generated(draft, signed=False)
@@ -114,6 +115,9 @@ def _without_encoding(names: Iterable[str]) -> list[str]:
 
 def _check_parts(email: AnyEmail) -> None:
     for part in email.walk():
+        for name, value in part.raw_items():
+            _check_field(name, value, _BREAK)
+    for part in _own_parts(email):
         for defect in part.defects:
             if isinstance(defect, _GUESSED):
                 raise InvalidMessage(
@@ -121,9 +125,7 @@ def _check_parts(email: AnyEmail) -> None:
                     "submit the original bytes, which are kept as they are"
                 )
         for name, value in part.raw_items():
-            _check_field(name, value)
-    for part in _own_parts(email):
-        for name, value in part.raw_items():
+            _check_field(name, value, _CONTROL)
             if cause := hidden_break(_text(value).encode("utf-8", "surrogateescape")):
                 raise InvalidMessage(
                     f"the field {name!r} holds {cause} (RFC 2047 section 5, RFC 2231 section 4): "
@@ -131,14 +133,14 @@ def _check_parts(email: AnyEmail) -> None:
                 )
 
 
-def _check_field(name: str, value: object) -> None:
+def _check_field(name: str, value: object, forbidden: re.Pattern[str]) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidMessage(
             f"the field name {quoted(name, 80)} is not printable ASCII without a colon (RFC 5322 section 2.2)"
         )
     if not isinstance(value, str | Header):
         raise InvalidMessage(f"the field {name!r} is of type {type(value).__name__}, not text")
-    if control := _CONTROL.search(_text(value)):
+    if control := forbidden.search(_text(value)):
         raise InvalidMessage(
             f"the field {name!r} holds the control character {control[0]!r} (RFC 5322 section 2.2): "
             "take it out of the value"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ _STEPS: Final[Mapping[str, Step]] = {
     "NOOP": "noop",
     "QUIT": "quit",
 }
+_PATH: Final = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^">])*)>')
+"""Up to the first closing bracket that is not quoted: parameters may hold brackets, too."""
 _MAY_BE_FOLLOWED: Final = frozenset({"MAIL", "RCPT", "RSET"})
 """Behind these a client may speak on without waiting, where PIPELINING is offered (RFC 2920 section 3.1)."""
 
@@ -222,15 +225,15 @@ class Session:
             self._secure(context)
 
     def _path(self, step: Step, line: str, rest: str) -> None:
-        keyword, _, path = rest.partition(":")
-        address, closed, options = path.removeprefix("<").rpartition(">")
-        if keyword.upper() != ("FROM" if step == "mail" else "TO") or not path.startswith("<") or not closed:
+        keyword, _, said = rest.partition(":")
+        path = _PATH.match(said)
+        if keyword.upper() != ("FROM" if step == "mail" else "TO") or path is None:
             self._blame(f"{line[:80]!r} is no such command")
             self._utter(Answer("501 5.5.4 syntax"))
         elif step == "mail":
-            self._mail(line, address, tuple(options.split()))
+            self._mail(line, path[1], tuple(said[path.end() :].split()))
         else:
-            self._rcpt(line, address)
+            self._rcpt(line, path[1])
 
     def _mail(self, line: str, address: str, options: tuple[str, ...]) -> None:
         size = next((option[5:] for option in options if option.upper().startswith("SIZE=")), "0")

@@ -10,18 +10,18 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import attrs
 
 from outbox.clock import Clock
-from outbox.errors import RelayMisconfigured, RelayUnavailable
-from outbox.values import printable
+from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
+from outbox.values import printable, quoted
 
-from .dial import Deadline, dial, is_loopback, literal, words
+from .dial import Deadline, NoSource, dial, is_loopback, literal, words
 from .extensions import Extensions
 from .opening import Channel, Credentials, Opening, opening
 from .reply import Reply
 from .steps import Action, Dialogue, Lost, Pour, Read, Secure, Step, Timeouts, Write
-from .tls import Trust, tls_words
+from .tls import Trust, tls_words, wants_certificate
 from .wire import Wire
 
-__all__ = ["Connection", "Security", "Server", "connect", "part"]
+__all__ = ["Connection", "Security", "Server", "connect", "drop", "part"]
 
 T = TypeVar("T")
 
@@ -102,11 +102,8 @@ class Connection:
             raise
 
     def quit(self) -> None:
-        """Say that we leave; :meth:`leave` hears the answer."""
-        try:
-            self._wire.write(Step.QUIT, [b"QUIT\r\n"])
-        except Lost:
-            self.close()
+        """Say that we leave, and wait for nothing; :meth:`leave` hears the answer."""
+        self._wire.farewell(b"QUIT\r\n")
 
     def leave(self, deadline: Deadline) -> None:
         """Close, once the server has heard us leave or *deadline* is there."""
@@ -180,14 +177,27 @@ def connect(server: Server, clock: Clock) -> Connection:
         connection.close()
         raise RelayUnavailable(server.relay, f"connection lost: {words(error)}") from error
     except Lost as lost:
-        raise RelayUnavailable(server.relay, printable(str(lost))) from lost
+        raise _fault(server, lost) from lost
     return connection
+
+
+def _fault(server: Server, lost: Lost) -> RelayFault:
+    if isinstance(lost.__cause__, ssl.SSLError) and wants_certificate(lost.__cause__):
+        # Under TLS 1.3 the server says so when the handshake is over for us.
+        return RelayMisconfigured(server.relay, tls_words(lost.__cause__, server.host))
+    return RelayUnavailable(server.relay, printable(str(lost)))
 
 
 def _dial(server: Server, clock: Clock) -> socket.socket:
     deadline = Deadline(clock, server.timeouts.seconds(Step.CONNECT))
     try:
         return dial(server.host, server.port, server.source_address, deadline)
+    except NoSource as error:
+        raise RelayMisconfigured(
+            server.relay,
+            f"cannot connect from source_address {quoted(server.source_address or '')} ({error}): "
+            "name an address of this machine, of the family that the relay has",
+        ) from error
     except OSError as error:
         raise RelayUnavailable(server.relay, f"cannot connect: {words(error)}") from error
 
@@ -199,3 +209,10 @@ def part(connections: Sequence[Connection], timeouts: Timeouts, clock: Clock) ->
     deadline = Deadline(clock, timeouts.seconds(Step.QUIT))
     for connection in connections:
         connection.leave(deadline)
+
+
+def drop(connection: Connection) -> None:
+    """Leave *connection* without waiting: its server is told where that takes no time."""
+    if connection.usable:
+        connection.quit()
+    connection.close()

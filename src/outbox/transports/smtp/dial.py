@@ -9,7 +9,11 @@ import ssl
 from outbox.clock import Clock
 from outbox.values import printable
 
-__all__ = ["Deadline", "dial", "is_loopback", "literal", "words"]
+__all__ = ["Deadline", "NoSource", "dial", "is_loopback", "literal", "words"]
+
+
+class NoSource(Exception):
+    """The address to connect from cannot be had, towards any address of the host."""
 
 
 class Deadline:
@@ -39,16 +43,20 @@ def dial(host: str, port: int, source: str | None, deadline: Deadline) -> socket
 
     Raises:
         OSError: none could be reached; the last address' error.
+        NoSource: none could be tried from *source*.
     """
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for number, (family, kind, protocol, _, address) in enumerate(addresses, start=1):
-        share = deadline.left() / (len(addresses) - number + 1)
+    failure: OSError | NoSource = OSError("the host name has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        share = deadline.left() / (len(addresses) - number)
         try:
             return _connect(socket.socket(family, kind, protocol), address, source, share)
-        except OSError:
-            if number == len(addresses):
-                raise
-    raise OSError("the host name has no address")
+        except NoSource as error:
+            # An address of one family cannot be bound for the other: that says nothing where another was tried.
+            failure = error if number == 0 else failure
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def _connect(made: socket.socket, address: object, source: str | None, seconds: float) -> socket.socket:
@@ -57,12 +65,19 @@ def _connect(made: socket.socket, address: object, source: str | None, seconds: 
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.settimeout(seconds)
         if source is not None:
-            made.bind((source, 0))
+            _bind(made, source)
         made.connect(address)  # type: ignore[arg-type]  # getaddrinfo's own answer, whatever the family's form
     except BaseException:
         made.close()
         raise
     return made
+
+
+def _bind(made: socket.socket, source: str) -> None:
+    try:
+        made.bind((source, 0))
+    except OSError as error:
+        raise NoSource(error.strerror or type(error).__name__) from error
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -23,9 +23,15 @@ def _frozen_offers(offers: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen
 class Extensions:
-    """The keywords of this connection with their parameters; none after HELO."""
+    """The keywords of this connection with their parameters.
+
+    Attributes:
+        told: False after HELO: the server refused EHLO, for this once maybe,
+            and what it offers is not known.
+    """
 
     offers: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_offers, hash=False)
+    told: bool = True
 
     @classmethod
     def parse(cls, reply: Reply) -> Extensions:

@@ -37,8 +37,14 @@ class Credentials:
 
     def scrub(self, text: str) -> str:
         """Text of the server fit to be shown, also where it repeats what it was told."""
-        for secret in (self.password, self.plain().decode(), _base64(self.password).decode()):
-            text = text.replace(secret, "***")
+        octets = self.password.encode("latin-1", "ignore")
+        for secret in (
+            self.password,
+            octets.decode("utf-8", "backslashreplace"),
+            self.plain().decode(),
+            _base64(self.password).decode(),
+        ):
+            text = text.replace(secret, "***") if secret else text
         return printable(text)
 
 
@@ -89,11 +95,12 @@ def _hello(plan: Opening) -> Dialogue[Extensions]:
     reply = yield from ask(Step.EHLO, b"EHLO " + plan.name)
     if reply.kind is Kind.DONE:
         return Extensions.parse(reply)
+    step = Step.EHLO
     if reply.kind is Kind.NEVER:
-        reply = yield from ask(Step.HELO, b"HELO " + plan.name)
+        step, reply = Step.HELO, (yield from ask(Step.HELO, b"HELO " + plan.name))
     if reply.kind is not Kind.DONE:
-        raise plan.refused(Step.HELO, reply, f"we said we are {plan.name.decode()}: set local_hostname")
-    return Extensions()
+        raise plan.refused(step, reply, f"we said we are {plan.name.decode()}: set local_hostname")
+    return Extensions(told=False)
 
 
 def _starttls(plan: Opening, extensions: Extensions) -> Dialogue[Extensions]:
@@ -123,8 +130,9 @@ def _authenticate(plan: Opening, who: Credentials, extensions: Extensions) -> Di
         try:
             reply = yield from _MECHANISMS[name](who)
         except Lost as lost:
-            # Not its cause either: that may hold the server's words unscrubbed.
-            raise Lost(lost.step, who.scrub(lost.reason)) from None
+            # What is no reply may repeat the password in a form that nobody thought of.
+            lost.unsay()
+            raise
         if reply.kind is Kind.DONE:
             return
         if reply.code not in _NOT_KNOWN:

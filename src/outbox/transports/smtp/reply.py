@@ -30,7 +30,15 @@ class Kind(enum.IntEnum):
 
 
 class BadReply(ValueError):
-    """What the server sent is no reply; nothing behind it can be trusted either."""
+    """What the server sent is no reply; nothing behind it can be trusted either.
+
+    Attributes:
+        said: The line in question, in the server's own words.
+    """
+
+    def __init__(self, what: str, said: str = "") -> None:
+        super().__init__(what)
+        self.said = said
 
 
 @attrs.frozen
@@ -106,7 +114,7 @@ class ReplyReader:
         """Take one line of a reply in; is it the last?"""
         match = _LINE.fullmatch(line)
         if match is None:
-            raise BadReply(f"{_shown(line)!r} is no line of a reply")
+            raise BadReply("a line that is none of a reply", _shown(line))
         code, mark, text = match.groups(b"")
         if self._lines and code != self._code:
             raise BadReply(f"code {code.decode()} within a reply of code {self._code.decode()}")

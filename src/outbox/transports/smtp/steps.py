@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import attrs
 
 from outbox.errors import ConfigurationError
+from outbox.values import quoted
 
 from .content import Content
 from .reply import Kind, Reply
@@ -36,7 +37,7 @@ class Step(enum.Enum):
     DATA = "DATA", "data", frozenset({Kind.GO_ON, Kind.NOT_NOW, Kind.NEVER})
     CONTENT = "the content", "block"
     DOT = "the final dot", "dot"
-    RSET = "RSET", "command"
+    RSET = "RSET", "quit"
     QUIT = "QUIT", "quit"
 
     def __init__(self, words: str, timeout: str, replies: frozenset[Kind] = _USUAL) -> None:
@@ -56,11 +57,11 @@ class Timeouts:
     Attributes:
         connect: Reaching one of the host's addresses.
         greeting: The TLS handshake, and the greeting.
-        command: EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET.
+        command: EHLO, STARTTLS, AUTH, MAIL, RCPT.
         data: DATA.
         block: Handing 64 KiB of content over.
         dot: The reply to the final dot.
-        quit: Leaving; nothing depends on it.
+        quit: QUIT, and RSET, behind which all is known already; nothing depends on it.
     """
 
     connect: dt.timedelta = dt.timedelta(seconds=30)
@@ -132,18 +133,38 @@ class Lost(Exception):
         reason: What happened, in words.
         sent: How many bytes of what was being written the kernel took.
         reply: What the server had said before it went, where that is a whole reply.
+        said: What it said, in its own words, where that is none.
+        astray: It said what could be no answer, or none yet: earlier replies
+            may have been answers to something else, too.
     """
 
-    def __init__(self, step: Step, reason: str, *, sent: int = 0, reply: Reply | None = None) -> None:
+    def __init__(
+        self,
+        step: Step,
+        reason: str,
+        *,
+        sent: int = 0,
+        reply: Reply | None = None,
+        said: str = "",
+        astray: bool = False,
+    ) -> None:
         super().__init__(step, reason)
         self.step = step
         self.reason = reason
         self.sent = sent
         self.reply = reply
+        self.said = said
+        self.astray = astray
 
     def __str__(self) -> str:
-        said = f"; it had said: {self.reply}" if self.reply else ""
-        return f"connection lost at {self.step.words}: {self.reason}{said}"
+        said = f": {quoted(self.said, 200)}" if self.said else ""
+        before = f"; it had said: {self.reply}" if self.reply else ""
+        return f"connection lost at {self.step.words}: {self.reason}{said}{before}"
+
+    def unsay(self) -> None:
+        """Forget the server's own words, here and in what this was raised from."""
+        self.said, self.reply = "", None
+        self.__cause__ = self.__context__ = None
 
 
 def ask(step: Step, line: bytes) -> Dialogue[Reply]:

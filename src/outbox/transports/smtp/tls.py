@@ -7,13 +7,26 @@ from typing import Final
 
 from .dial import words
 
-__all__ = ["Trust", "tls_words"]
+__all__ = ["Trust", "tls_words", "wants_certificate"]
 
 # OpenSSL's X509_V_ERR_* numbers, which the ssl module hands on without names.
 _NOT_YET: Final = 9
 _EXPIRED: Final = 10
 _STRANGERS: Final = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAMES: Final = frozenset({62, 64})
+
+_OUR_CERTIFICATE: Final = frozenset(
+    {
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "TLSV1_ALERT_ACCESS_DENIED",
+    }
+)
 
 _NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
@@ -35,12 +48,21 @@ class Trust:
         return self._context
 
 
+def wants_certificate(error: ssl.SSLError) -> bool:
+    """Did the server hang up over the certificate that we showed, or showed not?"""
+    return (error.reason or "") in _OUR_CERTIFICATE
+
+
 def tls_words(error: ssl.SSLError, host: str) -> str:
     """Why the handshake failed, and what a person can do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_words(error, host)
     if error.reason in _NOT_TLS:
         return "it does not speak TLS there: does the port expect STARTTLS (security='starttls', mostly 587)?"
+    if wants_certificate(error):
+        return (
+            f"it wants another certificate of ours, or one at all ({words(error)}): load it into ssl_context"
+        )
     return f"the TLS handshake failed: {words(error)}"
 
 

@@ -11,7 +11,7 @@ from outbox.errors import RelayMisconfigured
 from outbox.outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.values import frozen_mapping, printable
 
-from .envelope import Mail, Refusals
+from .envelope import Mail
 from .extensions import Extensions
 from .reply import Kind, Reply
 from .steps import Dialogue, Lost, Pour, Read, Step, Write, ask
@@ -20,8 +20,11 @@ __all__ = ["Report", "transaction"]
 
 _ABOUT_US: Final = frozenset({530, 534, 535, 538})
 """Authentication or encryption is wanted: that is no fault of the message."""
+_REFUSED: Final = frozenset({Kind.NOT_NOW, Kind.NEVER})
 _LIMITS: Final = frozenset({452, 552})
 _TOO_MANY: Final = (5, 3)
+_SURELY_A_LIMIT: Final = 2
+"""So many that may be one, with nobody accepted between: asking on would be asking each of a hundred."""
 
 
 def _frozen_results(results: Mapping[str, Result]) -> Mapping[str, Result]:
@@ -37,8 +40,9 @@ class Report:
         again: Those the server had no room for in this transaction: to be
             sent in a further one at once.
         room: How many recipients the server said it takes in one, where it did.
-        unopened: MAIL was met by a lost connection or a 421: on a connection
-            that was used before, that says nothing of this message.
+        unopened: MAIL was met by a lost connection, a 421 or a refusal for
+            good: on a connection that was used before, that may say nothing
+            of this message but be late news of the one before.
         fault: What concerns the relay and not the message; those it befell
             are among the results as Untried.
     """
@@ -57,7 +61,8 @@ def transaction(
 
     A connection that is lost once MAIL was sent is part of the report: before
     the final dot was handed to the kernel those without a result failed for
-    now, after it they are uncertain.
+    now, after it they are uncertain.  Where it was lost for being out of step
+    nobody has failed for good.
 
     Raises:
         Lost: nothing of this transaction was sent.
@@ -70,17 +75,22 @@ def transaction(
     return attrs.evolve(report, results={**refused, **report.results})
 
 
-def _refusals(mail: Mail, recipients: Sequence[str], extensions: Extensions) -> Refusals:
+def _refusals(mail: Mail, recipients: Sequence[str], extensions: Extensions) -> dict[str, Result]:
     """Who cannot be served over this connection, for what it does not offer."""
     reason = _unfit(mail, extensions)
     if reason:
-        return dict.fromkeys(recipients, PermFailed(f"not sent: {reason}"))
+        return dict.fromkeys(recipients, _not_offered(reason, extensions))
     if "SMTPUTF8" in extensions:
         return {}
     foreign = [recipient for recipient in recipients if not recipient.isascii()]
-    return dict.fromkeys(
-        foreign, PermFailed("not sent: the address is not ASCII and the server does not offer SMTPUTF8")
-    )
+    reason = "the address is not ASCII and the server does not offer SMTPUTF8"
+    return dict.fromkeys(foreign, _not_offered(reason, extensions))
+
+
+def _not_offered(reason: str, extensions: Extensions) -> Result:
+    if extensions.told:
+        return PermFailed(f"not sent: {reason}")
+    return TempFailed(f"not sent: {reason} (it refused EHLO)")
 
 
 def _unfit(mail: Mail, extensions: Extensions) -> str:
@@ -133,6 +143,8 @@ class _Transaction:
         except Lost as lost:
             if not self._begun:
                 raise
+            if lost.astray:
+                self._take_back_refusals(lost)
             self._settle_lost(lost)
         return Report(
             results=self._results,
@@ -146,16 +158,23 @@ class _Transaction:
         yield Write(Step.MAIL, _mail_command(self._mail, self._recipients, self._extensions) + b"\r\n")
         self._begun = True
         reply: Reply = yield Read(Step.MAIL)
-        self._opened = not reply.closing
-        if reply.kind is not Kind.DONE:
+        self._opened = not (reply.closing or reply.kind is Kind.NEVER)
+        if reply.code in _ABOUT_US:
+            self._settle_fault(reply)
+        elif reply.kind is not Kind.DONE:
             self._settle(self._recipients, reply)
         return reply.kind is Kind.DONE
 
     def _name_recipients(self) -> Dialogue[None]:
+        in_a_row = 0
         for number, recipient in enumerate(self._recipients):
+            if in_a_row == _SURELY_A_LIMIT:
+                self._again += self._recipients[number:]
+                return
             reply = yield from ask(Step.RCPT, b"RCPT TO:<" + self._mail.paths[recipient] + b">")
             if reply.kind is Kind.DONE:
                 self._taken.append(recipient)
+                in_a_row = 0
             elif self._taken and reply.enhanced == _TOO_MANY:
                 self._room = len(self._taken)
                 self._again += self._recipients[number:]
@@ -163,6 +182,7 @@ class _Transaction:
             elif self._taken and reply.code in _LIMITS and reply.enhanced is None:
                 # A limit, or this one's mailbox: as the first of a transaction it cannot be a limit.
                 self._again.append(recipient)
+                in_a_row += 1
             else:
                 self._settle([recipient], reply)
             if reply.closing:
@@ -185,7 +205,7 @@ class _Transaction:
         except Lost as lost:
             self._dotted = lost.sent > self._mail.content.dot
             # A server may refuse in the middle of the content and close; only a refusal can be meant so early.
-            if lost.reply is None or lost.reply.kind is Kind.DONE:
+            if lost.reply is None or lost.reply.kind not in _REFUSED:
                 raise
             self._settle(self._taken, lost.reply)
             return
@@ -196,15 +216,25 @@ class _Transaction:
     def _settle(self, recipients: Sequence[str], reply: Reply) -> None:
         self._results |= dict.fromkeys(recipients, self._judged(reply))
 
-    def _judged(self, reply: Reply) -> Result:
+    @staticmethod
+    def _judged(reply: Reply) -> Result:
         if reply.kind is Kind.DONE:
             return Accepted(str(reply))
-        if reply.code in _ABOUT_US:
-            self._fault = RelayMisconfigured(
-                self._relay, f"it takes no mail from us as we are: {printable(str(reply))}"
-            )
-            return Untried()
-        return PermFailed(str(reply)) if reply.kind is Kind.NEVER else TempFailed(str(reply))
+        final = reply.kind is Kind.NEVER and reply.code not in _ABOUT_US
+        return PermFailed(str(reply)) if final else TempFailed(str(reply))
+
+    def _settle_fault(self, reply: Reply) -> None:
+        # From RCPT on it may be about this message alone: others need no login to be taken.
+        self._fault = RelayMisconfigured(
+            self._relay, f"it takes no mail from us as we are: {printable(str(reply))}"
+        )
+        self._results |= dict.fromkeys(self._recipients, Untried())
+
+    def _take_back_refusals(self, lost: Lost) -> None:
+        """Nobody can tell whose a reply was: what was refused for good is tried once more."""
+        for recipient, result in self._results.items():
+            if isinstance(result, PermFailed):
+                self._results[recipient] = TempFailed(str(lost))
 
     def _settle_lost(self, lost: Lost) -> None:
         for recipient in self._recipients:

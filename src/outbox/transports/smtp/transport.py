@@ -14,7 +14,7 @@ from outbox.message import Message
 from outbox.outcome import Outcome, Result, Untried
 from outbox.values import printable, quoted
 
-from .connection import SUBMISSIONS, Connection, Security, Server, connect, part
+from .connection import SUBMISSIONS, Connection, Security, Server, connect, drop, part
 from .envelope import Mail, prepare
 from .opening import Credentials
 from .pool import Limits, Pool
@@ -26,6 +26,7 @@ __all__ = ["SMTPTransport"]
 
 _SECURITY: Final = ("auto", "tls", "starttls", "opportunistic", "none")
 _NAME: Final = re.compile(r"[!-~]{1,255}")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PORTS: Final = range(1, 1 << 16)
 _SMTP: Final = 25
 _SUBMISSION: Final = 587
@@ -196,14 +197,14 @@ class SMTPTransport:
 
     def _connect(self) -> Connection:
         # Where no keeper comes, what has idled too long must not pile up either.
-        self.expire()
+        for connection in self._pool.expired():
+            drop(connection)
         return connect(self._server, self._clock)
 
     def _put_back(self, connection: Connection) -> None:
-        if not connection.usable:
-            connection.close()
-        elif not self._pool.give(connection):
-            part([connection], self._server.timeouts, self._clock)
+        # An outcome waits for no farewell: until it is written down, whoever is killed sends a second copy.
+        if not self._pool.give(connection):
+            drop(connection)
 
 
 def _credentials(username: str | None, password: str | None) -> Credentials | None:
@@ -211,8 +212,12 @@ def _credentials(username: str | None, password: str | None) -> Credentials | No
         return None
     if not username or not password:
         raise ConfigurationError("SMTP credentials are a username and a password: one of them is missing")
-    if "\0" in username + password:
-        raise ConfigurationError("SMTP credentials must not hold a NUL character")
+    for name, text in (("user name", username), ("password", password)):
+        # Asked so, no exception is made that would hold the password.
+        if "\0" in text or _SURROGATE.search(text):
+            raise ConfigurationError(
+                f"the SMTP {name} holds a NUL or bytes that are no UTF-8: write it as UTF-8 text"
+            )
     return Credentials(username, password)
 
 

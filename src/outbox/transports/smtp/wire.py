@@ -32,21 +32,28 @@ class Wire:
         self._due = 1
 
     def write(self, step: Step, blocks: Iterable[bytes | memoryview], *, replies: int = 1) -> None:
-        """Send *blocks*, each within the step's time, for which so many *replies* will then be due."""
-        self._expect_silence(step)
+        """Send *blocks*, each within the step's time, for which so many *replies* will then be due.
+
+        None is sent once the server has said something that nobody asked for.
+        """
         sent = 0
-        try:
-            for block in blocks:
-                deadline = self._deadline(step)
-                rest = memoryview(block)
-                while rest:
-                    self._socket.settimeout(deadline.left())
-                    taken = self._socket.send(rest)
-                    sent += taken
-                    rest = rest[taken:]
-        except OSError as error:
-            raise Lost(step, _sending(error), sent=sent, reply=self._last_words()) from error
+        for block in blocks:
+            self._expect_silence(step, sent)
+            deadline = self._deadline(step)
+            rest = memoryview(block)
+            while rest:
+                taken = self._send(step, rest, deadline, sent)
+                sent += taken
+                rest = rest[taken:]
         self._due += replies
+
+    def farewell(self, data: bytes) -> None:
+        """Send *data* if that takes no time at all; nothing depends on it."""
+        try:
+            self._socket.settimeout(0)
+            self._socket.send(data)
+        except OSError:
+            pass
 
     def read(self, step: Step, deadline: Deadline | None = None) -> Reply:
         """The next reply, whole, within the step's time or until *deadline*."""
@@ -58,10 +65,10 @@ class Wire:
         except OSError as error:
             raise Lost(step, words(error)) from error
         except BadReply as error:
-            raise Lost(step, f"the server sent {error}") from error
+            raise Lost(step, f"the server sent {error}", said=error.said, astray=True) from error
         self._due -= 1
         if not step.allows(reply):
-            raise Lost(step, f"the server answered {reply}, which is no answer to it")
+            raise Lost(step, f"the server answered {reply}, which is no answer to it", astray=True)
         return reply
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
@@ -71,7 +78,7 @@ class Wire:
             ssl.SSLError: one side does not like the other.
             Lost: the connection went, or had bytes waiting that would then be taken for secured ones.
         """
-        self._expect_silence(Step.TLS)
+        self._expect_silence(Step.TLS, 0)
         try:
             self._socket.settimeout(self._timeouts.seconds(Step.TLS))
             self._socket = context.wrap_socket(
@@ -92,6 +99,13 @@ class Wire:
     def _deadline(self, step: Step) -> Deadline:
         return Deadline(self._clock, self._timeouts.seconds(step))
 
+    def _send(self, step: Step, data: memoryview, deadline: Deadline, sent: int) -> int:
+        try:
+            self._socket.settimeout(deadline.left())
+            return self._socket.send(data)
+        except OSError as error:
+            raise Lost(step, _sending(error), sent=sent, reply=self._last_words()) from error
+
     def _reply(self, deadline: Deadline) -> Reply:
         while (reply := self._reader.take()) is None:
             self._socket.settimeout(deadline.left())
@@ -102,7 +116,7 @@ class Wire:
             self._reader.feed(data)
         return reply
 
-    def _expect_silence(self, step: Step) -> None:
+    def _expect_silence(self, step: Step, sent: int) -> None:
         """Nobody has asked for anything: what is waiting now would be taken for the answer to what follows."""
         if self._due:
             return
@@ -113,11 +127,11 @@ class Wire:
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
             except OSError as error:
-                raise Lost(step, words(error)) from error
+                raise Lost(step, words(error), sent=sent) from error
             if not data:
-                raise Lost(step, "the server had closed it")
+                raise Lost(step, "the server had closed it", sent=sent)
             self._reader.feed(data)
-        raise Lost(step, "the server spoke out of turn", reply=self._last_words())
+        raise Lost(step, "the server spoke out of turn", sent=sent, reply=self._last_words(), astray=True)
 
     def _last_words(self) -> Reply | None:
         """What the server had said when it could no longer be written to; None where that is no whole reply."""
