@@ -24,8 +24,8 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "message outcome",
         "codec lifecycle mail",
         "protocols",
-        "events judge relay stores transports",
-        "delivery logs turns",
+        "events judge relay report stores transports",
+        "delivery leases logs turns",
         "performer",
         "crew",
         "runner",
@@ -44,7 +44,7 @@ NEVER: Final[Mapping[str, frozenset[str]]] = {
 }
 """What a room may not import although it is on a lower floor, or beside it."""
 
-PURE: Final = frozenset({"judge", "retry", "lifecycle", "relay", "outcome", "delivery"})
+PURE: Final = frozenset({"judge", "retry", "lifecycle", "relay", "report", "outcome", "delivery", "leases"})
 """No I/O, no clock, and no die that is not handed in."""
 
 PURE_IMPORTS: Final = words(

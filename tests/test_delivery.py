@@ -1,15 +1,18 @@
 """A worker's life, driven by hand: each action it asks for is answered by the test."""
 
 import datetime as dt
+import itertools
 import random
+from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 
 from outbox import delivery as act
-from outbox.errors import RelayUnavailable, StoreUnavailable
-from outbox.events import LeaseLost, Settled, StoreFailed
-from outbox.lifecycle import Claim, Delivered, Fate, Held, Released, Retry
+from outbox.errors import RelayUnavailable, StoreFull, StoreUnavailable
+from outbox.events import LeaseLost, Settled
+from outbox.lifecycle import Claim, Delivered, Expired, Fate, Held, Released, Retry, Settlement
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, TempFailed
 from outbox.relay import Wait
@@ -34,9 +37,18 @@ def accepted(claim: Claim, took: dt.timedelta = QUICK) -> act.Handed:
 class Life:
     """A worker whose actions the test answers; each call says what it must ask for now."""
 
-    def __init__(self, *, store_tries: int | None = None, policy: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        store_tries: int | None = None,
+        policy: RetryPolicy | None = None,
+        draining: bool = False,
+    ) -> None:
         setup = act.Setup(
-            policy=lambda _: policy or RetryPolicy(), rng=random.Random(1), store_tries=store_tries
+            policy=lambda _: policy or RetryPolicy(),
+            rng=random.Random(1),
+            store_tries=store_tries,
+            draining=draining,
         )
         self.script = act.work(setup)
         self.action: Any = next(self.script)
@@ -60,7 +72,12 @@ class Life:
         self.gets(claims)
         return limit
 
+    def takes_up(self, claim: Claim, since: dt.timedelta = ZERO) -> None:
+        assert self.asks(act.TakeUp).claim == claim
+        self.gets(since)
+
     def delivers(self, claim: Claim, handed: act.Handed | None = None) -> Any:
+        self.takes_up(claim)
         assert self.asks(act.Admit).claim == claim
         self.gets(None)
         assert self.asks(act.Deliver).claim == claim
@@ -117,7 +134,8 @@ def test_what_the_relay_may_not_get_now_is_released_in_one_settle() -> None:
     life = Life()
     claims = [a_claim(n) for n in range(3)]
     life.claims(*claims)
-    for _ in claims:
+    for claim in claims:
+        life.takes_up(claim)
         life.asks(act.Admit)
         life.gets(Wait(SLOW, "down"))
     verdicts = [s.verdict for s in life.asks(act.Settle).settlements]
@@ -139,7 +157,7 @@ def test_a_stop_releases_what_was_not_begun() -> None:
     life.claims(first, second, third)
     life.delivers(first)
     for _ in range(2):
-        life.asks(act.Admit)
+        life.asks(act.TakeUp)
         life.gets(act.Stop.STOPPING)
     settlements = life.asks(act.Settle).settlements
     assert [s.claim for s in settlements] == [second, third]
@@ -150,7 +168,7 @@ def test_a_claim_whose_lease_was_lost_is_neither_delivered_nor_settled() -> None
     life = Life()
     first, second = a_claim(1), a_claim(2)
     life.claims(first, second)
-    life.asks(act.Admit)
+    life.asks(act.TakeUp)
     life.gets(act.Stop.LOST)
     assert life.asks(act.Tell).notice == LeaseLost(first)
     life.gets(None)
@@ -160,6 +178,7 @@ def test_a_claim_whose_lease_was_lost_is_neither_delivered_nor_settled() -> None
 def test_a_settle_that_came_too_late_is_told_as_a_lost_lease() -> None:
     life, claim = Life(), a_claim()
     life.claims(claim)
+    life.takes_up(claim)
     life.gets(None)
     life.gets(accepted(claim))
     life.asks(act.Settle)
@@ -173,40 +192,78 @@ def test_a_suspect_is_delivered_alone() -> None:
     life, claim = Life(), a_claim(lost=1)
     life.claims(claim)
     life.asks(act.Isolate)
-    life.gets(True)
+    life.gets(None)
     life.delivers(claim)
 
 
-def test_a_suspect_is_given_back_while_another_is_alone() -> None:
+@pytest.mark.parametrize("crowded", [ZERO, SLOW])
+def test_a_suspect_that_cannot_be_alone_is_given_back_for_as_long_as_it_is_told(
+    crowded: dt.timedelta,
+) -> None:
     life, claim = Life(), a_claim(lost=1)
     life.claims(claim)
     life.asks(act.Isolate)
-    life.gets(False)
+    life.gets(crowded)
     (settlement,) = life.asks(act.Settle).settlements
     assert isinstance(settlement.verdict, Released)
-    assert settlement.verdict.delay == ZERO
+    assert settlement.verdict.delay == crowded
 
 
 def test_poison_is_held_and_never_handed_over() -> None:
     life, claim = Life(), a_claim(lost=4)
     life.claims(claim)
-    life.gets(True)
-    life.asks(act.Admit)
     life.gets(None)
+    life.takes_up(claim)
     (settlement,) = life.asks(act.Settle).settlements
     assert isinstance(settlement.verdict, Held)
+
+
+def test_what_is_not_handed_over_takes_no_admission_and_so_no_probe() -> None:
+    life, claim = Life(), attrs.evolve(a_claim(), expires_in=ZERO)
+    life.claims(claim)
+    life.takes_up(claim)
+    (settlement,) = life.asks(act.Settle).settlements
+    assert isinstance(settlement.verdict, Expired)
+
+
+def test_what_expires_while_others_of_its_batch_go_first_is_not_handed_over() -> None:
+    life = Life()
+    claim = attrs.evolve(a_claim(), expires_in=SLOW)
+    life.claims(claim)
+    life.takes_up(claim, since=SLOW)
+    (settlement,) = life.asks(act.Settle).settlements
+    assert isinstance(settlement.verdict, Expired)
+
+
+def test_a_drain_gives_back_what_its_relay_refused_when_it_ends_and_not_before_the_others() -> None:
+    life = Life(draining=True)
+    first, second = a_claim(1), a_claim(2)
+    life.claims(first)
+    life.takes_up(first)
+    life.gets(None)
+    life.gets(act.Handed(RelayUnavailable("mx:25", "refused"), QUICK, SLOW))
+    life.claims(second)
+    life.delivers(second)
+    life.claims()
+    life.asks(act.Idle)
+    life.gets(False)
+    life.asks(act.Gather)
+    life.gets(None)
+    (settlement,) = life.asks(act.Settle).settlements
+    assert settlement == Settlement(first, Released(delay=ZERO, fates=first.fates, reason="mx:25: refused"))
 
 
 def test_a_delivered_message_is_settled_however_often_the_store_fails() -> None:
     life, claim = Life(), a_claim()
     life.claims(claim)
+    life.takes_up(claim)
     life.gets(None)
     life.gets(accepted(claim))
     settle = life.asks(act.Settle)
     for _ in range(20):
         assert life.asks(act.Settle) == settle
         life.fails(StoreUnavailable("disk full"))
-        assert isinstance(life.asks(act.Tell).notice, StoreFailed)
+        assert life.asks(act.Tell).notice.claims == (claim,), "it says whose verdict is not written"
         life.gets(None)
         assert life.asks(act.Rest).within_grace, "a stop leaves it the grace time"
         life.gets(True)
@@ -241,6 +298,21 @@ def test_a_drain_gives_a_failing_store_up_and_says_so() -> None:
         life.fails(StoreUnavailable("gone"))
 
 
+def test_a_drain_that_gives_a_settle_up_names_what_was_handed_over() -> None:
+    class Odd(StoreFull):
+        def __init__(self) -> None:
+            super().__init__("disk full")
+
+    life, claim = Life(store_tries=1), a_claim()
+    life.claims(claim)
+    life.takes_up(claim)
+    life.gets(None)
+    life.gets(accepted(claim))
+    life.asks(act.Settle)
+    with pytest.raises(StoreFull, match="disk full; handed over, and what came of it is not noted: m1"):
+        life.fails(Odd())
+
+
 def test_the_policy_of_the_queue_decides_the_wait() -> None:
     policy = RetryPolicy(schedule=[dt.timedelta(seconds=7)], wait_jitter=0)
     life, claim = Life(policy=policy), a_claim()
@@ -258,13 +330,43 @@ def test_the_keeper_extends_at_a_third_of_the_lease() -> None:
     assert script.send(None) == act.Rest(dt.timedelta(seconds=3))
 
 
-def test_the_keeper_tidies_every_ten_seconds_and_survives_a_failing_store() -> None:
+def test_the_keeper_survives_a_failing_store_and_does_nothing_but_extend() -> None:
     script = act.keep(dt.timedelta(minutes=5))
-    assert next(script) == act.Rest(dt.timedelta(seconds=10))
-    assert isinstance(script.send(True), act.ExtendAll)
-    told = script.throw(StoreUnavailable("gone"))
-    assert isinstance(told, act.Tell)
-    assert isinstance(script.send(None), act.Tidy)
+    for _ in range(3):
+        assert next(script) == act.Rest(dt.timedelta(seconds=100))
+        assert isinstance(script.send(True), act.ExtendAll)
+        assert isinstance(script.throw(StoreUnavailable("gone")), act.Tell)
     assert isinstance(script.send(None), act.Rest)
     with pytest.raises(StopIteration):
         script.send(False)
+
+
+def test_who_tidies_closes_connections_and_prunes_until_nothing_is_left_every_ten_seconds() -> None:
+    script = act.tidy()
+    assert next(script) == act.Rest(dt.timedelta(seconds=10))
+    assert isinstance(script.send(True), act.CloseIdle)
+    assert isinstance(script.send(None), act.Prune)
+    assert isinstance(script.send(True), act.Prune)
+    assert isinstance(script.send(False), act.Rest)
+    script.send(True)
+    script.send(None)
+    assert isinstance(script.throw(StoreUnavailable("gone")), act.Tell)
+    assert isinstance(script.send(None), act.Rest)
+    with pytest.raises(StopIteration):
+        script.send(False)
+
+
+def endlessly(script: act.Script[None]) -> Iterator[act.Action[Any]]:
+    """The actions of a script that is told again and again that there is more."""
+    action = next(script)
+    while True:
+        yield action
+        try:
+            action = script.send(True)
+        except StopIteration:
+            return
+
+
+def test_a_sweep_is_bounded() -> None:
+    steps = itertools.islice(endlessly(act.sweep()), 1000)
+    assert 1 < sum(isinstance(action, act.Prune) for action in steps) < 1000

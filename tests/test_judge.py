@@ -20,7 +20,7 @@ from outbox.retry import RetryPolicy
 unhurried = settings(deadline=None)
 SECOND, MINUTE, HOUR, DAY = (dt.timedelta(seconds=n) for n in (1, 60, 3600, 86400))
 ZERO = dt.timedelta(0)
-W, A, F, U = Fate.WAITING, Fate.ACCEPTED, Fate.FAILED, Fate.UNCERTAIN
+W, D, A, F, U = Fate.WAITING, Fate.DOUBTFUL, Fate.ACCEPTED, Fate.FAILED, Fate.UNCERTAIN
 
 STEADY = RetryPolicy(wait_jitter=0)
 HOLD = RetryPolicy(wait_jitter=0, uncertain="hold")
@@ -66,12 +66,12 @@ def fates(verdict: Verdict) -> list[Fate]:
         (Untried(), STEADY, False, Retry, W),
         (Untried(), LAST, False, Dead, F),
         (Untried(), STEADY, True, Retry, W),
-        (Uncertain("?"), STEADY, False, Retry, W),
+        (Uncertain("?"), STEADY, False, Retry, D),
         (Uncertain("?"), LAST, False, Held, U),
         (Uncertain("?"), HOLD, False, Held, U),
         (Uncertain("?"), LAST_HOLD, False, Held, U),
         (Uncertain("?"), STEADY, True, Held, U),
-        (None, STEADY, False, Retry, W),
+        (None, STEADY, False, Retry, D),
         (None, LAST, False, Held, U),
         (None, HOLD, False, Held, U),
         (None, STEADY, True, Held, U),
@@ -81,6 +81,29 @@ def test_each_result_has_its_verdict_and_fate(
     result: Result | None, policy: RetryPolicy, at_most_once: bool, kind: type[Verdict], fate: Fate
 ) -> None:
     verdict = judged(claim(W, at_most_once=at_most_once), outcome(result), policy)
+
+    assert type(verdict) is kind
+    assert fates(verdict) == [fate]
+
+
+@pytest.mark.parametrize(
+    ("result", "policy", "kind", "fate"),
+    [
+        (Accepted("250"), STEADY, Delivered, A),
+        (PermFailed("550"), STEADY, Held, U),
+        (TempFailed("451"), STEADY, Retry, D),
+        (TempFailed("451"), LAST, Held, U),
+        (Untried(), STEADY, Retry, D),
+        (Untried(), LAST, Held, U),
+        (Uncertain("?"), STEADY, Retry, D),
+        (Uncertain("?"), HOLD, Held, U),
+        (None, LAST, Held, U),
+    ],
+)
+def test_who_may_have_received_an_earlier_copy_is_never_called_failed(
+    result: Result | None, policy: RetryPolicy, kind: type[Verdict], fate: Fate
+) -> None:
+    verdict = judged(claim(D), outcome(result), policy)
 
     assert type(verdict) is kind
     assert fates(verdict) == [fate]
@@ -102,6 +125,8 @@ def test_each_result_has_its_verdict_and_fate(
         ([U, W], [None, PermFailed()], Held, [U, F]),
         ([U, W], [None, TempFailed()], Retry, [U, W]),
         ([W, W, W], [Accepted(), Untried(), PermFailed()], Retry, [A, W, F]),
+        ([D, W], [PermFailed(), PermFailed()], Held, [U, F]),
+        ([D, W], [Accepted(), Uncertain()], Retry, [A, D]),
     ],
 )
 def test_while_somebody_waits_it_goes_on_and_then_the_gravest_decides(
@@ -121,6 +146,7 @@ def test_while_somebody_waits_it_goes_on_and_then_the_gravest_decides(
         ([W, W], [TempFailed(), Uncertain()], Held, [F, U]),
         ([W, W], [PermFailed(), Untried()], Dead, [F, F]),
         ([A, W], [None, TempFailed()], Dead, [A, F]),
+        ([D, W], [TempFailed(), TempFailed()], Held, [U, F]),
     ],
 )
 def test_giving_up_turns_those_who_wait_into_failed_or_uncertain(
@@ -203,6 +229,23 @@ def test_a_relay_that_broke_down_meanwhile_is_not_asked_sooner_than_its_pause_en
     assert delay(judged(claim(W), outcome(Untried()), relay_wait=HOUR)) == MINUTE
 
 
+def test_whom_the_relay_s_fault_kept_from_his_attempt_is_not_given_up_by_count() -> None:
+    fault = RelayMisconfigured("mx:25", "535 bad password")
+    verdict = judged(claim(W, W, W), outcome(Accepted(), Untried(), TempFailed(), fault=fault), LAST)
+
+    assert isinstance(verdict, Retry)
+    assert fates(verdict) == [A, W, F]
+
+
+def test_he_is_given_up_by_age_with_the_fault_as_the_reason() -> None:
+    fault = RelayMisconfigured("mx:25", "535 bad password")
+    verdict = judged(claim(W, W, age=4 * DAY), outcome(Accepted(), Untried(), fault=fault))
+
+    assert isinstance(verdict, Dead)
+    assert fates(verdict) == [A, F]
+    assert "535 bad password" in verdict.reason
+
+
 @pytest.mark.parametrize(
     ("expires_in", "expected"), [(None, HOUR), (MINUTE, MINUTE), (ZERO, ZERO), (-HOUR, ZERO)]
 )
@@ -243,6 +286,13 @@ def test_a_relay_that_is_down_for_the_message_s_whole_life_ends_it_by_age() -> N
     assert "gave up by age: mx:25: refused" in verdict.reason
 
 
+def test_a_relay_that_is_down_until_the_end_leaves_who_may_have_it_to_a_person() -> None:
+    verdict = judged(claim(D, W, age=4 * DAY), RelayUnavailable("mx:25", "refused"))
+
+    assert isinstance(verdict, Held)
+    assert fates(verdict) == [U, F]
+
+
 def test_without_a_timeout_a_relay_may_be_down_for_ever() -> None:
     policy = RetryPolicy(schedule=[MINUTE])
 
@@ -259,11 +309,16 @@ def test_without_a_timeout_a_relay_may_be_down_for_ever() -> None:
         (claim(W, lost=POISON_LIMIT - 1), None, []),
         (claim(A, W, lost=POISON_LIMIT), Held, [A, U]),
         (claim(W, lost=1), None, []),
+        (claim(D, lost=1), None, []),
         (claim(A, W, lost=1, at_most_once=True), Held, [A, U]),
+        (claim(A, D, lost=1, at_most_once=True), Held, [A, U]),
+        # Nobody but a person makes an at-most-once message doubtful without a lost claim.
+        (claim(D, at_most_once=True), None, []),
         (claim(W, at_most_once=True), None, []),
         (claim(W, expires_in=SECOND), None, []),
         (claim(A, W, expires_in=ZERO), Expired, [A, F]),
         (claim(W, expires_in=-DAY), Expired, [F]),
+        (claim(W, D, expires_in=-DAY), Expired, [F, U]),
         # What may have been sent is not called failed because it has expired since.
         (claim(W, expires_in=-DAY, lost=POISON_LIMIT), Held, [U]),
         (claim(W, expires_in=-DAY, lost=1, at_most_once=True), Held, [U]),
@@ -281,6 +336,13 @@ def test_what_must_not_be_handed_over(held: Claim, kind: type[Verdict] | None, n
         assert type(verdict) is kind
         assert verdict is not None
         assert fates(verdict) == new
+
+
+def test_what_expired_since_it_was_claimed_has_expired() -> None:
+    held = claim(W, expires_in=MINUTE)
+
+    assert before(held, MINUTE - SECOND) is None
+    assert isinstance(before(held, MINUTE), Expired)
 
 
 def test_a_message_that_nobody_reported_back_from_says_how_often() -> None:
@@ -340,19 +402,19 @@ def test_every_verdict_keeps_the_rules(
 
     assert list(new) == list(held.message.recipients)
     for recipient, old in held.fates.items():
-        assert old is W or new[recipient] is old
+        assert old.open or new[recipient] is old
+        assert old is not D or new[recipient] in (D, A, U)
     kinds = set(new.values())
     # A fault of the relay says nothing of who waits, also where nobody does.
     if isinstance(verdict, Released):
         assert new == held.fates
         assert not isinstance(report, Outcome)
-    elif not isinstance(report, Outcome):
-        assert isinstance(verdict, Dead)
-        assert W not in kinds
     else:
-        assert isinstance(verdict, Retry) == (W in kinds)
-        assert isinstance(verdict, Held) == (W not in kinds and U in kinds)
-        assert isinstance(verdict, Dead) == (W not in kinds and U not in kinds and F in kinds)
+        going_on = bool(kinds & {W, D})
+        assert not going_on or isinstance(report, Outcome)
+        assert isinstance(verdict, Retry) == going_on
+        assert isinstance(verdict, Held) == (not going_on and U in kinds)
+        assert isinstance(verdict, Dead) == (not going_on and U not in kinds and F in kinds)
         assert isinstance(verdict, Delivered) == (kinds == {A})
 
 
@@ -378,7 +440,7 @@ def test_what_may_have_been_sent_is_never_called_failed(
     for recipient in held.recipients:
         result = report.results.get(recipient)
         if result is None or isinstance(result, Uncertain):
-            assert verdict.fates[recipient] in ((U,) if held.message.at_most_once else (U, W))
+            assert verdict.fates[recipient] in ((U,) if held.message.at_most_once else (U, D))
             assert policy.uncertain == "retry" or verdict.fates[recipient] is U
 
 
@@ -421,7 +483,8 @@ def test_attempts_are_bounded(held: Claim, report: Outcome, policy: RetryPolicy,
     verdict = judge(held, report, policy, rng)
 
     over = policy.next_wait(held.attempt, age=held.age, rng=random.Random(1)) is None
-    assert not (over and isinstance(verdict, Retry))
+    spared = report.fault and any(isinstance(report.results.get(r), Untried) for r in held.recipients)
+    assert not (over and isinstance(verdict, Retry) and not spared)
 
 
 @unhurried
@@ -435,6 +498,7 @@ def test_before_never_lets_what_is_over_be_handed_over(held: Claim) -> None:
         assert held.lost < POISON_LIMIT
         assert not (held.message.at_most_once and held.lost)
     else:
-        assert W not in verdict.fates.values()
-        assert all(old is W or verdict.fates[r] is old for r, old in held.fates.items())
+        assert not {W, D} & set(verdict.fates.values())
+        assert all(old.open or verdict.fates[r] is old for r, old in held.fates.items())
+        assert all(verdict.fates[r] is U for r, old in held.fates.items() if old is D)
         assert not isinstance(verdict, Retry | Released)

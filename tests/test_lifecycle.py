@@ -29,7 +29,7 @@ from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, TempFailed
 
 ZERO = dt.timedelta(0)
-FATES = {"a@x": Fate.WAITING, "b@x": Fate.ACCEPTED, "c@x": Fate.WAITING}
+FATES = {"a@x": Fate.WAITING, "b@x": Fate.ACCEPTED, "c@x": Fate.DOUBTFUL}
 MESSAGE = Message(recipients=list(FATES), content=b"hello", id="m")
 VERDICTS: list[Verdict] = [
     Delivered(fates=FATES),
@@ -134,8 +134,18 @@ def claim(**fields: Any) -> Claim:
     return Claim(message=MESSAGE, fates=FATES, attempt=1, lost=0, age=ZERO, token="t", **fields)
 
 
-def test_a_claim_is_for_those_who_wait_in_the_message_s_order() -> None:
+def test_a_claim_is_for_those_whose_fate_is_open_in_the_message_s_order() -> None:
     assert claim().recipients == ("a@x", "c@x")
+
+
+def test_each_fate_is_open_or_stays_what_it_is() -> None:
+    assert {fate for fate in Fate if fate.open} == {Fate.WAITING, Fate.DOUBTFUL}
+    for fate in Fate:
+        assert not fate.given_up.open
+        assert fate.open or fate is fate.given_up is fate.doubted
+    assert Fate.WAITING.given_up is Fate.FAILED
+    assert Fate.WAITING.doubted is Fate.DOUBTFUL
+    assert Fate.DOUBTFUL.given_up is Fate.UNCERTAIN, "what may have been received never counts as failed"
 
 
 def test_values_can_be_compared_and_hashed() -> None:

@@ -28,6 +28,12 @@ def test_a_negative_retention_is_refused(setting: str) -> None:
         MemoryStore(**settings)
 
 
+@pytest.mark.parametrize("command", ["requeue", "cancel", "purge"])
+def test_one_bare_id_is_not_taken_for_its_letters(command: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\['abc'\]"):
+        getattr(MemoryStore(), command)("abc")
+
+
 def test_its_check_says_that_nothing_lasts() -> None:
     (finding,) = MemoryStore().check()
 

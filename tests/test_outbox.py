@@ -112,6 +112,11 @@ def test_a_delay_and_an_instant_together_are_refused(outbox: Outbox) -> None:
         outbox.submit(an_email(), delay=HOUR, not_before=now)
 
 
+def test_a_delay_beyond_every_date_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(InvalidMessage, match="later than a date can say"):
+        outbox.submit(an_email(), delay=dt.timedelta.max)
+
+
 def test_mail_goes_to_the_first_queue_that_is_served_here() -> None:
     outbox = Outbox(MemoryStore(), RecordingTransport(), queues=["mail.bulk", "mail"])
     outbox.submit(an_email())

@@ -18,51 +18,51 @@ def relays() -> Relays:
 
 
 def test_an_unknown_relay_is_spoken_to(relays: Relays) -> None:
-    assert relays.admit("mx", 0.0) == Go()
+    assert relays.admit("mx", 0.0, "m") == Go()
 
 
 def test_a_relay_that_failed_is_left_alone_for_about_five_seconds(relays: Relays) -> None:
-    wait = relays.failed("mx", DOWN, 100.0)
+    wait = relays.failed("mx", DOWN, 100.0, "t")
     assert 4.0 <= wait.total_seconds() <= 6.0
-    admission = relays.admit("mx", 101.0)
+    admission = relays.admit("mx", 101.0, "m")
     assert isinstance(admission, Wait)
     assert admission.delay == wait - dt.timedelta(seconds=1)
     assert "connection refused" in admission.reason
 
 
 def test_one_relay_s_fault_closes_no_other(relays: Relays) -> None:
-    relays.failed("mx", DOWN, 0.0)
-    assert relays.admit("other", 0.0) == Go()
+    relays.failed("mx", DOWN, 0.0, "t")
+    assert relays.admit("other", 0.0, "m") == Go()
 
 
 def test_after_the_pause_one_message_probes_and_the_others_wait(relays: Relays) -> None:
-    relays.failed("mx", DOWN, 0.0)
+    relays.failed("mx", DOWN, 0.0, "t")
     assert relays.closed_for("mx", 10.0) is None
-    assert relays.admit("mx", 10.0) == Go()
-    assert isinstance(relays.admit("mx", 10.0), Wait)
+    assert relays.admit("mx", 10.0, "m") == Go(probe=True)
+    assert isinstance(relays.admit("mx", 10.0, "m"), Wait)
     assert isinstance(relays.closed_for("mx", 10.0), Wait)
 
 
 def test_asking_whether_it_is_closed_takes_no_probe(relays: Relays) -> None:
-    relays.failed("mx", DOWN, 0.0)
+    relays.failed("mx", DOWN, 0.0, "t")
     assert relays.closed_for("mx", 10.0) is None
     assert relays.closed_for("mx", 10.0) is None
-    assert relays.admit("mx", 10.0) == Go()
+    assert relays.admit("mx", 10.0, "m") == Go(probe=True)
 
 
 def test_a_probe_that_is_answered_opens_the_relay(relays: Relays) -> None:
-    relays.failed("mx", DOWN, 0.0)
-    relays.admit("mx", 10.0)
+    relays.failed("mx", DOWN, 0.0, "t")
+    relays.admit("mx", 10.0, "m")
     assert relays.answered("mx")
-    assert relays.admit("mx", 10.0) == Go()
+    assert relays.admit("mx", 10.0, "m") == Go()
     assert not relays.answered("mx"), "it was open already"
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_five_minutes(relays: Relays) -> None:
     now, pauses = 0.0, []
     for _ in range(12):
-        assert relays.admit("mx", now) == Go()
-        pauses.append(relays.failed("mx", DOWN, now).total_seconds())
+        assert isinstance(relays.admit("mx", now, "m"), Go)
+        pauses.append(relays.failed("mx", DOWN, now, "t").total_seconds())
         now += pauses[-1] + 0.001
     assert pauses[1] > pauses[0]
     assert pauses[3] > pauses[1]
@@ -71,22 +71,60 @@ def test_each_failed_probe_doubles_the_pause_up_to_five_minutes(relays: Relays) 
 
 
 def test_workers_that_were_under_way_when_it_failed_count_as_one_failure(relays: Relays) -> None:
-    waits = [relays.failed("mx", DOWN, 0.0) for _ in range(8)]
+    waits = [relays.failed("mx", DOWN, 0.0, "t") for _ in range(8)]
     assert waits[-1].total_seconds() <= 6.0
 
 
 def test_a_misconfigured_relay_is_probed_slowly(relays: Relays) -> None:
-    assert relays.failed("mx", WRONG, 0.0).total_seconds() >= 48
+    assert relays.failed("mx", WRONG, 0.0, "t").total_seconds() >= 48
 
 
 def test_a_thousand_failures_do_not_overflow(relays: Relays) -> None:
     now = 0.0
     for _ in range(1000):
-        relays.admit("mx", now)
-        now += relays.failed("mx", DOWN, now).total_seconds()
+        relays.admit("mx", now, "m")
+        now += relays.failed("mx", DOWN, now, "t").total_seconds()
     assert now < 1000 * 361
 
 
 def test_a_failure_reported_late_in_a_pause_never_asks_for_no_wait_at_all(relays: Relays) -> None:
-    pause = relays.failed("mx", DOWN, 0.0).total_seconds()
-    assert relays.failed("mx", DOWN, pause - 0.001) >= dt.timedelta(seconds=1)
+    pause = relays.failed("mx", DOWN, 0.0, "t").total_seconds()
+    assert relays.failed("mx", DOWN, pause - 0.001, "t") >= dt.timedelta(seconds=1)
+
+
+def test_a_probe_that_comes_to_nothing_leaves_its_place_to_another(relays: Relays) -> None:
+    relays.failed("mx", DOWN, 0.0, "t")
+    assert relays.admit("mx", 10.0, "m") == Go(probe=True)
+    relays.abandon("mx")
+    assert relays.admit("mx", 10.0, "n") == Go(probe=True)
+
+
+def test_the_message_that_tripped_it_lets_another_probe(relays: Relays) -> None:
+    relays.failed("mx", DOWN, 0.0, "t")
+    behind = relays.admit("mx", 10.0, "t")
+    assert isinstance(behind, Wait)
+    assert behind.delay > dt.timedelta(0)
+    assert relays.admit("mx", 10.0, "m") == Go(probe=True)
+
+
+def test_so_does_every_message_that_met_the_fault_since_the_relay_was_well(relays: Relays) -> None:
+    relays.failed("mx", DOWN, 0.0, "t")
+    relays.admit("mx", 10.0, "u")
+    relays.failed("mx", DOWN, 10.0, "u")
+    assert isinstance(relays.admit("mx", 100.0, "t"), Wait)
+    assert isinstance(relays.admit("mx", 100.0, "u"), Wait)
+    assert relays.admit("mx", 100.0, "m") == Go(probe=True)
+
+
+def test_the_message_that_tripped_it_probes_where_there_is_no_other(relays: Relays) -> None:
+    relays.failed("mx", DOWN, 0.0, "t")
+    relays.admit("mx", 10.0, "t")
+    assert relays.admit("mx", 11.0, "t") == Go(probe=True)
+
+
+def test_a_hasty_run_lets_another_message_probe_at_once_after_the_first_fault() -> None:
+    relays = Relays(random.Random(1), hasty=True)
+    relays.failed("mx", DOWN, 0.0, "t")
+    assert relays.admit("mx", 0.0, "m") == Go(probe=True)
+    relays.failed("mx", DOWN, 0.0, "m")
+    assert isinstance(relays.admit("mx", 0.0, "n"), Wait)

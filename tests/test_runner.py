@@ -7,16 +7,16 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+from running import PATIENCE, SECOND, FailingStore, Heard, a_message, the_state
 
 from outbox.errors import (
     ConfigurationError,
     RelayMisconfigured,
     RelayUnavailable,
     StoreError,
-    StoreUnavailable,
 )
 from outbox.events import Notice, RelayPaused, Settled, StoreFailed
-from outbox.lifecycle import Claim, Delivered, Fate, Settlement, State
+from outbox.lifecycle import Claim, Delivered, Fate, State
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain
 from outbox.performer import Tally
@@ -26,39 +26,6 @@ from outbox.stores.memory import MemoryStore
 from outbox.testing.clock import ManualClock
 from outbox.testing.recording import RecordingTransport
 from outbox.transports.function import FunctionTransport
-
-PATIENCE = 10.0
-SECOND = dt.timedelta(seconds=1)
-
-
-def a_message(
-    number: int = 1, *, queue: str = "mail", recipients: Sequence[str] = ("to@example.org",)
-) -> Message:
-    return Message(id=f"m{number}", recipients=recipients, content=b"Subject: x\r\n\r\n", queue=queue)
-
-
-def the_state(store: MemoryStore, id: str) -> State | None:
-    record = store.get(id)
-    return record.summary.state if record else None
-
-
-class Heard:
-    """A listener that keeps what it was told, and can be waited for."""
-
-    def __init__(self) -> None:
-        self.notices: list[Notice] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, notice: Notice) -> None:
-        with self._changed:
-            self.notices.append(notice)
-            self._changed.notify_all()
-
-    def wait_for(self, kind: type[Notice], number: int = 1) -> None:
-        with self._changed:
-            assert self._changed.wait_for(
-                lambda: sum(isinstance(n, kind) for n in self.notices) >= number, PATIENCE
-            ), self.notices
 
 
 @pytest.fixture
@@ -294,27 +261,6 @@ def test_a_living_worker_keeps_its_lease() -> None:
     assert deliveries == ["m1"], "twice the lease went by, and nobody else was given it"
 
 
-class FailingStore(MemoryStore):
-    """A MemoryStore whose verbs fail as often as they are told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.failures: dict[str, int] = {}
-
-    def _maybe_fail(self, verb: str) -> None:
-        if self.failures.get(verb, 0):
-            self.failures[verb] -= 1
-            raise StoreUnavailable(f"{verb} failed: disk full")
-
-    def claim(self, **settings: object) -> Sequence[Claim]:
-        self._maybe_fail("claim")
-        return super().claim(**settings)  # type: ignore[arg-type]  # passed on as they came
-
-    def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
-        self._maybe_fail("settle")
-        return super().settle(settlements)
-
-
 def test_a_store_that_fails_for_a_while_is_asked_again() -> None:
     store, heard = FailingStore(), Heard()
     store.put([a_message()])
@@ -419,6 +365,9 @@ def test_suspects_go_one_at_a_time_with_nothing_else_in_flight() -> None:
         ({"queues": []}, "queues"),
         ({"workers": 0}, "workers"),
         ({"lease": dt.timedelta(0)}, "lease"),
+        ({"retry": "1m, 5m"}, "RetryPolicy.parse"),
+        ({"retry": {"mail": "1m"}}, "RetryPolicy.parse"),
+        ({"retry": 5}, "RetryPolicy.parse"),
     ],
 )
 def test_a_wrong_setting_is_named(store: MemoryStore, settings: dict[str, object], word: str) -> None:

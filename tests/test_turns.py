@@ -1,11 +1,12 @@
 """How workers take turns: suspects alone, one listener for news."""
 
+import datetime as dt
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from outbox.turns import Lounge, Turns
+from outbox.turns import Lounge, Turns, seconds
 
 PATIENCE = 10.0
 
@@ -49,7 +50,7 @@ def test_isolation_waits_for_those_at_work_and_keeps_others_out(turns: Turns) ->
         threading.Event().wait(0.001)
     newcomer = InThread(turns.enter)
     turns.leave(isolated=False)
-    assert suspect.result() is True
+    assert suspect.result() is None
     assert newcomer.is_alive()
     turns.leave(isolated=True)
     assert newcomer.result() is True
@@ -57,18 +58,35 @@ def test_isolation_waits_for_those_at_work_and_keeps_others_out(turns: Turns) ->
 
 def test_only_one_is_isolated_at_a_time(turns: Turns) -> None:
     turns.enter()
-    assert turns.isolate()
-    assert not turns.isolate()
+    assert turns.isolate() is None
+    assert turns.isolate() == dt.timedelta(0)
 
 
 def test_closing_frees_everybody_and_lets_nobody_in(turns: Turns) -> None:
     turns.enter()
-    assert turns.isolate()
+    assert turns.isolate() is None
     waiting = InThread(turns.enter)
     turns.close()
     assert waiting.result() is False
     assert not turns.enter()
-    assert not turns.isolate()
+    assert turns.isolate() == dt.timedelta(0)
+
+
+def test_a_suspect_waits_for_its_turn_so_long_and_then_lets_the_others_go_on() -> None:
+    turns = Turns(patience=dt.timedelta(milliseconds=1))
+    turns.enter()
+    turns.enter()
+    waits = [turns.isolate() for _ in range(3)]
+    assert waits == [dt.timedelta(milliseconds=4 * n) for n in (1, 2, 4)], "each time in vain it waits longer"
+    assert InThread(turns.enter).result() is True
+    for _ in range(2):
+        turns.leave(isolated=False)
+    assert turns.isolate() is None
+
+
+def test_no_wait_is_longer_than_a_thread_can_wait() -> None:
+    assert seconds(dt.timedelta.max) == threading.TIMEOUT_MAX
+    assert seconds(-dt.timedelta.resolution) == 0
 
 
 def test_one_listens_and_a_call_wakes_one_of_the_others() -> None:

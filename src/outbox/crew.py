@@ -1,37 +1,65 @@
-"""The threads of one run: its workers and its keeper."""
+"""The threads of one run: its workers, its keeper and who tidies up."""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from . import delivery as act
 from .errors import OutboxError, StoreError
 from .performer import Orders, Performer, Tally, Worker
 from .retry import RetryPolicy
+from .turns import seconds
 
 __all__ = ["Crew"]
 
 _LOG: Final = logging.getLogger("outbox.runner")
 _DRAIN_STORE_TRIES: Final = 5
 _AFTER_A_BUG: Final = dt.timedelta(seconds=1)
-_KEEPER_ENDS: Final = 1.0
+_KEEPERS_END: Final = 1.0
 
 
 class Crew:
-    """The workers and the keeper of one run."""
+    """The threads of one run.
 
-    def __init__(self, orders: Orders, *, limit: int | None = None, draining: bool = False) -> None:
+    It is over when every worker has ended, or the grace time of a stop has
+    run out and those that hang are left behind; *over* is called then, once
+    or more often.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        *,
+        limit: int | None = None,
+        draining: bool = False,
+        over: Callable[[Crew], object] = lambda _: None,
+    ) -> None:
         self._orders = orders
-        self._draining = draining
+        self.draining = draining
+        self._tell_over = over
         self._performer = Performer(orders, limit=limit, draining=draining)
-        self._workers: list[threading.Thread] = []
+        # Daemons: a relay that hangs must not keep the program from ending.
+        self._workers = [
+            threading.Thread(target=self._work, name=f"outbox-worker-{number}", daemon=True)
+            for number in range(1, orders.workers + 1)
+        ]
+        self._keepers = [
+            threading.Thread(
+                target=self._keep, args=(lambda: act.keep(orders.lease),), name="outbox-keeper", daemon=True
+            ),
+            threading.Thread(target=self._keep, args=(act.tidy,), name="outbox-tidier", daemon=True),
+        ]
         # Waited for instead of join(): before Python 3.13 a join that a signal
         # handler's exception interrupts takes the thread for ended.
-        self._ended: list[threading.Event] = []
-        self._keeper = threading.Thread(target=self._keep, name="outbox-keeper", daemon=True)
+        self._changed = threading.Condition()
+        self._ended: set[threading.Thread] = set()
+        self._given_up = False
+        self._deadline = math.inf
         self.error: OutboxError | None = None
 
     @property
@@ -39,54 +67,100 @@ class Crew:
         """What became of the claims so far."""
         return self._performer.tally
 
+    @property
+    def unasked(self) -> bool:
+        """Whether nobody has asked it to stop."""
+        return self._deadline == math.inf
+
     def start(self) -> None:
-        """Start the workers and the keeper."""
-        setup = act.Setup(
-            policy=lambda queue: self._orders.retry.get(queue) or RetryPolicy(),
-            rng=self._orders.rng,
-            store_tries=_DRAIN_STORE_TRIES if self._draining else None,
-            draining=self._draining,
-        )
-        for number in range(1, self._orders.workers + 1):
-            # Daemons: a relay that hangs must not keep the program from ending.
-            ended = threading.Event()
-            thread = threading.Thread(
-                target=self._work, args=(setup, ended), name=f"outbox-worker-{number}", daemon=True
-            )
-            self._workers.append(thread)
-            self._ended.append(ended)
-        for thread in [*self._workers, self._keeper]:
+        """Start the threads; where one cannot be started, :meth:`stop` ends those that were."""
+        for thread in [*self._keepers, *self._workers]:
             thread.start()
 
     def join(self) -> None:
-        """Wait until every worker has ended."""
-        for ended in self._ended:
-            ended.wait()
+        """Wait until it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._given_up or self._all_ended())
 
     def wait_until_stopped(self) -> None:
-        """Wait until :meth:`stop` is called."""
+        """Wait until somebody asks it to stop, or every worker has ended."""
         self._performer.stopping.wait()
 
-    def stop(self, grace: dt.timedelta) -> bool:
-        """End the workers within *grace*, then the keeper; True when all ended."""
+    def sweep(self) -> None:
+        """Prune what is past its retention, in the calling thread; a failure is told and changes nothing."""
+        try:
+            self._follow(act.sweep(), None)
+        except Exception:  # noqa: BLE001 - what was delivered is delivered, whatever befalls the pruning
+            _LOG.exception("pruning failed: this is a bug in outbox or in a store")
+
+    def ask(self, grace: dt.timedelta) -> None:
+        """Begin nothing more; what is under way may finish within *grace*, or what another stop leaves of its own."""
+        with self._changed:
+            self._deadline = min(self._deadline, self._orders.clock.monotonic() + grace.total_seconds())
         self._performer.stop()
-        deadline = self._orders.clock.monotonic() + grace.total_seconds()
-        # An exception may have come while they were being started: those have no ident yet.
-        started = [e for w, e in zip(self._workers, self._ended, strict=True) if w.ident is not None]
-        for ended in started:
-            ended.wait(max(0.0, deadline - self._orders.clock.monotonic()))
-        all_ended = all(ended.is_set() for ended in started)
-        self._performer.give_up()
-        if self._keeper.ident is not None:
-            self._keeper.join(_KEEPER_ENDS)
+
+    def see_out(self) -> bool:
+        """Wait until it is over, for what is left of the grace time; True when all ended.
+
+        In a thread of its own, as a listener is, there is nothing to wait
+        for: it is under way itself.
+        """
+        if threading.current_thread() in self._workers:
+            return False
+        with self._changed:
+            left = max(0.0, self._deadline - self._orders.clock.monotonic())
+            self._changed.wait_for(
+                lambda: self._given_up or not self._at_work(), min(left, threading.TIMEOUT_MAX)
+            )
+            all_ended = not self._at_work()
+            self._given_up = True
+            self._changed.notify_all()
+        self._finish()
+        for keeper in self._keepers:
+            if keeper.ident is not None:
+                keeper.join(_KEEPERS_END)
         return all_ended
 
-    def _work(self, setup: act.Setup, ended: threading.Event) -> None:
+    def stop(self, grace: dt.timedelta) -> bool:
+        """:meth:`ask`, then :meth:`see_out`."""
+        self.ask(grace)
+        return self.see_out()
+
+    def _all_ended(self) -> bool:
+        return len(self._ended) == len(self._workers)
+
+    def _at_work(self) -> list[threading.Thread]:
+        # One that could not be started, or not any more, has no ident.
+        return [w for w in self._workers if w.ident is not None and w not in self._ended]
+
+    def _finish(self) -> None:
+        self._performer.stopping.set()
+        self._performer.give_up()
+        self._tell_over(self)
+
+    def _work(self) -> None:
+        setup = act.Setup(
+            policy=lambda queue: self._orders.retry.get(queue) or RetryPolicy(),
+            rng=self._orders.rng,
+            store_tries=_DRAIN_STORE_TRIES if self.draining else None,
+            draining=self.draining,
+        )
         try:
             while self._work_once(setup):
                 pass
+        except BaseException as error:  # noqa: BLE001 - a thread that ends unseen would let all seem well
+            _LOG.exception("a worker ended for good: this is a bug in outbox")
+            self.error = _failed(error)
         finally:
-            ended.set()
+            self._end()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ended.add(threading.current_thread())
+            last = self._all_ended()
+            self._changed.notify_all()
+        if last:
+            self._finish()
 
     def _work_once(self, setup: act.Setup) -> bool:
         """Follow a worker's script to its end; True where a new one must take its place."""
@@ -95,32 +169,41 @@ class Crew:
             self._follow(act.work(setup), worker)
         except StoreError as error:
             self.error = error
-        except Exception:  # noqa: BLE001 - a worker's death must be seen, and must not stop the others
+        except BaseException as error:  # noqa: BLE001 - whatever ends a worker must be seen, and end no other
             _LOG.exception("a worker failed: this is a bug in outbox or in a store")
-            if not self._draining:
-                return not self._performer.stopping.wait(_AFTER_A_BUG.total_seconds())
-            self.error = OutboxError("a worker failed: see the log of outbox.runner")
+            if self.draining:
+                self.error = _failed(error)
         finally:
             self._performer.leave(worker)
-        return False
+        if self.draining or self._performer.stopping.is_set():
+            return False
+        return not self._performer.stopping.wait(seconds(_AFTER_A_BUG))
 
-    def _keep(self) -> None:
-        try:
-            self._follow(act.keep(self._orders.lease), None)
-        except Exception:  # noqa: BLE001 - as for the workers
-            _LOG.exception("the keeper failed: leases are not extended any more")
+    def _keep(self, script: Callable[[], act.Script[None]]) -> None:
+        """Follow a script that rests first, again and again: none but the end of the run ends it."""
+        while not self._performer.done:
+            try:
+                self._follow(script(), None)
+            except BaseException:  # noqa: BLE001 - as for the workers; a dead keeper costs second copies
+                _LOG.exception("a keeper failed, and begins anew: this is a bug in outbox or in a store")
 
     def _follow(self, script: act.Script[None], worker: Worker | None) -> None:
         """Perform a script's actions until it ends; a store's error is thrown into it."""
         answer: Any = None
         error: StoreError | None = None
-        try:
-            while True:
+        while True:
+            try:
                 action = script.send(answer) if error is None else script.throw(error)
-                answer, error = None, None
-                try:
-                    answer = self._performer.perform(action, worker)
-                except StoreError as raised:
-                    error = raised
-        except StopIteration:
-            pass
+            except StopIteration:
+                return
+            answer, error = None, None
+            try:
+                answer = self._performer.perform(action, worker)
+            except StoreError as raised:
+                error = raised
+
+
+def _failed(error: BaseException) -> OutboxError:
+    failed = OutboxError(f"a worker failed ({type(error).__name__}): see the log of outbox.runner")
+    failed.__cause__ = error
+    return failed

@@ -23,13 +23,14 @@ from .outcome import Outcome
 from .relay import Wait
 from .retry import RetryPolicy
 
-__all__ = ["Action", "Script", "Setup", "keep", "work"]
+__all__ = ["Action", "Script", "Setup", "keep", "sweep", "tidy", "work"]
 
 R = TypeVar("R")
 
 MAX_BATCH: Final = 100
 _QUICK: Final = dt.timedelta(milliseconds=10)
 _TIDY_EVERY: Final = dt.timedelta(seconds=10)
+_SWEEP_AT_MOST: Final = 50
 _ZERO: Final = dt.timedelta(0)
 
 
@@ -67,13 +68,20 @@ class ClaimDue(Action[Sequence[Claim]]):
 
 
 @attrs.frozen
-class Isolate(Action[bool]):
-    """Wait until nothing else of this process is in flight; False: another has that turn."""
+class Isolate(Action["dt.timedelta | None"]):
+    """Wait until nothing else of this process is in flight; otherwise for how long to give the claim back."""
 
 
 @attrs.frozen
-class Admit(Action["Wait | Stop | None"]):
-    """May this claim be handed over now?  None is yes."""
+class TakeUp(Action["Stop | dt.timedelta"]):
+    """Take the next claim of a batch in hand: how long ago it was claimed, or why it is left."""
+
+    claim: Claim
+
+
+@attrs.frozen
+class Admit(Action["Wait | None"]):
+    """May this claim go to its relay now?  None is yes, and :class:`Deliver` follows."""
 
     claim: Claim
 
@@ -116,6 +124,11 @@ class Idle(Action[bool]):
 
 
 @attrs.frozen
+class Gather(Action[None]):
+    """Wait until every worker is at his end: what is given back before, another would claim again."""
+
+
+@attrs.frozen
 class Rest(Action[bool]):
     """Wait out *delay*; False: it was cut short, for the runner is stopping.
 
@@ -132,8 +145,13 @@ class ExtendAll(Action[None]):
 
 
 @attrs.frozen
-class Tidy(Action[None]):
-    """Close idle connections and prune what is past its retention, one bounded step."""
+class CloseIdle(Action[None]):
+    """Close the connections that have been idle for too long."""
+
+
+@attrs.frozen
+class Prune(Action[bool]):
+    """Remove what is past its retention, one bounded step; True: there may be more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -165,69 +183,118 @@ def ask(action: Action[R]) -> Script[R]:
 
 def work(setup: Setup) -> Script[None]:
     """Claim, deliver, judge, settle; until the performer says that it is enough."""
-    size = 1
+    hand = _Hand(setup)
     while (yield from ask(Proceed())):
         closed = yield from ask(Open())
-        claims = None if closed else (yield from _persistently(setup, ClaimDue(size)))
+        claims = None if closed else (yield from _persistently(setup, ClaimDue(hand.size)))
         if claims:
-            size = yield from _deliver_all(setup, claims, size)
+            yield from _deliver_all(hand, claims)
         elif not (yield from ask(Idle(closed))):
-            return
+            break
+    if hand.aside:
+        yield from ask(Gather())
+    yield from _release(hand, hand.aside)
 
 
 def keep(lease: dt.timedelta) -> Script[None]:
-    """Keep the leases of all workers alive, and the house tidy."""
-    pause = min(lease / 3, _TIDY_EVERY)
-    since = _ZERO
+    """Keep the leases of all workers alive, and do nothing else: whatever waits here costs a second copy."""
+    pause = lease / 3
     while (yield from ask(Rest(pause))):
-        since += pause
-        tidy = since >= _TIDY_EVERY
-        since = _ZERO if tidy else since
-        for action in (ExtendAll(), Tidy()) if tidy else (ExtendAll(),):
-            try:
-                yield from ask(action)
-            except StoreError as error:
-                yield from ask(Tell(StoreFailed(error, pause)))
+        try:
+            yield from ask(ExtendAll())
+        except StoreError as error:
+            yield from ask(Tell(StoreFailed(error, pause)))
 
 
-def _deliver_all(setup: Setup, claims: Sequence[Claim], size: int) -> Script[int]:
-    """Deliver a batch; the size of the next one."""
-    if claims[0].lost and not (yield from ask(Isolate())):
-        yield from _settle(setup, [_released(claim, _ZERO, "") for claim in claims])
-        return size
+def tidy() -> Script[None]:
+    """Keep the house tidy while it is served."""
+    while (yield from ask(Rest(_TIDY_EVERY))):
+        yield from ask(CloseIdle())
+        yield from sweep()
+
+
+def sweep() -> Script[None]:
+    """Prune what is past its retention, in small steps; what one sweep leaves the next one takes."""
+    try:
+        for _ in range(_SWEEP_AT_MOST):
+            if not (yield from ask(Prune())):
+                return
+    except StoreError as error:
+        yield from ask(Tell(StoreFailed(error, _TIDY_EVERY)))
+
+
+@attrs.define
+class _Hand:
+    """What one worker keeps in mind: the size of his next batch, and what he gives back at his end."""
+
+    setup: Setup
+    size: int = 1
+    aside: list[Settlement] = attrs.Factory(list)
+
+    def grow(self, took: dt.timedelta) -> None:
+        self.size = min(self.size * 2, MAX_BATCH) if took < _QUICK else max(1, self.size // 2)
+
+
+def _deliver_all(hand: _Hand, claims: Sequence[Claim]) -> Script[None]:
+    if claims[0].lost:
+        crowded = yield from ask(Isolate())
+        if crowded is not None:
+            yield from _settle(hand.setup, [_released(claim, crowded, "") for claim in claims])
+            return
     released: list[Settlement] = []
     for claim in claims:
-        admission = yield from ask(Admit(claim))
-        if admission is Stop.LOST:
+        since = yield from ask(TakeUp(claim))
+        if since is Stop.LOST:
             yield from ask(Tell(LeaseLost(claim)))
-        elif admission is Stop.STOPPING:
+        elif since is Stop.STOPPING:
             released.append(_released(claim, _ZERO, ""))
-        elif isinstance(admission, Wait):
-            released.append(_released(claim, setup.pause(admission.delay), admission.reason))
         else:
-            took = yield from _deliver(setup, claim)
-            size = min(size * 2, MAX_BATCH) if took < _QUICK else max(1, size // 2)
+            released += yield from _deliver_unless(hand, claim, before(claim, since))
+    yield from _release(hand, released)
+
+
+def _deliver_unless(hand: _Hand, claim: Claim, verdict: Verdict | None) -> Script[Sequence[Settlement]]:
+    """Deliver the claim, unless there is a *verdict* already; how it is released, where its relay is closed."""
+    if verdict is not None:
+        yield from _settle(hand.setup, [Settlement(claim, verdict)])
+        return ()
+    # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
+    closed = yield from ask(Admit(claim))
+    if closed is not None:
+        return [_released(claim, hand.setup.pause(closed.delay), closed.reason)]
+    yield from _deliver(hand, claim)
+    return ()
+
+
+def _deliver(hand: _Hand, claim: Claim) -> Script[None]:
+    setup = hand.setup
+    handed = yield from ask(Deliver(claim))
+    hand.grow(handed.took)
+    policy = setup.policy(claim.message.queue)
+    verdict = judge(claim, handed.report, policy, setup.rng, relay_wait=setup.pause(handed.relay_wait))
+    settlement = Settlement(claim, verdict)
+    if setup.draining and isinstance(verdict, Released):
+        # Given back now it would be due now, and come again before all others.
+        hand.aside.append(settlement)
+    else:
+        yield from _settle(setup, [settlement], handed.took)
+
+
+def _release(hand: _Hand, released: Sequence[Settlement]) -> Script[None]:
     if released:
-        yield from _settle(setup, released)
-    return size
-
-
-def _deliver(setup: Setup, claim: Claim) -> Script[dt.timedelta]:
-    verdict = before(claim)
-    took = _ZERO
-    if verdict is None:
-        handed = yield from ask(Deliver(claim))
-        took = handed.took
-        policy = setup.policy(claim.message.queue)
-        verdict = judge(claim, handed.report, policy, setup.rng, relay_wait=setup.pause(handed.relay_wait))
-    yield from _settle(setup, [Settlement(claim, verdict)], took)
-    return took
+        yield from _settle(hand.setup, released)
 
 
 def _settle(setup: Setup, settlements: Sequence[Settlement], took: dt.timedelta = _ZERO) -> Script[None]:
     # Until this is written nothing new is claimed: a delivered message whose
     # settle is forgotten would be sent twice.
-    answer = yield from _persistently(setup, Settle(settlements), within_grace=True)
+    try:
+        answer = yield from _persistently(setup, Settle(settlements), within_grace=True)
+    except StoreError as error:
+        handed = [s.claim.message.id for s in settlements if s.verdict.outcome is not None]
+        if not handed:
+            raise
+        raise _naming(error, handed) from error
     if answer is None:
         return
     lost = {(claim.message.id, claim.token) for claim in answer}
@@ -248,13 +315,25 @@ def _persistently(setup: Setup, action: Action[R], *, within_grace: bool = False
             if setup.store_tries is not None and tries >= setup.store_tries:
                 raise
             wait = _back_off(tries, setup.rng)
-            yield from ask(Tell(StoreFailed(error, wait)))
+            unwritten = [s.claim for s in action.settlements] if isinstance(action, Settle) else []
+            yield from ask(Tell(StoreFailed(error, wait, unwritten)))
             if not (yield from ask(Rest(wait, within_grace))):
                 return None
 
 
 def _back_off(tries: int, rng: random.Random) -> dt.timedelta:
     return dt.timedelta(seconds=min(30.0, 0.1 * 2 ** min(tries, 10)) * rng.uniform(0.5, 1.0))
+
+
+def _naming(error: StoreError, handed: Sequence[str]) -> StoreError:
+    """The error, and what a person has to know: which messages were handed over without a note of it."""
+    # A stranger's subclass may be made in another way than ours.
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == StoreError.__module__)
+    named: StoreError = kind(
+        f"{error}; handed over, and what came of it is not noted: {', '.join(handed)}; "
+        "they may go out again when their leases have run out"
+    )
+    return named
 
 
 def _released(claim: Claim, delay: dt.timedelta, reason: str) -> Settlement:

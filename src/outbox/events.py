@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -47,12 +47,21 @@ class RelayResumed:
     relay: str
 
 
+def _frozen_claims(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    return tuple(claims)
+
+
 @attrs.frozen
 class StoreFailed:
-    """The store failed; the worker tries again after *wait*."""
+    """The store failed; the worker tries again after *wait*.
+
+    *claims* are those whose verdicts could not be written: until they are,
+    what was sent of them is known to this process alone.
+    """
 
     error: StoreError
     wait: dt.timedelta
+    claims: Sequence[Claim] = attrs.field(default=(), converter=_frozen_claims)
 
 
 Notice: TypeAlias = Settled | LeaseLost | RelayPaused | RelayResumed | StoreFailed

@@ -9,7 +9,7 @@ from typing import Final
 
 from .errors import RelayFault
 from .lifecycle import Claim, Dead, Delivered, Expired, Fate, Held, Released, Retry, Verdict
-from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain
+from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from .retry import RetryPolicy
 
 __all__ = ["before", "judge"]
@@ -18,17 +18,22 @@ POISON_LIMIT: Final = 4
 """Claims in a row that never settled.  The first may have been a batch's death; the next three were its own."""
 
 _ZERO: Final = dt.timedelta(0)
+_ONCE_MORE: Final = dt.timedelta(minutes=1)
+"""The wait of those whose attempts are used up, and the last one was not theirs but the relay's fault."""
 _SILENT: Final = Uncertain("the transport reported nothing for this recipient")
 
 
-def before(claim: Claim) -> Verdict | None:
-    """What becomes of a claim that must not be handed over; None where it may be."""
+def before(claim: Claim, since: dt.timedelta = _ZERO) -> Verdict | None:
+    """What becomes of a claim that must not be handed over; None where it may be.
+
+    *since* is how long ago it was claimed: in a batch others went before it.
+    """
     if claim.message.at_most_once and claim.lost:
         return _hold(claim, "it is at-most-once, and a worker that had it never reported back")
     if claim.lost >= POISON_LIMIT:
         return _hold(claim, f"{claim.lost} workers in a row took it and never reported back")
-    if claim.expires_in is not None and claim.expires_in <= _ZERO:
-        return Expired(fates=_turned(claim.fates, Fate.FAILED))
+    if claim.expires_in is not None and claim.expires_in <= since:
+        return Expired(fates=_given_up(claim.fates))
     if not claim.recipients:
         return _settled(claim.fates, None, "nobody was waiting")
     return None
@@ -52,44 +57,58 @@ def judge(
         return _relay_fault(claim, report, policy, relay_wait)
     results = {r: report.results.get(r, _SILENT) for r in claim.recipients}
     fates = dict(claim.fates)
-    fates.update((r, _fate(claim, result, policy)) for r, result in results.items())
-    if Fate.WAITING not in fates.values():
-        return _settled(fates, report, _words(results, fates))
+    fates.update((r, _fate(claim, fates[r], result, policy)) for r, result in results.items())
     wait = policy.next_wait(claim.attempt, age=claim.age, rng=rng)
+    over = "" if wait is not None or not _open(fates) else f"gave up after attempt {claim.attempt}: "
     if wait is None:
-        given_up = {r: _given_up(fate, results.get(r)) for r, fate in fates.items()}
-        last = _words(results, given_up)
-        return _settled(given_up, report, f"gave up after attempt {claim.attempt}: {last}")
+        spared = _spared(results, report, policy, claim)
+        fates = {r: fate if r in spared else fate.given_up for r, fate in fates.items()}
+    reason = _words(results, fates, report)
+    if not _open(fates):
+        return _settled(fates, report, over + reason)
     asked = [r.retry_after for r in results.values() if isinstance(r, TempFailed) and r.retry_after]
     # A relay that is down is not asked again sooner than its own pause ends.
     floor = relay_wait if report.fault else _ZERO
-    delay = _capped(max([wait, floor, *asked]), claim)
-    return Retry(delay=delay, fates=fates, reason=_words(results, fates), outcome=report)
+    delay = _capped(max([_ONCE_MORE if wait is None else wait, floor, *asked]), claim)
+    return Retry(delay=delay, fates=fates, reason=reason, outcome=report)
 
 
-def _fate(claim: Claim, result: Result, policy: RetryPolicy) -> Fate:
+def _fate(claim: Claim, old: Fate, result: Result, policy: RetryPolicy) -> Fate:
     match result:
         case Accepted():
             return Fate.ACCEPTED
         case PermFailed():
-            return Fate.FAILED
+            # It refuses this copy, and says nothing of an earlier one.
+            return old.given_up
         case Uncertain() if policy.uncertain == "hold" or claim.message.at_most_once:
             return Fate.UNCERTAIN
+        case Uncertain():
+            return old.doubted
         case _:
-            return Fate.WAITING
+            return old
 
 
-def _given_up(fate: Fate, result: Result | None) -> Fate:
-    # Whoever was uncertain at the last attempt did not fail: he may have it.
-    if fate is not Fate.WAITING:
-        return fate
-    return Fate.UNCERTAIN if isinstance(result, Uncertain) else Fate.FAILED
+def _spared(
+    results: Mapping[str, Result], report: Outcome, policy: RetryPolicy, claim: Claim
+) -> frozenset[str]:
+    """Those whom the relay's fault kept from their attempt: they are not given up by count, only by age."""
+    if report.fault is None or _too_old(claim, policy):
+        return frozenset()
+    return frozenset(r for r, result in results.items() if isinstance(result, Untried))
+
+
+def _too_old(claim: Claim, policy: RetryPolicy) -> bool:
+    return policy.timeout is not None and claim.age >= policy.timeout
 
 
 def _relay_fault(claim: Claim, fault: RelayFault, policy: RetryPolicy, wait: dt.timedelta) -> Verdict:
-    if policy.timeout is not None and claim.age >= policy.timeout:
-        return Dead(fates=_turned(claim.fates, Fate.FAILED), reason=f"gave up by age: {fault}")
+    if _too_old(claim, policy):
+        return _settled(_given_up(claim.fates), None, f"gave up by age: {fault}")
     return Released(delay=_capped(wait, claim), fates=claim.fates, reason=str(fault))
+
+
+def _open(fates: Mapping[str, Fate]) -> bool:
+    return any(fate.open for fate in fates.values())
 
 
 def _settled(fates: Mapping[str, Fate], outcome: Outcome | None, reason: str) -> Verdict:
@@ -101,11 +120,11 @@ def _settled(fates: Mapping[str, Fate], outcome: Outcome | None, reason: str) ->
 
 
 def _hold(claim: Claim, reason: str) -> Held:
-    return Held(fates=_turned(claim.fates, Fate.UNCERTAIN), reason=reason)
+    return Held(fates={r: fate.doubted.given_up for r, fate in claim.fates.items()}, reason=reason)
 
 
-def _turned(fates: Mapping[str, Fate], fate: Fate) -> dict[str, Fate]:
-    return {r: fate if old is Fate.WAITING else old for r, old in fates.items()}
+def _given_up(fates: Mapping[str, Fate]) -> dict[str, Fate]:
+    return {r: fate.given_up for r, fate in fates.items()}
 
 
 def _capped(delay: dt.timedelta, claim: Claim) -> dt.timedelta:
@@ -113,10 +132,10 @@ def _capped(delay: dt.timedelta, claim: Claim) -> dt.timedelta:
     return delay if claim.expires_in is None else max(_ZERO, min(delay, claim.expires_in))
 
 
-def _words(results: Mapping[str, Result], fates: Mapping[str, Fate]) -> str:
-    """The first reply that is not an acceptance, the gravest fate first."""
-    for fate in (Fate.UNCERTAIN, Fate.FAILED, Fate.WAITING):
+def _words(results: Mapping[str, Result], fates: Mapping[str, Fate], report: Outcome) -> str:
+    """The first reply that is not an acceptance, the gravest fate first; else the relay's fault."""
+    for fate in (Fate.UNCERTAIN, Fate.FAILED, Fate.DOUBTFUL, Fate.WAITING):
         for recipient, result in results.items():
             if fates[recipient] is fate and isinstance(result, TempFailed | PermFailed | Uncertain):
                 return f"{recipient}: {result.reply}"
-    return ""
+    return "" if report.fault is None else str(report.fault)

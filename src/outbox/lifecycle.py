@@ -39,12 +39,40 @@ __all__ = [
 
 
 class Fate(enum.StrEnum):
-    """What is known of one recipient."""
+    """What is known of one recipient.
+
+    WAITING and DOUBTFUL are *open*: the message is still to be handed over
+    for them.  DOUBTFUL is who may have received it at an earlier attempt;
+    whatever happens after, that is not forgotten, and nothing but an
+    acceptance makes it certain.
+    """
 
     WAITING = "waiting"
+    DOUBTFUL = "doubtful"
     ACCEPTED = "accepted"
     FAILED = "failed"
     UNCERTAIN = "uncertain"
+
+    @property
+    def open(self) -> bool:
+        """Whether the message is still to be handed over for him."""
+        return self in (Fate.WAITING, Fate.DOUBTFUL)
+
+    @property
+    def doubted(self) -> Fate:
+        """What it is once the message may have reached him, and goes on."""
+        return Fate.DOUBTFUL if self is Fate.WAITING else self
+
+    @property
+    def given_up(self) -> Fate:
+        """What it is once nothing is handed over for him any more."""
+        match self:
+            case Fate.WAITING:
+                return Fate.FAILED
+            case Fate.DOUBTFUL:
+                return Fate.UNCERTAIN
+            case _:
+                return self
 
 
 Fates: TypeAlias = Mapping[str, Fate]
@@ -136,8 +164,8 @@ class Claim:
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Those still WAITING, in the message's order."""
-        return tuple(r for r in self.message.recipients if self.fates[r] is Fate.WAITING)
+        """Those whose fate is open, in the message's order."""
+        return tuple(r for r in self.message.recipients if self.fates[r].open)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +179,7 @@ class Delivered:
 
 @attrs.frozen(kw_only=True)
 class Dead:
-    """Nobody is waiting any more and somebody failed."""
+    """Nobody's fate is open any more, nobody's is in doubt, and somebody failed."""
 
     event: ClassVar[Event] = Event.DEAD
     fates: Fates = attrs.field(converter=_frozen_fates, hash=False)
@@ -181,7 +209,7 @@ class Expired:
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """Somebody is still waiting: due again after *delay*."""
+    """Somebody's fate is still open: due again after *delay*."""
 
     event: ClassVar[Event] = Event.RETRY
     delay: dt.timedelta

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypedDict
@@ -62,8 +64,8 @@ class Outbox:
             otherwise.
         options: What else the :class:`~outbox.Runner` takes.
 
-    Safe to use from many threads.  Leaving its ``with`` block closes the
-    store and the transport.
+    Safe to use from many threads.  Leaving its ``with`` block stops its
+    runners, and closes the store and the transport.
     """
 
     def __init__(
@@ -80,6 +82,9 @@ class Outbox:
         self._queues = queues
         self._clock = clock or SystemClock()
         self._options = options
+        # A runner at work is kept alive by its own threads.
+        self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+        self._lock = threading.Lock()
         if transport is not None:
             self.runner()  # so that a wrong setting fails here, where it was said
 
@@ -145,7 +150,10 @@ class Outbox:
         Raises:
             ConfigurationError: there is no transport, or a setting is wrong.
         """
-        return Runner(self.store, self.transport, queues=self._queues, clock=self._clock, **self._options)
+        runner = Runner(self.store, self.transport, queues=self._queues, clock=self._clock, **self._options)
+        with self._lock:
+            self._runners.add(runner)
+        return runner
 
     def drain(self, *, limit: int | None = None) -> Tally:
         """Deliver what is due now; see :meth:`outbox.Runner.drain`."""
@@ -162,7 +170,14 @@ class Outbox:
             runner.stop()
 
     def close(self) -> None:
-        """Close the store and the transport.  Closing twice is harmless."""
+        """Stop the runners made here, each within its grace time, then close the store and the transport.
+
+        Closing twice is harmless.
+        """
+        with self._lock:
+            runners = list(self._runners)
+        for runner in runners:
+            runner.stop()
         if self._transport is not None:
             self._transport.close()
         self.store.close()
@@ -192,4 +207,8 @@ class Outbox:
     def _delayed(self, message: Message, delay: dt.timedelta) -> Message:
         if message.not_before is not None:
             raise InvalidMessage("both delay and not_before are given: say one of them")
-        return attrs.evolve(message, not_before=self._clock.now() + delay)
+        try:
+            moment = self._clock.now() + delay
+        except OverflowError:
+            raise InvalidMessage(f"a delay of {delay} from now is later than a date can say") from None
+        return attrs.evolve(message, not_before=moment)

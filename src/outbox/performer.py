@@ -21,13 +21,15 @@ from . import delivery as act
 from .clock import Clock
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled
+from .leases import Leases
 from .lifecycle import Claim, Event, Settlement
 from .logs import log_notice
-from .outcome import Outcome, TempFailed
+from .outcome import Outcome
 from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
 from .relay import Relays, Wait
+from .report import failed, fault_of, understood
 from .retry import RetryPolicy
-from .turns import Lounge, Turns
+from .turns import Gathering, Lounge, Turns, seconds
 from .values import frozen_mapping
 
 __all__ = ["Orders", "Performer", "Tally", "Worker"]
@@ -36,6 +38,8 @@ _LOG: Final = logging.getLogger("outbox.runner")
 _POLL_AT_MOST: Final = dt.timedelta(seconds=5)
 _POLL_WITHOUT_WAIT: Final = dt.timedelta(seconds=1)
 _SOON: Final = dt.timedelta(milliseconds=20)
+_WHILE_ANOTHER_PROBES: Final = dt.timedelta(milliseconds=50)
+_FOR_ISOLATION: Final = dt.timedelta(seconds=1)
 _PRUNE: Final = 1000
 # A transport that leads to several relays has several keys; that comes with SupportsRelays.
 _ONE_RELAY: Final = ""
@@ -89,21 +93,17 @@ class Orders:
     rng: random.Random
 
 
-@attrs.define
-class _Lease:
-    """A claim in this process's hands; *deadline* is by the monotonic clock, taken before the store was asked."""
-
-    claim: Claim
-    deadline: float
-    lost: bool = False
-
-
-@attrs.define
+@attrs.define(eq=False)
 class Worker:
-    """What one thread holds: its turn, and whether alone."""
+    """What one thread holds beside its leases: its turn, whether alone, and whether its relay's probe.
+
+    *arrived*: it is at its end, and the others know.
+    """
 
     in_turn: bool = False
     isolated: bool = False
+    probing: bool = False
+    arrived: bool = False
 
 
 class Performer:
@@ -114,12 +114,15 @@ class Performer:
         self._draining = draining
         self._left = limit
         self._lock = threading.Lock()
-        self._leases: dict[tuple[str, str], _Lease] = {}
-        self._relays = Relays(orders.rng)
+        self._leases = Leases(orders.lease)
+        # A drain is too short to wait a relay's pause out, and lasts until all that is due was tried:
+        # it can wait for a suspect's turn.
+        self._relays = Relays(orders.rng, hasty=draining)
         self._counts: Counter[str] = Counter()
         self._faults: dict[str, RelayFault] = {}
-        self._turns = Turns()
+        self._turns = Turns(patience=None if draining else _FOR_ISOLATION)
         self._lounge = Lounge()
+        self._gathering = Gathering(orders.workers)
         self.stopping = threading.Event()
         self._out_of_time = threading.Event()
         self._all_done = threading.Event()
@@ -130,11 +133,17 @@ class Performer:
         with self._lock:
             return Tally(**self._counts, faults=self._faults)
 
+    @property
+    def done(self) -> bool:
+        """Whether the run is over, for its keepers too."""
+        return self._all_done.is_set()
+
     def stop(self) -> None:
         """Claim nothing more: end every wait that is not for a settle."""
         self.stopping.set()
         self._turns.close()
         self._lounge.close()
+        self._gathering.close()
         if isinstance(self._orders.store, SupportsWait):
             self._orders.store.wake()
 
@@ -144,10 +153,19 @@ class Performer:
         self._all_done.set()
 
     def leave(self, worker: Worker) -> None:
-        """End the turn that *worker* holds, if he does."""
-        if worker.in_turn:
-            self._turns.leave(isolated=worker.isolated)
-        worker.in_turn = worker.isolated = False
+        """*worker* is gone: take back all that he holds; what he had claimed and not settled runs out."""
+        self._end_turn(worker)
+        self._arrive(worker)
+        with self._lock:
+            if worker.probing:
+                self._relays.abandon(_ONE_RELAY)
+            left = self._leases.abandon(worker)
+        worker.probing = False
+        if left:
+            _LOG.warning(
+                "a worker ended and left without a verdict: %s; they are taken up again when their leases run out",
+                ", ".join(claim.message.id for claim in left),
+            )
 
     def perform(self, action: act.Action[Any], worker: Worker | None) -> Any:
         """Do *action* for *worker* (None: for the keeper), and return its result.
@@ -162,11 +180,13 @@ class Performer:
                 return self._tell(notice)
             case act.ExtendAll():
                 return self._extend_all()
-            case act.Tidy():
-                return self._tidy()
+            case act.CloseIdle():
+                return self._close_idle()
+            case act.Prune():
+                return self._prune()
             case _ if worker is not None:
                 return self._perform_work(action, worker)
-        raise AssertionError(f"the keeper cannot do {action!r}")
+        raise AssertionError(f"only a worker can do {action!r}")
 
     def _perform_work(self, action: act.Action[Any], worker: Worker) -> Any:
         match action:
@@ -175,34 +195,57 @@ class Performer:
             case act.Open():
                 return self._open()
             case act.ClaimDue(limit=limit):
-                return self._claim(limit)
+                return self._claim(limit, worker)
             case act.Isolate():
-                worker.isolated = self._turns.isolate()
-                return worker.isolated
-            case act.Admit(claim=claim):
-                return self._admit(claim)
-            case act.Deliver(claim=claim):
-                return self._deliver(claim)
-            case act.Settle(settlements=settlements):
-                return self._settle(settlements)
+                return self._isolate(worker)
             case act.Idle(closed=closed):
                 return self._idle(closed, worker)
+            case act.Gather():
+                self._arrive(worker)
+                return self._gathering.wait()
+        return self._perform_on_claim(action, worker)
+
+    def _perform_on_claim(self, action: act.Action[Any], worker: Worker) -> Any:
+        match action:
+            case act.TakeUp(claim=claim):
+                return self._take_up(claim)
+            case act.Admit(claim=claim):
+                return self._admit(claim, worker)
+            case act.Deliver(claim=claim):
+                return self._deliver(claim, worker)
+            case act.Settle(settlements=settlements):
+                return self._settle(settlements)
         raise AssertionError(f"nobody knows how to do {action!r}")
 
     # -- turns and waiting
 
     def _proceed(self, worker: Worker) -> bool:
-        self.leave(worker)
+        self._end_turn(worker)
         worker.in_turn = self._turns.enter()
         return worker.in_turn
 
+    def _end_turn(self, worker: Worker) -> None:
+        if worker.in_turn:
+            self._turns.leave(isolated=worker.isolated)
+        worker.in_turn = worker.isolated = False
+
+    def _arrive(self, worker: Worker) -> None:
+        if not worker.arrived:
+            worker.arrived = True
+            self._gathering.arrive()
+
+    def _isolate(self, worker: Worker) -> dt.timedelta | None:
+        crowded = self._turns.isolate()
+        worker.isolated = crowded is None
+        return crowded
+
     def _idle(self, closed: Wait | None, worker: Worker) -> bool:
-        self.leave(worker)
-        if self._draining:
-            return False
-        if closed is not None:
-            return not self.stopping.wait(closed.delay.total_seconds())
-        return self._lounge.wait(self._listen)
+        self._end_turn(worker)
+        if closed is None:
+            return not self._draining and self._lounge.wait(self._listen)
+        if not self._draining:
+            return not self.stopping.wait(seconds(closed.delay))
+        return closed.probing and not self.stopping.wait(seconds(_WHILE_ANOTHER_PROBES))
 
     def _listen(self) -> None:
         store = self._orders.store
@@ -220,13 +263,13 @@ class Performer:
 
     def _rest(self, delay: dt.timedelta, worker: Worker | None, *, within_grace: bool) -> bool:
         if worker is None:
-            return not self._all_done.wait(delay.total_seconds())
+            return not self._all_done.wait(seconds(delay))
         event = self._out_of_time if within_grace else self.stopping
-        return not event.wait(delay.total_seconds())
+        return not event.wait(seconds(delay))
 
     # -- claiming, delivering, settling
 
-    def _claim(self, limit: int) -> Sequence[Claim]:
+    def _claim(self, limit: int, worker: Worker) -> Sequence[Claim]:
         limit = self._budget(limit)
         if limit == 0:
             return ()
@@ -239,9 +282,8 @@ class Performer:
             )
         finally:
             self._budget(len(claims) - limit)
-        deadline = begun + self._orders.lease.total_seconds()
         with self._lock:
-            self._leases.update((_key(claim), _Lease(claim, deadline)) for claim in claims)
+            self._leases.grant(claims, worker, begun)
         if claims:
             self._lounge.call()
         return claims
@@ -259,35 +301,46 @@ class Performer:
         with self._lock:
             return self._relays.closed_for(_ONE_RELAY, self._orders.clock.monotonic())
 
-    def _admit(self, claim: Claim) -> Wait | act.Stop | None:
+    def _take_up(self, claim: Claim) -> act.Stop | dt.timedelta:
         if self.stopping.is_set():
             return act.Stop.STOPPING
         now = self._orders.clock.monotonic()
         with self._lock:
-            lease = self._leases.get(_key(claim))
-            if lease is None or lease.lost or lease.deadline <= now:
-                self._leases.pop(_key(claim), None)
-                return act.Stop.LOST
-            admission = self._relays.admit(_ONE_RELAY, now)
-        return admission if isinstance(admission, Wait) else None
+            lease = self._leases.alive(claim, now)
+        return act.Stop.LOST if lease is None else dt.timedelta(seconds=now - lease.begun)
 
-    def _deliver(self, claim: Claim) -> act.Handed:
+    def _admit(self, claim: Claim, worker: Worker) -> Wait | None:
+        now = self._orders.clock.monotonic()
+        with self._lock:
+            admission = self._relays.admit(_ONE_RELAY, now, claim.message.id)
+            if isinstance(admission, Wait):
+                return admission
+            worker.probing = admission.probe
+            return None
+
+    def _deliver(self, claim: Claim, worker: Worker) -> act.Handed:
         begun = self._orders.clock.monotonic()
         report = self._hand_over(claim)
         ended = self._orders.clock.monotonic()
-        wait = self._note(report, ended)
+        wait = self._note(report, ended, claim.message.id)
+        worker.probing = False
         return act.Handed(report, dt.timedelta(seconds=ended - begun), wait)
 
     def _hand_over(self, claim: Claim) -> Outcome | RelayFault:
+        transport, name = self._orders.transport, type(self._orders.transport).__name__
         try:
-            return self._orders.transport.deliver(claim.message, claim.recipients)
+            answer: object = transport.deliver(claim.message, claim.recipients)
         except RelayFault as fault:
-            return fault
-        except Exception as error:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
+            return fault_of(fault)
+        except BaseException as error:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
             _LOG.exception("the transport failed with an exception of its own on %s", claim.message.id)
-            return Outcome.same(claim.recipients, TempFailed(f"{type(error).__name__}: {error}"))
+            return failed(error, claim.recipients)
+        outcome, oddities = understood(answer, claim.recipients, f"{name}.deliver")
+        for odd in oddities:
+            _LOG.error("%s: %s", claim.message.id, odd)
+        return outcome
 
-    def _note(self, report: Outcome | RelayFault, now: float) -> dt.timedelta:
+    def _note(self, report: Outcome | RelayFault, now: float, message: str) -> dt.timedelta:
         """Tell the breaker how the relay did; how long it is left alone."""
         fault = report if isinstance(report, RelayFault) else report.fault
         if fault is None:
@@ -297,7 +350,7 @@ class Performer:
                 self._tell(RelayResumed(_ONE_RELAY))
             return dt.timedelta(0)
         with self._lock:
-            wait = self._relays.failed(_ONE_RELAY, fault, now)
+            wait = self._relays.failed(_ONE_RELAY, fault, now, message)
             self._faults[fault.relay] = fault
         self._tell(RelayPaused(fault.relay, fault, wait))
         return wait
@@ -305,8 +358,7 @@ class Performer:
     def _settle(self, settlements: Sequence[Settlement]) -> Sequence[Claim]:
         lost = self._orders.store.settle(settlements)
         with self._lock:
-            for settlement in settlements:
-                self._leases.pop(_key(settlement.claim), None)
+            self._leases.end(settlement.claim for settlement in settlements)
         return lost
 
     def _tell(self, notice: Notice) -> None:
@@ -318,30 +370,29 @@ class Performer:
         for listener in (log_notice, *self._orders.listeners):
             try:
                 listener(notice)
-            except Exception:  # noqa: BLE001 - a listener is a stranger's, and may raise anything
+            except BaseException:  # noqa: BLE001 - a listener is a stranger's, and may raise anything
                 _LOG.exception("a listener failed; the delivery is not changed by it")
 
     # -- keeping
 
     def _extend_all(self) -> None:
         with self._lock:
-            held = [lease for lease in self._leases.values() if not lease.lost]
+            held = self._leases.held()
         if not held:
             return
         begun = self._orders.clock.monotonic()
         lost = self._orders.store.extend([lease.claim for lease in held], lease=self._orders.lease)
-        gone = {_key(claim) for claim in lost}
         with self._lock:
-            for lease in held:
-                lease.lost = _key(lease.claim) in gone
-                lease.deadline = begun + self._orders.lease.total_seconds()
+            self._leases.extended(held, lost, begun)
 
-    def _tidy(self) -> None:
-        if isinstance(self._orders.transport, SupportsIdle):
+    def _close_idle(self) -> None:
+        if not isinstance(self._orders.transport, SupportsIdle):
+            return
+        try:
             self._orders.transport.expire()
-        if isinstance(self._orders.store, SupportsMaintain):
-            self._orders.store.prune(limit=_PRUNE)
+        except BaseException:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
+            _LOG.exception("the transport failed to close its idle connections")
 
-
-def _key(claim: Claim) -> tuple[str, str]:
-    return claim.message.id, claim.token
+    def _prune(self) -> bool:
+        store = self._orders.store
+        return isinstance(store, SupportsMaintain) and store.prune(limit=_PRUNE) >= _PRUNE

@@ -75,7 +75,8 @@ class Store(Intake, Protocol):
         lease ran out.  Among the due of one queue: higher priority first,
         then earlier due, then smaller id; *limit* is shared evenly over the
         queues that have due messages.  No message is under two live leases.
-        Each claim counts an attempt.
+        Each claim counts an attempt.  Of a message whose lease ran out the
+        WAITING recipients become DOUBTFUL: whoever had it may have sent it.
 
         A message with ``lost > 0`` comes alone: it is the only claim
         returned, or it waits for a later call.
@@ -294,9 +295,10 @@ class SupportsManage(Protocol):
     def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
         """Make messages due now and their age and attempts start anew.
 
-        FAILED recipients wait again; UNCERTAIN ones only where *uncertain*
-        is said, for they may receive it twice; ACCEPTED ones never.  Refused
-        where nobody would be waiting.
+        FAILED recipients wait again; UNCERTAIN ones become DOUBTFUL only
+        where *uncertain* is said, for they may receive it twice; ACCEPTED
+        ones never.  Refused where nobody's fate would be open, and where
+        *uncertain* is not said of a message with a DOUBTFUL recipient.
         """
         ...
 

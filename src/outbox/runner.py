@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import random
 import threading
 from collections.abc import Mapping, Sequence
+
+import attrs
 
 from .clock import Clock, SystemClock
 from .crew import Crew
@@ -16,6 +19,15 @@ from .protocols import Store, Transport
 from .retry import RetryPolicy
 
 __all__ = ["Runner", "Tally"]
+
+
+@attrs.define
+class _Running:
+    """The crews at work, in the process that started them: a forked child has none of their threads."""
+
+    pid: int = attrs.Factory(os.getpid)
+    lock: threading.Lock = attrs.Factory(threading.Lock)
+    crews: list[Crew] = attrs.Factory(list)
 
 
 class Runner:
@@ -55,7 +67,7 @@ class Runner:
         self._orders = Orders(
             store=store,
             transport=transport,
-            retry=retry if isinstance(retry, Mapping) else {q: retry or RetryPolicy() for q in queues},
+            retry=_policies(retry, queues),
             queues=tuple(queues),
             workers=workers,
             lease=lease,
@@ -64,8 +76,7 @@ class Runner:
             rng=rng or random.Random(),  # noqa: S311 - jitter is no secret
         )
         self._grace = grace
-        self._lock = threading.Lock()
-        self._crew: Crew | None = None
+        self._running = _Running()
 
     def __repr__(self) -> str:
         return f"Runner({self._orders.store!r}, {self._orders.transport!r}, queues={self._orders.queues!r})"
@@ -76,38 +87,48 @@ class Runner:
         Raises:
             ConfigurationError: it is running already.
         """
-        with self._lock:
-            if self._crew is not None:
-                raise ConfigurationError("this Runner is running already: stop() it first, or make another")
-            self._crew = Crew(self._orders)
-            self._crew.start()
+        self._start()
 
     def stop(self, grace: dt.timedelta | None = None) -> bool:
         """Claim nothing more, let current transactions finish up to *grace*, release the rest.
 
+        It ends drains too.  Any number may stop at once: each waits until
+        it is over, and the shortest grace counts.
+
         Returns True when all that was under way has ended and was settled.
         False: a transaction hangs; its thread is abandoned, and its
-        message returns when the lease runs out.  Stopping what does not run
-        is harmless.
+        message returns when the lease runs out.  Called by a listener or a
+        transport of this runner it asks for the end and returns False at
+        once, for its own thread is what is under way.  Stopping what does
+        not run is harmless.
         """
-        with self._lock:
-            crew, self._crew = self._crew, None
-        return crew is None or crew.stop(self._grace if grace is None else grace)
+        running = self._here()
+        with running.lock:
+            crews = list(running.crews)
+        for crew in crews:
+            crew.ask(self._grace if grace is None else grace)
+        ended = [crew.see_out() for crew in crews]
+        return all(ended)
 
-    def run_forever(self) -> None:
-        """Deliver until :meth:`stop` is called from elsewhere.
+    def run_forever(self) -> bool:
+        """Deliver until :meth:`stop` is called from elsewhere; returns what that does, and no sooner.
 
         An exception raised in the calling thread, such as KeyboardInterrupt,
         stops it as :meth:`stop` does and is raised again.  No signal handler
         is installed.
+
+        Raises:
+            ConfigurationError: it is running already, and goes on.
+            OutboxError: its workers ended although nobody stopped it.
         """
+        crew = self._start()
         try:
-            self.start()
-            crew = self._crew
-            if crew is not None:
-                crew.wait_until_stopped()
+            crew.wait_until_stopped()
         finally:
-            self.stop()
+            ended = crew.stop(self._grace) if crew.unasked else crew.see_out()
+        if crew.error is not None:
+            raise crew.error
+        return ended
 
     def drain(self, *, limit: int | None = None) -> Tally:
         """Deliver what is due now, at most *limit* messages, and return what became of it.
@@ -121,15 +142,61 @@ class Runner:
             StoreError: the store failed repeatedly; what was delivered
                 before is settled, unless the error says otherwise.
         """
-        crew = Crew(self._orders, limit=limit, draining=True)
+        crew = self._enlist(Crew(self._orders, limit=limit, draining=True, over=self._forget))
         try:
             crew.start()
             crew.join()
+            asked = not crew.unasked
         finally:
             crew.stop(self._grace)
         if crew.error is not None:
+            crew.error.add_note(f"until then: {crew.tally}")
             raise crew.error
+        if not asked:
+            crew.sweep()
         return crew.tally
+
+    def _start(self) -> Crew:
+        crew = self._enlist(Crew(self._orders, over=self._forget))
+        try:
+            crew.start()
+        except BaseException:
+            # Such as RuntimeError, where the system gives no more threads.
+            crew.stop(self._grace)
+            raise
+        return crew
+
+    def _here(self) -> _Running:
+        if self._running.pid != os.getpid():
+            self._running = _Running()
+        return self._running
+
+    def _enlist(self, crew: Crew) -> Crew:
+        running = self._here()
+        with running.lock:
+            if not crew.draining and not all(other.draining for other in running.crews):
+                raise ConfigurationError("this Runner is running already: stop() it first, or make another")
+            running.crews.append(crew)
+        return crew
+
+    def _forget(self, crew: Crew) -> None:
+        running = self._here()
+        with running.lock:
+            running.crews = [other for other in running.crews if other is not crew]
+
+
+def _policies(
+    retry: RetryPolicy | Mapping[str, RetryPolicy] | None, queues: Sequence[str]
+) -> Mapping[str, RetryPolicy]:
+    if retry is None or isinstance(retry, RetryPolicy):
+        return dict.fromkeys(queues, retry or RetryPolicy())
+    given: object = retry
+    if isinstance(given, Mapping) and all(isinstance(policy, RetryPolicy) for policy in given.values()):
+        return given
+    raise ConfigurationError(
+        f"retry is {given!r}: pass a RetryPolicy, such as RetryPolicy.parse('1m, 5m'), or a mapping "
+        "from queues to them"
+    )
 
 
 def _check(queues: Sequence[str], workers: int, lease: dt.timedelta, grace: dt.timedelta) -> None:

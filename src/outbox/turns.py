@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Callable
+from typing import Final
 
-__all__ = ["Lounge", "Turns"]
+__all__ = ["Gathering", "Lounge", "Turns", "seconds"]
+
+_LONGEST: Final = dt.timedelta(hours=1)
+
+
+def seconds(wait: dt.timedelta) -> float:
+    """The seconds of a wait, as many as a thread can be asked to wait."""
+    return min(max(0.0, wait.total_seconds()), threading.TIMEOUT_MAX)
 
 
 class Turns:
@@ -14,13 +23,19 @@ class Turns:
     A message whose worker died may be what killed it.  It is handed over
     while nothing else of the process is in flight, so that it can take no
     other with it.
+
+    A suspect that is waiting for that keeps everybody else outside.  So he
+    waits for *patience* at most (None is for ever) and then lets them in for
+    four times as long; each time in vain doubles both, so that in the end he
+    outlasts the slowest delivery.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: dt.timedelta | None = None) -> None:
         self._changed = threading.Condition()
         self._working = 0
         self._isolated = False
         self._closed = False
+        self._least = self._patience = patience
 
     def enter(self) -> bool:
         """Join those who work, once nobody is isolated; False: closed."""
@@ -39,20 +54,58 @@ class Turns:
                 self._isolated = False
             self._changed.notify_all()
 
-    def isolate(self) -> bool:
-        """From within a turn: wait to be the only one; False: another is, or will be, or it is closed."""
+    def isolate(self) -> dt.timedelta | None:
+        """From within a turn: wait to be the only one; None once he is, otherwise how long to step back.
+
+        Zero: another is or will be the only one, or it is closed.
+        """
         with self._changed:
             if self._isolated or self._closed:
-                return False
+                return dt.timedelta(0)
             self._isolated = True
+            waited = None if self._patience is None else seconds(self._patience)
             # Those at work end their turns; those who wait to enter stay outside.
-            self._changed.wait_for(lambda: self._closed or self._working == 1)
-            return True
+            if self._changed.wait_for(lambda: self._closed or self._working == 1, waited):
+                self._patience = self._least
+                return None
+            return self._step_back()
+
+    def _step_back(self) -> dt.timedelta:
+        tired = self._patience or dt.timedelta(0)
+        self._patience = min(2 * tired, _LONGEST)
+        self._isolated = False
+        self._changed.notify_all()
+        return 4 * tired
 
     def close(self) -> None:
         """Let nobody in any more; those who wait are told."""
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
+
+
+class Gathering:
+    """Where those who are at their end wait for the others; *expected* is how many there are."""
+
+    def __init__(self, expected: int) -> None:
+        self._changed = threading.Condition()
+        self._expected = expected
+
+    def arrive(self) -> None:
+        """One more is at his end."""
+        with self._changed:
+            self._expected -= 1
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait for the last one, or until it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._expected <= 0)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._expected = 0
             self._changed.notify_all()
 
 

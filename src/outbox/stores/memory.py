@@ -18,6 +18,7 @@ from outbox.message import Message
 from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount
 
 from . import standing as standings
+from .forking import whole_after_fork
 from .instants import later, micros, moment, span, width
 from .intake import sift
 from .lanes import Lane, Row
@@ -71,6 +72,7 @@ class MemoryStore:
         self._lanes: dict[str, Lane] = {}
         self._tombstones: dict[str, _Tombstone] = {}
         self._closed = False
+        whole_after_fork(self._lock)
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._rows)} messages>"
@@ -327,9 +329,10 @@ class MemoryStore:
 
     def _command(self, ids: Sequence[str], command: Callable[[Row, int], Step]) -> Sequence[Change]:
         changes: list[Change] = []
+        named = standings.named(ids)
         with self._lock:
             now = self._now()
-            for name in ids:
+            for name in named:
                 row = self._rows.get(name)
                 step = Step(standings.unknown(name)) if row is None else command(row, now)
                 if row is not None and step.standing is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from .forking import whole_after_fork
+
 __all__ = ["News"]
 
 
@@ -19,6 +21,7 @@ class News:
         self._told = threading.Condition()
         self._count = 0
         self._thread = threading.local()
+        whole_after_fork(self._told)
 
     def tell(self) -> None:
         """Something may have become claimable: end every wait."""

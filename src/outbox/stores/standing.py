@@ -7,6 +7,7 @@ becomes of it, and writes the answer down.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -41,6 +42,7 @@ __all__ = [
     "claimed",
     "fates_of",
     "fresh",
+    "named",
     "purge",
     "remembered",
     "requeue",
@@ -50,7 +52,7 @@ __all__ = [
 ]
 
 _IN_THE_QUEUE: Final = frozenset({State.QUEUED, State.CLAIMED})
-_RECEIVED: Final = frozenset({Fate.ACCEPTED, Fate.UNCERTAIN})
+_RECEIVED: Final = frozenset({Fate.ACCEPTED, Fate.UNCERTAIN, Fate.DOUBTFUL})
 
 
 @attrs.frozen(kw_only=True)
@@ -103,12 +105,19 @@ def fresh(message: Message, now: int) -> Standing:
 def claimed(standing: Standing, until: int) -> Standing:
     """How it stands once it is leased until then."""
     return attrs.evolve(
-        standing,
+        _seen_lost(standing),
         state=TRANSITIONS[standing.state, Event.CLAIM],
         due=until,
         attempts=standing.attempts + 1,
-        lost=standing.lost + (standing.state is State.CLAIMED),
     )
+
+
+def _seen_lost(standing: Standing) -> Standing:
+    """The same once its lease is seen to have run out: whoever had it may have sent it."""
+    if standing.state is not State.CLAIMED:
+        return standing
+    fates = tuple(fate.doubted for fate in standing.fates)
+    return attrs.evolve(standing, fates=fates, lost=standing.lost + 1)
 
 
 def settled(standing: Standing, fates: tuple[Fate, ...], verdict: Verdict, now: int) -> Standing:
@@ -214,6 +223,13 @@ class Step:
     standing: Standing | None = None
 
 
+def named(ids: Sequence[str]) -> tuple[str, ...]:
+    """The ids that a person named; a bare string is refused, for its letters would be taken for ids."""
+    if isinstance(ids, str):
+        raise ConfigurationError(f"ids is the one string {ids!r}: pass a sequence, such as [{ids!r}]")
+    return tuple(ids)
+
+
 def unknown(id: str) -> Change:
     return Change(id=id, status="unknown", reason="there is no such message")
 
@@ -227,9 +243,11 @@ def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
     change = _barred(id, standing, Event.REQUEUE, now)
     if change is not None:
         return Step(change)
-    again = {Fate.FAILED, Fate.UNCERTAIN} if uncertain else {Fate.FAILED}
-    fates = tuple(Fate.WAITING if fate in again else fate for fate in standing.fates)
-    if Fate.WAITING not in fates:
+    seen = _seen_lost(standing)
+    again = {Fate.FAILED: Fate.WAITING} | ({Fate.UNCERTAIN: Fate.DOUBTFUL} if uncertain else {})
+    fates = tuple(again.get(fate, fate) for fate in seen.fates)
+    doubtful = Fate.DOUBTFUL in fates and not uncertain
+    if doubtful or not any(fate.open for fate in fates):
         return Step(Change(id=id, status="refused", reason=_nobody(fates)))
     due = max(now, standing.since)
     return Step(
@@ -246,16 +264,16 @@ def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
 
 
 def cancel(id: str, standing: Standing, now: int) -> Step:
-    """Out of the queue, with its fates as they were."""
+    """Out of the queue; who waited goes on waiting for a requeue, and who is in doubt stays so."""
     change = _barred(id, standing, Event.CANCEL, now)
     if change is not None:
         return Step(change)
+    seen = _seen_lost(standing)
     gone = attrs.evolve(
-        standing,
+        seen,
         state=TRANSITIONS[standing.state, Event.CANCEL],
+        fates=tuple(fate.given_up if fate is Fate.DOUBTFUL else fate for fate in seen.fates),
         settled=now,
-        # Whoever had it and never reported back may have sent it: the record goes on saying so.
-        lost=standing.lost + (standing.state is State.CLAIMED),
         reason="cancelled",
     )
     return Step(Change(id=id, status="done"), gone)
@@ -295,6 +313,8 @@ def _leased(id: str, standing: Standing) -> Change:
 
 
 def _nobody(fates: tuple[Fate, ...]) -> str:
+    if Fate.DOUBTFUL in fates:
+        return "a recipient's fate is doubtful, for he may have it already: say uncertain to send it to him again"
     if Fate.UNCERTAIN in fates:
         return "the recipients left are uncertain, and may have it already: say so to send it to them again"
     return "every recipient has accepted it"

@@ -293,7 +293,7 @@ def _told(record: Record | None) -> object:
 
 
 def _verdicts(claim: Claim) -> st.SearchStrategy[Verdict]:
-    waiting = st.sampled_from([Fate.WAITING, Fate.ACCEPTED, Fate.FAILED])
+    waiting = st.sampled_from([Fate.WAITING, Fate.DOUBTFUL, Fate.ACCEPTED, Fate.FAILED])
     partly = st.tuples(*(waiting for _ in claim.message.recipients)).map(
         lambda fates: dict(zip(claim.message.recipients, fates, strict=True))
     )

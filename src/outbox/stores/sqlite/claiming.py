@@ -8,7 +8,7 @@ from typing import Final
 
 from outbox.codec import join
 from outbox.errors import CorruptRecord, FormatError
-from outbox.lifecycle import Claim, Held
+from outbox.lifecycle import Claim, Fate, Held
 from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
@@ -34,13 +34,16 @@ _SUSPECT: Final = """
     SELECT -priority, due, id, size FROM outbox_message INDEXED BY outbox_suspect
     WHERE stage = 3 AND queue = ? ORDER BY priority DESC, due, id LIMIT 1
 """
+_WAITING: Final = f"'{rows.letters([Fate.WAITING])}'"
+_DOUBTFUL: Final = f"'{rows.letters([Fate.DOUBTFUL])}'"
 _TAKE: Final = f"""
     UPDATE outbox_message
     SET stage = 1, state = 'claimed', due = ?, generation = generation + 1, attempts = attempts + 1,
-        lost = lost + (state = 'claimed')
+        lost = lost + (state = 'claimed'),
+        fates = CASE WHEN state = 'claimed' THEN replace(fates, {_WAITING}, {_DOUBTFUL}) ELSE fates END
     WHERE id IN (SELECT value FROM json_each(?))
     RETURNING id, generation, body, {rows.STANDING}
-"""  # noqa: S608 - column names of our own
+"""  # noqa: S608 - column names and letters of our own
 _BODIES: Final = """
     SELECT number, digest, envelope, content FROM outbox_body
     WHERE number IN (SELECT value FROM json_each(?))

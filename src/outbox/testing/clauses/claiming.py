@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from outbox.clock import Clock
-from outbox.lifecycle import Settlement
+from outbox.lifecycle import Fate, Retry, Settlement
 from outbox.protocols import Guarantee, SupportsBrowse, SupportsManage
 from outbox.testing.clock import ManualClock
 
@@ -141,6 +141,24 @@ class ClaimClauses:
         assert lost == [0, 1, 2]
         assert (claim.lost, claim.attempt) == (3, 4)
         assert (after.lost, after.attempt) == (0, 5)
+
+    @clause(Guarantee.LEASES)
+    def test_who_was_in_the_hands_of_a_worker_that_never_reported_back_is_doubtful_from_then_on(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, mail("a", "x@example.org", "y@example.org"))
+        (claim,) = take(store)
+        fates = {"x@example.org": Fate.ACCEPTED, "y@example.org": Fate.WAITING}
+        settle(store, claim, Retry(delay=dt.timedelta(0), fates=fates))
+        (claim,) = take(store)
+        assert claim.fates == fates
+        clock.advance(LEASE)
+        (claim,) = take(store)
+        settle(store, claim, released(claim))
+        (claim,) = take(store)
+
+        assert claim.fates == {"x@example.org": Fate.ACCEPTED, "y@example.org": Fate.DOUBTFUL}
+        assert claim.recipients == ("y@example.org",)
 
     @clause(Guarantee.REFUNDS, Guarantee.LEASES)
     def test_a_released_claim_was_never_counted(self, store: Whole, clock: ManualClock) -> None:

@@ -144,21 +144,23 @@ def known(store: Whole, id: str) -> Record:
 
 
 def delivered(claim: Claim) -> Delivered:
-    return Delivered(fates=_turned(claim, Fate.ACCEPTED), outcome=_outcome(claim, Accepted("250 taken")))
+    fates = {r: Fate.ACCEPTED if fate.open else fate for r, fate in claim.fates.items()}
+    return Delivered(fates=fates, outcome=_outcome(claim, Accepted("250 taken")))
 
 
 def dead(claim: Claim) -> Dead:
     outcome = _outcome(claim, PermFailed("550 no such user"))
-    return Dead(fates=_turned(claim, Fate.FAILED), reason="550 no such user", outcome=outcome)
+    return Dead(fates=_given_up(claim), reason="550 no such user", outcome=outcome)
 
 
 def held(claim: Claim) -> Held:
     outcome = _outcome(claim, Uncertain("no reply after the dot"))
-    return Held(fates=_turned(claim, Fate.UNCERTAIN), reason="no reply after the dot", outcome=outcome)
+    fates = {r: fate.doubted.given_up for r, fate in claim.fates.items()}
+    return Held(fates=fates, reason="no reply after the dot", outcome=outcome)
 
 
 def expired(claim: Claim) -> Expired:
-    return Expired(fates=_turned(claim, Fate.FAILED))
+    return Expired(fates=_given_up(claim))
 
 
 def retry(claim: Claim, delay: dt.timedelta = ZERO) -> Retry:
@@ -179,8 +181,8 @@ VERDICTS: Final[Mapping[State, Callable[[Claim], Verdict]]] = {
 """The verdicts that take a message out of the queue, by the state they lead to."""
 
 
-def _turned(claim: Claim, fate: Fate) -> dict[str, Fate]:
-    return {r: fate if old is Fate.WAITING else old for r, old in claim.fates.items()}
+def _given_up(claim: Claim) -> dict[str, Fate]:
+    return {r: fate.given_up for r, fate in claim.fates.items()}
 
 
 def _outcome(claim: Claim, result: Result) -> Outcome:

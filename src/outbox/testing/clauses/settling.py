@@ -158,18 +158,15 @@ class SettleClauses:
         assert {summary.settled_at for summary in found.values()} == {None}
         assert {summary.leased_until for summary in found.values()} == {None}
 
-    def test_only_those_who_wait_are_handed_over_again(self, store: Whole) -> None:
-        put(store, mail("a", "x@example.org", "y@example.org", "z@example.org"))
+    def test_only_those_whose_fate_is_open_are_handed_over_again(self, store: Whole) -> None:
+        recipients = {f"{fate}@example.org": fate for fate in Fate}
+        put(store, mail("a", *recipients))
         (claim,) = take(store)
-        fates = {
-            "x@example.org": Fate.ACCEPTED,
-            "y@example.org": Fate.WAITING,
-            "z@example.org": Fate.FAILED,
-        }
+        fates = recipients
         settle(store, claim, Retry(delay=dt.timedelta(0), fates=fates))
 
         (again,) = take(store)
-        assert again.recipients == ("y@example.org",)
+        assert again.recipients == ("waiting@example.org", "doubtful@example.org")
         assert again.fates == fates
         settle(store, again, released(again))
         (third,) = take(store)
@@ -177,7 +174,7 @@ class SettleClauses:
 
     @clause(SupportsBrowse)
     def test_the_fates_are_those_of_the_verdict(self, store: Whole) -> None:
-        recipients = [f"r{n}@example.org" for n in range(4)]
+        recipients = [f"{fate}@example.org" for fate in Fate]
         put(store, mail("a", *recipients))
         (claim,) = take(store)
         fates = dict(zip(recipients, Fate, strict=True))

@@ -138,6 +138,35 @@ class ManageClauses:
         assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
         assert ids(take(store)) == ["a"]
 
+    @clause(SupportsManage, Guarantee.LEASES)
+    def test_what_a_worker_had_and_never_reported_back_is_requeued_only_where_that_is_said(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a")
+        take(store)
+        clock.advance(LEASE)
+
+        (change,) = store.requeue(["a"])
+        assert change.status == "refused"
+        assert "may have it" in change.reason
+        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        (claim,) = take(store)
+        assert (claim.attempt, claim.lost, set(claim.fates.values())) == (1, 0, {Fate.DOUBTFUL})
+        settle(store, claim, retry(claim))
+        assert _statuses(store.requeue(["a"])) == ["refused"], "the doubt does not end with the next attempt"
+
+    @clause(SupportsManage, Guarantee.LEASES)
+    def test_a_doubt_survives_a_cancel(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        take(store)
+        clock.advance(LEASE)
+        store.cancel(["a"])
+
+        assert _statuses(store.requeue(["a"])) == ["refused"]
+        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        (claim,) = take(store)
+        assert set(claim.fates.values()) == {Fate.DOUBTFUL}
+
     @clause(SupportsManage)
     def test_what_nobody_waits_for_is_not_requeued(self, store: Whole) -> None:
         put(store, "a")
@@ -175,7 +204,7 @@ class ManageClauses:
         (old,) = take(store)
         clock.advance(LEASE)
 
-        assert _statuses(store.requeue(["a"])) == ["done"]
+        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
         assert list(store.settle([Settlement(old, delivered(old))])) == [old]
         assert list(store.extend([old], lease=LEASE)) == [old]
         (new,) = take(store)
@@ -253,6 +282,7 @@ class ManageClauses:
 
         summary = summaries(store)["a"]
         assert (summary.attempts, summary.lost) == (1, 1)
+        assert set(summary.fates.values()) == {Fate.UNCERTAIN}
 
     # -- purge
 
@@ -311,6 +341,21 @@ class ManageClauses:
         again = [mail("accepted", "x@example.org", "y@example.org"), mail("uncertain")]
         assert [result.status for result in store.put(again)] == ["known", "known"]
         assert take(store) == []
+
+    @clause(SupportsManage, Guarantee.DEDUPLICATION, Guarantee.LEASES)
+    def test_a_purged_id_stays_known_where_a_worker_had_the_message_and_never_reported_back(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "cancelled", "expired")
+        take(store)
+        clock.advance(LEASE)
+        store.cancel(["cancelled"])
+        (claim,) = take(store)
+        settle(store, claim, expired(claim))
+        assert _statuses(store.purge(["cancelled", "expired"])) == ["done", "done"]
+
+        again = store.put([mail("cancelled"), mail("expired")])
+        assert [result.status for result in again] == ["known", "known"]
 
     @clause(SupportsManage, Guarantee.DEDUPLICATION)
     def test_a_purged_id_is_free_again_where_nobody_has_the_message(self, store: Whole) -> None:

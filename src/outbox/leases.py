@@ -1,0 +1,73 @@
+"""The leases that the workers of one process hold, and whose each is.
+
+Not safe for threads by itself; the performer asks under its lock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from .lifecycle import Claim
+
+__all__ = ["Lease", "Leases"]
+
+
+@attrs.define
+class Lease:
+    """A claim in *owner*'s hands; *begun* and *deadline* are by the monotonic clock, from before the store was asked."""
+
+    claim: Claim
+    owner: object
+    begun: float
+    deadline: float
+    lost: bool = False
+
+
+class Leases:
+    """Kept for as long as their owner has them: what he leaves behind is extended by nobody and runs out."""
+
+    def __init__(self, length: dt.timedelta) -> None:
+        self._length = length.total_seconds()
+        self._leases: dict[tuple[str, str], Lease] = {}
+
+    def grant(self, claims: Iterable[Claim], owner: object, begun: float) -> None:
+        """*owner* has made these claims, by a call that began then."""
+        for claim in claims:
+            self._leases[_key(claim)] = Lease(claim, owner, begun, begun + self._length)
+
+    def alive(self, claim: Claim, now: float) -> Lease | None:
+        """The claim's lease; None where it was lost or ran out, and is forgotten."""
+        lease = self._leases.get(_key(claim))
+        if lease is None or lease.lost or lease.deadline <= now:
+            self._leases.pop(_key(claim), None)
+            return None
+        return lease
+
+    def end(self, claims: Iterable[Claim]) -> None:
+        """These were settled."""
+        for claim in claims:
+            self._leases.pop(_key(claim), None)
+
+    def abandon(self, owner: object) -> Sequence[Claim]:
+        """*owner* is gone: forget what he still had, and say what that was."""
+        left = [lease.claim for lease in self._leases.values() if lease.owner is owner]
+        self.end(left)
+        return left
+
+    def held(self) -> Sequence[Lease]:
+        """Those that are to be extended."""
+        return [lease for lease in self._leases.values() if not lease.lost]
+
+    def extended(self, held: Sequence[Lease], lost: Iterable[Claim], begun: float) -> None:
+        """*held* were extended by a call that began then, all but *lost*."""
+        gone = {_key(claim) for claim in lost}
+        for lease in held:
+            lease.lost = _key(lease.claim) in gone
+            lease.deadline = begun + self._length
+
+
+def _key(claim: Claim) -> tuple[str, str]:
+    return claim.message.id, claim.token

@@ -1,0 +1,311 @@
+"""How a run begins and ends: nothing is left under way that somebody was told has ended."""
+
+import datetime as dt
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from running import PATIENCE, SECOND, Heard, a_message
+
+from outbox.errors import ConfigurationError, OutboxError
+from outbox.events import Notice, Settled
+from outbox.lifecycle import Claim, State
+from outbox.message import Message
+from outbox.outbox import Outbox
+from outbox.outcome import Accepted
+from outbox.performer import Performer
+from outbox.runner import Runner
+from outbox.stores.memory import MemoryStore
+from outbox.testing.recording import RecordingTransport
+
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+
+
+class InThread(threading.Thread):
+    """A call in a thread of its own, whose result can be waited for."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.call = call
+        self.answer: object = None
+        self.start()
+
+    def run(self) -> None:
+        self.answer = self.call()
+
+    def result(self) -> object:
+        self.join(PATIENCE)
+        assert not self.is_alive(), "it still waits"
+        return self.answer
+
+
+class Slow(RecordingTransport):
+    """Waits in every delivery until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__(self._wait)
+        self.under_way, self.go_on = threading.Event(), threading.Event()
+
+    def _wait(self, _message: Message, _recipient: str) -> Accepted:
+        self.under_way.set()
+        assert self.go_on.wait(PATIENCE)
+        return Accepted()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    transport = Slow()
+    yield transport
+    transport.go_on.set()
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("outbox-")]
+
+
+def wait_until_stopping(runner: Runner) -> None:
+    (crew,) = runner._running.crews
+    crew.wait_until_stopped()
+
+
+# -- run_forever
+
+
+def test_run_forever_returns_when_the_last_transaction_has_ended_and_no_sooner(
+    store: MemoryStore, slow: Slow
+) -> None:
+    store.put([a_message()])
+    runner = Runner(store, slow, workers=1)
+    running = InThread(runner.run_forever)
+    assert slow.under_way.wait(PATIENCE)
+    stopping = InThread(runner.stop)
+    wait_until_stopping(runner)
+    running.join(0.1)
+    assert running.is_alive(), "a program that goes on would close the store under the last transaction"
+    slow.go_on.set()
+    assert (running.result(), stopping.result()) == (True, True)
+    assert store.browse() == []
+
+
+def test_run_forever_says_that_a_transaction_was_left_hanging(store: MemoryStore, slow: Slow) -> None:
+    store.put([a_message()])
+    runner = Runner(store, slow, workers=1)
+    running = InThread(runner.run_forever)
+    assert slow.under_way.wait(PATIENCE)
+    assert runner.stop(grace=dt.timedelta(0)) is False
+    assert running.result() is False
+
+
+def test_run_forever_on_a_running_runner_is_refused_and_stops_nothing(store: MemoryStore) -> None:
+    heard = Heard()
+    runner = Runner(store, RecordingTransport(), listeners=[heard])
+    runner.start()
+    try:
+        with pytest.raises(ConfigurationError, match="running already"):
+            runner.run_forever()
+        store.put([a_message()])
+        heard.wait_for(Settled)
+    finally:
+        assert runner.stop()
+
+
+def test_run_forever_raises_where_its_workers_ended_although_nobody_stopped_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(MemoryStore):
+        def claim(self, **_settings: object) -> Sequence[Claim]:
+            raise KeyError("a bug")
+
+    def die(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Performer, "leave", die)
+    with pytest.raises(OutboxError, match="MemoryError"):
+        Runner(Broken(), RecordingTransport(), workers=2).run_forever()
+
+
+# -- stop
+
+
+def test_every_stop_waits_until_all_has_ended(store: MemoryStore, slow: Slow) -> None:
+    store.put([a_message()])
+    runner = Runner(store, slow, workers=1)
+    runner.start()
+    assert slow.under_way.wait(PATIENCE)
+    first = InThread(runner.stop)
+    wait_until_stopping(runner)
+    second = InThread(runner.stop)
+    second.join(0.1)
+    assert second.is_alive(), "the message is still under way"
+    slow.go_on.set()
+    assert (first.result(), second.result()) == (True, True)
+
+
+def test_the_shortest_grace_of_several_stops_counts(store: MemoryStore, slow: Slow) -> None:
+    store.put([a_message()])
+    runner = Runner(store, slow, workers=1)
+    runner.start()
+    assert slow.under_way.wait(PATIENCE)
+    first = InThread(runner.stop)
+    wait_until_stopping(runner)
+    assert runner.stop(grace=dt.timedelta(0)) is False
+    assert first.result() is False
+    assert runner.stop() is True, "what was left behind runs no more, as far as this Runner goes"
+
+
+def test_a_stop_by_a_listener_asks_and_does_not_wait_for_itself(store: MemoryStore) -> None:
+    stopped: list[bool] = []
+
+    def listen(notice: Notice) -> None:
+        if isinstance(notice, Settled):
+            stopped.append(runner.stop())
+
+    runner = Runner(store, RecordingTransport(), listeners=[listen], grace=dt.timedelta(hours=1))
+    running = InThread(runner.run_forever)
+    store.put([a_message()])
+    assert running.result() is True
+    assert stopped == [False]
+    runner.start()
+    assert runner.stop(), "it can be started again"
+
+
+def test_a_stop_ends_a_drain_when_what_is_under_way_has_ended(store: MemoryStore, slow: Slow) -> None:
+    store.put([a_message(n) for n in range(50)])
+    runner = Runner(store, slow, workers=1)
+    drain = InThread(runner.drain)
+    assert slow.under_way.wait(PATIENCE)
+    stopping = InThread(runner.stop)
+    wait_until_stopping(runner)
+    slow.go_on.set()
+    assert stopping.result() is True
+    assert drain.result() is not None
+    assert len(slow.messages) == 1
+    assert {summary.state for summary in store.browse()} == {State.QUEUED}
+
+
+def test_any_grace_is_understood(store: MemoryStore) -> None:
+    runner = Runner(store, RecordingTransport())
+    runner.start()
+    assert runner.stop(grace=dt.timedelta.max)
+
+
+def test_a_runner_that_cannot_start_all_its_threads_leaves_none(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = threading.Thread.start, list[threading.Thread]()
+
+    def start(thread: threading.Thread) -> None:
+        if len(begun) == 4:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        begin(thread)
+
+    runner = Runner(store, RecordingTransport())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            runner.start()
+    assert our_threads() == []
+    runner.start()
+    assert runner.stop()
+
+
+# -- Outbox
+
+
+def test_leaving_an_outbox_stops_the_runners_it_made_before_its_store_is_closed(slow: Slow) -> None:
+    store = MemoryStore()
+    with Outbox(store, slow, workers=1) as outbox:
+        outbox.submit(a_message())
+        outbox.runner().start()  # nobody keeps it, and its threads do
+        assert slow.under_way.wait(PATIENCE)
+        threading.Timer(0.1, slow.go_on.set).start()
+    assert our_threads() == []
+    assert store._rows == {}, "the last transaction was settled"
+
+
+# -- suspects
+
+
+def test_a_suspect_beside_a_slow_transaction_stalls_nobody(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.performer._FOR_ISOLATION", dt.timedelta(milliseconds=10))
+    store, heard = MemoryStore(), Heard()
+    store.put([a_message(1, queue="slow")])
+    runner = Runner(store, slow, queues=["slow", "mail"], workers=2, listeners=[heard])
+    slow._answers = lambda m, r: slow._wait(m, r) if m.queue == "slow" else Accepted()
+    runner.start()
+    try:
+        assert slow.under_way.wait(PATIENCE)
+        store.put([Message(id="suspect", recipients=["x@x"], content=b"", priority=1)])
+        store.claim(limit=1, lease=dt.timedelta(0), queues=["mail"])
+        store.put([a_message(n) for n in range(2, 20)])
+        heard.wait_for(Settled, 18)
+    finally:
+        slow.go_on.set()
+        runner.stop()
+    assert len(slow.messages) >= 19
+
+
+# -- fork
+
+
+def forked(child: Callable[[], bool]) -> int:
+    """The exit status of a child that answers: 0 for True."""
+    pid = os.fork()
+    if pid == 0:
+        status = 2
+        try:
+            watchdog = threading.Timer(PATIENCE, os._exit, [3])
+            watchdog.daemon = True
+            watchdog.start()
+            status = 0 if child() else 1
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@forking
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_none_of_its_parent_s_threads_to_stop_and_can_start_its_own(
+    store: MemoryStore,
+) -> None:
+    runner = Runner(store, RecordingTransport(), grace=dt.timedelta(hours=1))
+    runner.start()
+
+    def child() -> bool:
+        stopped = runner.stop()
+        runner.start()
+        return stopped and runner.stop()
+
+    try:
+        assert forked(child) == 0
+    finally:
+        assert runner.stop()
+
+
+@forking
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_finds_a_memory_store_free_and_whole(store: MemoryStore) -> None:
+    over = threading.Event()
+
+    def hammer() -> None:
+        while not over.is_set():
+            store.put([Message(recipients=["x@x"], content=b"")])
+            store.claim(limit=5, lease=SECOND, queues=["mail"])
+
+    threads = [InThread(hammer) for _ in range(3)]
+    try:
+        statuses = [forked(lambda: bool(store.put([a_message()]))) for _ in range(30)]
+    finally:
+        over.set()
+    for thread in threads:
+        thread.result()
+    assert set(statuses) == {0}
