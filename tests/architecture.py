@@ -24,7 +24,7 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "message outcome",
         "codec lifecycle mail",
         "protocols",
-        "events judge relay report stores transports",
+        "events judge relay report stores submitter transports",
         "delivery leases logs turns",
         "performer",
         "crew",
@@ -55,7 +55,8 @@ PURE_IMPORTS: Final = words(
 CORE_LIBRARIES: Final = frozenset({"attr", "attrs", "typing_extensions"})
 
 OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
-    "hypothesis": frozenset({"testing/state_machine.py"}),
+    "cryptography": frozenset({"contrib/cryptography.py"}),
+    "hypothesis": frozenset({"testing/drawing.py", "testing/state_machine.py"}),
     "pytest": frozenset({"testing/store_suite.py"}),
 }
 """An optional library is imported only in the file named after it (or after what it is for)."""

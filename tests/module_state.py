@@ -14,7 +14,7 @@ MUTABLE_CALLS: Final = words(
     "list dict set bytearray defaultdict deque OrderedDict Counter ChainMap count cycle iter "
     "Lock RLock Condition Event Semaphore BoundedSemaphore Barrier local Queue LifoQueue PriorityQueue SimpleQueue "
     "WeakKeyDictionary WeakValueDictionary WeakSet Random SystemRandom ContextVar "
-    "Outbox Runner MemoryStore SQLiteStore SMTPTransport FunctionTransport"
+    "Outbox Runner MemoryStore SQLiteStore FilesystemStore SMTPTransport FunctionTransport"
 )
 DECLARATIONS: Final = words("TypeVar ParamSpec TypeVarTuple NewType TypeAliasType getLogger")
 IMMUTABLE_CALLS: Final = words(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_the_envelope_is_one_line_of_json_that_a_person_can_read(message: Messag
 
     assert b"\n" not in line
     fields = json.loads(line)
-    assert fields["outbox"] == 1
+    assert fields["outbox"] == 2
     assert fields["recipients"] == list(message.recipients)
     assert next(iter(fields)) == "outbox"
 
@@ -71,9 +72,50 @@ def test_a_message_without_content_is_a_message() -> None:
 
 
 def changed(**fields: Any) -> bytes:
+    """The envelope with other fields, and a digest that fits them, unless that is what is changed."""
     envelope = json.loads(encode_envelope(PLAIN))
+    del envelope["sha256"]
+    digest = fields.pop("sha256", None)
     envelope.update(fields)
-    return json.dumps({name: value for name, value in envelope.items() if value is not ...}).encode()
+    head = json.dumps({name: value for name, value in envelope.items() if value is not ...})[:-1].encode()
+    fitting = hashlib.sha256(head + b"\n" + PLAIN.content).hexdigest()
+    return head + f',"sha256":"{digest or fitting}"}}'.encode()
+
+
+def first_format(**fields: Any) -> bytes:
+    """An envelope as the first release wrote it."""
+    envelope = {
+        "outbox": 1,
+        "id": "plain",
+        "queue": "mail",
+        "sender": "",
+        "recipients": ["a@x"],
+        "length": len(PLAIN.content),
+        "sha256": hashlib.sha256(PLAIN.content).hexdigest(),
+    }
+    return json.dumps(envelope | fields).encode()
+
+
+def test_what_the_first_release_wrote_is_read() -> None:
+    assert join(first_format(), PLAIN.content) == PLAIN
+    with pytest.raises(CorruptRecord, match="digest"):
+        join(first_format(sha256="0" * 64), PLAIN.content)
+    with pytest.raises(CorruptRecord, match="cannot be read"):
+        join(first_format(id="UPPER"), PLAIN.content)
+
+
+@unhurried
+@given(MESSAGES, st.data())
+def test_a_changed_byte_of_the_envelope_is_noticed(message: Message, data: st.DataObject) -> None:
+    envelope = bytearray(encode_envelope(message))
+    at = data.draw(st.integers(0, len(envelope) - 1))
+    envelope[at] ^= data.draw(st.integers(1, 255))
+
+    try:
+        found = join(bytes(envelope), message.content)
+    except (CorruptRecord, FormatError):
+        return
+    assert found == message
 
 
 @pytest.mark.parametrize(
@@ -89,14 +131,11 @@ def changed(**fields: Any) -> bytes:
         (changed(sha256="0" * 64), "digest is not the one"),
         (changed(length=...), "cannot be read"),
         (changed(recipients=...), "cannot be read"),
-        (changed(recipients=[]), "at least one recipient"),
         (changed(recipients=7), "cannot be read"),
-        (changed(id="UPPER"), "cannot be read"),
-        (changed(attributes=[1]), "cannot be read"),
         (changed(not_before="yesterday"), "cannot be read"),
-        (changed(not_before="2026-01-01T00:00:00"), "without a time zone"),
+        (first_format(not_before="2026-01-01T00:00:00"), "without a time zone"),
         (changed(surprise=1), "cannot be read"),
-        (changed(not_before="9999-12-31T23:59:59-23:00"), "cannot be read"),
+        (first_format(not_before="9999-12-31T23:59:59-23:00"), "cannot be read"),
         (b"[" * 100_000, "cannot be read"),
     ],
 )
@@ -105,7 +144,7 @@ def test_what_is_not_an_envelope_is_a_corrupt_record(envelope: bytes, words: str
         join(envelope, PLAIN.content)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_another_version_is_not_guessed_at(version: object) -> None:
     with pytest.raises(FormatError, match="upgrade"):
         join(changed(outbox=version), PLAIN.content)

@@ -66,8 +66,10 @@ from .protocols import (
     SupportsMaintain,
     SupportsManage,
     SupportsRelays,
+    SupportsSuspend,
     SupportsTransaction,
     SupportsWait,
+    Suspension,
     Transport,
 )
 from .retry import RetryPolicy
@@ -90,6 +92,7 @@ __all__ = [
     "Exchanged",
     "Expired",
     "Fate",
+    "FilesystemStore",
     "Finding",
     "FormatError",
     "FunctionTransport",
@@ -138,8 +141,10 @@ __all__ = [
     "SupportsMaintain",
     "SupportsManage",
     "SupportsRelays",
+    "SupportsSuspend",
     "SupportsTransaction",
     "SupportsWait",
+    "Suspension",
     "SystemClock",
     "Tally",
     "TempFailed",
@@ -154,6 +159,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .mail import from_email
+    from .stores.filesystem import FilesystemStore
     from .stores.memory import MemoryStore
     from .stores.sqlite import SQLiteStore
     from .transports.function import FunctionTransport
@@ -164,6 +170,7 @@ else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
     _LAZY: Final = {
+        "FilesystemStore": ".stores.filesystem",
         "FunctionTransport": ".transports.function",
         "MemoryStore": ".stores.memory",
         "SMTPTransport": ".transports.smtp",

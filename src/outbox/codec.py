@@ -3,7 +3,7 @@
 The envelope is one line of JSON that a person can read; the content follows
 it untouched, or is kept elsewhere by a store that prefers so::
 
-    {"outbox":1,"id":"0193…","queue":"mail","sender":"a@x","recipients":["b@y"],…,"length":123,"sha256":"…"}\\n
+    {"outbox":2,"id":"0193…","queue":"mail","sender":"a@x","recipients":["b@y"],…,"length":123,"sha256":"…"}\\n
     <content>
 """
 
@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .errors import CorruptRecord, FormatError
-from .message import Message
+from .message import Message, restored
 from .outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 
 __all__ = ["decode", "decode_results", "encode", "encode_envelope", "encode_results", "join"]
 
-VERSION: Final = 1
+VERSION: Final = 2
+_PARSE: Final = json.JSONDecoder().decode
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _RESULTS: Final[Mapping[str, type[Result]]] = {
     "accepted": Accepted,
@@ -34,26 +36,36 @@ _NAMES: Final = {kind: name for name, kind in _RESULTS.items()}
 
 
 def encode_envelope(message: Message) -> bytes:
-    """Everything but the content, with its length and digest; no line break inside."""
+    """Everything but the content, with its length and a digest of both; no line break inside."""
     fields: dict[str, Any] = {
         "outbox": VERSION,
         "id": message.id,
         "queue": message.queue,
         "sender": message.sender,
         "recipients": message.recipients,
-        "priority": message.priority,
-        "attributes": dict(message.attributes),
-        "not_before": _instant(message.not_before),
-        "expires_at": _instant(message.expires_at),
-        "at_most_once": message.at_most_once,
-        "length": len(message.content),
-        "sha256": hashlib.sha256(message.content).hexdigest(),
     }
-    # What is not said has its default; but a length of 0 is no default, and 0 == False.
-    kept = {
-        name: value for name, value in fields.items() if value not in (None, {}, False) or name == "length"
-    }
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+    # What is not said has its default.
+    if message.priority:
+        fields["priority"] = message.priority
+    if message.attributes:
+        fields["attributes"] = dict(message.attributes)
+    for name in ("not_before", "expires_at"):
+        moment = getattr(message, name)
+        if moment is not None:
+            fields[name] = moment.isoformat()
+    if message.at_most_once:
+        fields["at_most_once"] = True
+    fields["length"] = len(message.content)
+    head = _JSON(fields)[:-1].encode()
+    return b'%b,"sha256":"%b"}' % (head, _digest(head, message.content))
+
+
+def _digest(head: bytes, content: bytes) -> bytes:
+    """Of the envelope as far as its digest, and the content."""
+    digest = hashlib.sha256(head)
+    digest.update(b"\n")
+    digest.update(content)
+    return digest.hexdigest().encode()
 
 
 def join(envelope: bytes, content: bytes) -> Message:
@@ -64,28 +76,36 @@ def join(envelope: bytes, content: bytes) -> Message:
         CorruptRecord: not what was written; the text says in what.
     """
     try:
-        fields = json.loads(envelope)
+        fields = _PARSE(envelope.decode())
         version = fields.pop("outbox")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptRecord(f"the envelope cannot be read: {error}") from error
-    if version != VERSION:
-        raise FormatError(f"the record has format {version!r}, this release reads {VERSION}: upgrade outbox")
-    return _message(fields, content)
-
-
-def _message(fields: dict[str, Any], content: bytes) -> Message:
-    try:
         length, digest = fields.pop("length"), fields.pop("sha256")
+        readers = {1: _first_format, VERSION: _this_format}
+        if version not in readers:
+            raise FormatError(
+                f"the record has format {version!r}, this release reads up to {VERSION}: upgrade outbox"
+            )
         if length != len(content):
             raise CorruptRecord(f"the content has {len(content)} bytes, {length} were stored")
-        if digest != hashlib.sha256(content).hexdigest():
-            raise CorruptRecord("the content's digest is not the one that was stored")
         for name in ("not_before", "expires_at"):
             if name in fields:
                 fields[name] = dt.datetime.fromisoformat(fields[name])
-        return Message(content=content, **fields)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return readers[version](envelope, fields, content, digest)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptRecord(f"the envelope cannot be read: {error}") from error
+
+
+def _this_format(envelope: bytes, fields: dict[str, Any], content: bytes, digest: str) -> Message:
+    head, _, _ = envelope.rpartition(b',"sha256":"')
+    if digest.encode() != _digest(head, content):
+        raise CorruptRecord("the digest is not the one that was stored: envelope or content was changed")
+    return restored(content=content, **fields)
+
+
+def _first_format(_: bytes, fields: dict[str, Any], content: bytes, digest: str) -> Message:
+    """Its digest was of the content alone."""
+    if digest != hashlib.sha256(content).hexdigest():
+        raise CorruptRecord("the content's digest is not the one that was stored")
+    return Message(content=content, **fields)
 
 
 def encode(message: Message) -> bytes:
@@ -132,7 +152,3 @@ def _result(name: str, reply: str = "", seconds: float | None = None) -> Result:
     kind: Any = _RESULTS[name]
     result: Result = kind(reply)
     return result
-
-
-def _instant(moment: dt.datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -153,3 +153,32 @@ class Message:
             encoded = part.encode()
             digest.update(len(encoded).to_bytes(4, "big") + encoded)
         return digest.digest()
+
+
+def restored(
+    *,
+    recipients: Iterable[str],
+    content: bytes,
+    sender: str,
+    queue: str,
+    priority: int = 0,
+    id: str,
+    attributes: Mapping[str, str] | None = None,
+    not_before: dt.datetime | None = None,
+    expires_at: dt.datetime | None = None,
+    at_most_once: bool = False,
+) -> Message:
+    """A message that was checked when it was made, and is proven to be the same: it is not checked again."""
+    message = Message.__new__(Message)
+    put = object.__setattr__
+    put(message, "recipients", tuple(recipients))
+    put(message, "content", content)
+    put(message, "sender", sender)
+    put(message, "queue", queue)
+    put(message, "priority", priority)
+    put(message, "id", id)
+    put(message, "attributes", frozen_mapping(attributes or {}))
+    put(message, "not_before", not_before)
+    put(message, "expires_at", expires_at)
+    put(message, "at_most_once", at_most_once)
+    return message

@@ -9,13 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
+from .errors import ConfigurationError
 from .lifecycle import Claim, PutResult, Record, Settlement, State, Summary
 from .message import Message
 from .outcome import Outcome
+from .values import quoted, require_aware
 
 __all__ = [
     "Change",
@@ -34,13 +36,29 @@ __all__ = [
     "SupportsMaintain",
     "SupportsManage",
     "SupportsRelays",
+    "SupportsSuspend",
     "SupportsTransaction",
     "SupportsWait",
+    "Suspension",
     "Transport",
 ]
 
+_KINDS: Final = ("queue", "relay", "domain", "attribute")
+
 MAX_BYTES = 16 << 20
 """How much content one claim takes at most, unless its first message alone is larger."""
+
+
+def _known_kind(_: object, __: object, kind: str) -> None:
+    if kind not in _KINDS:
+        raise ConfigurationError(f"a suspension is of a {', '.join(_KINDS)}, not of {quoted(str(kind))}")
+
+
+def _aware(_: object, __: object, until: dt.datetime | None) -> None:
+    try:
+        require_aware("until", until)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 class Intake(Protocol):
@@ -311,6 +329,45 @@ class SupportsManage(Protocol):
         ...
 
 
+@attrs.frozen(kw_only=True)
+class Suspension:
+    """What is not to be delivered for now: everything whose *kind* is *value*.
+
+    Attributes:
+        kind: ``queue``; ``relay`` (the key a transport names); ``domain`` (of
+            a recipient); ``attribute`` (*value* is ``name=value``).
+        until: When it ends by itself; None is never.
+        reason: In a person's words, for the next one who looks.
+    """
+
+    kind: Literal["queue", "relay", "domain", "attribute"] = attrs.field(validator=_known_kind)
+    value: str
+    until: dt.datetime | None = attrs.field(default=None, validator=_aware)
+    reason: str = ""
+
+
+@runtime_checkable
+class SupportsSuspend(Protocol):
+    """A store that keeps what is suspended, for every process that uses it and until it is taken back.
+
+    A suspended queue gives no claims, and its messages are not due; what is
+    put in it waits.  The other kinds are kept here and asked for by whoever
+    delivers, after the claim.
+    """
+
+    def suspend(self, suspension: Suspension, /) -> None:
+        """Keep it; one of the same kind and value is replaced.  Durable on return."""
+        ...
+
+    def unsuspend(self, kind: str, value: str, /) -> bool:
+        """Take it back; False where there was none in force.  Durable on return."""
+        ...
+
+    def suspensions(self) -> Sequence[Suspension]:
+        """Those in force by the store's clock, sorted by kind and value."""
+        ...
+
+
 @attrs.frozen
 class Finding:
     """One thing that ``check`` found, and what to do about it where it is not well."""
@@ -323,6 +380,14 @@ class Finding:
 @runtime_checkable
 class SupportsMaintain(Protocol):
     """A store that looks after itself in small steps."""
+
+    def migrate(self) -> Sequence[str]:
+        """Bring the stored format to this release's, under a lock; say in words what was done.
+
+        Nothing where there is nothing to do.  A store on one machine does it
+        by itself when it is opened.
+        """
+        ...
 
     def check(self) -> Sequence[Finding]:
         """Look at health, settings, versions and permissions; read-only."""

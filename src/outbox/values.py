@@ -25,6 +25,8 @@ def printable(text: str, limit: int = REPLY_LIMIT) -> str:
     escapes, so that a server's reply can neither forge a log line nor steer
     a terminal.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     shown = "".join(map(_escape, text[: limit + 1]))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 

@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-import attrs
+from .rows import Row
+from .selection import Key, Offer
 
-from outbox.lifecycle import Attempt
-from outbox.message import Message
-
-from .selection import Candidate, Key, Offer
-from .standing import Standing
-
-__all__ = ["Lane", "Row"]
-
-
-@attrs.define(kw_only=True, eq=False)
-class Row:
-    """A message and where it stands.
-
-    *place* names its entry in one of its queue's heaps; an entry that bears
-    another number has been left behind, and is dropped when it comes up.
-    """
-
-    message: Message
-    standing: Standing
-    generation: int = 0
-    place: int = 0
-    history: list[Attempt] = attrs.Factory(list)
-
-    @property
-    def id(self) -> str:
-        return self.message.id
-
-    @property
-    def candidate(self) -> Candidate:
-        key = (-self.message.priority, self.standing.due, self.message.id)
-        return Candidate(key, len(self.message.content))
+__all__ = ["Lanes"]
 
 
 _Entry: TypeAlias = tuple[Key, int, Row]
@@ -72,7 +44,7 @@ class _Heap:
         return taken
 
 
-class Lane:
+class _Lane:
     """One queue: what is not due yet, what is ready, and the suspects among that."""
 
     def __init__(self, places: Iterator[int]) -> None:
@@ -105,3 +77,43 @@ class Lane:
             return 0
         row = self.scheduled.first()
         return None if row is None else row.standing.due
+
+
+class Lanes:
+    """The lanes of all queues, each made when its first message comes."""
+
+    def __init__(self) -> None:
+        # One count for all heaps: the entries that a row has left behind fit it nowhere.
+        self._places = itertools.count(1)
+        self._lanes: dict[str, _Lane] = {}
+
+    def enqueue(self, row: Row, now: int) -> None:
+        """It may be claimed when it is due."""
+        if row.standing.due <= now:
+            self._of(row).make_ready(row)
+        else:
+            self._of(row).schedule(row)
+
+    def schedule(self, row: Row) -> None:
+        """It may be claimed when it is due, however late it is seen to be."""
+        self._of(row).schedule(row)
+
+    def offer(self, queue: str, now: int, limit: int, promoted: int) -> Offer:
+        """What a queue has to give, after up to *promoted* of what has become due were made ready."""
+        lane = self._lanes.get(queue)
+        if lane is None:
+            return Offer(queue, ())
+        lane.promote(now, promoted)
+        return lane.offer(queue, limit)
+
+    def due_at(self, queues: Sequence[str]) -> int | None:
+        """When the first message of *queues* can be claimed: 0 where one is ready, None where there is none."""
+        lanes = [self._lanes[queue] for queue in queues if queue in self._lanes]
+        due = [at for lane in lanes if (at := lane.due_at()) is not None]
+        return min(due) if due else None
+
+    def _of(self, row: Row) -> _Lane:
+        queue = row.message.queue
+        if queue not in self._lanes:
+            self._lanes[queue] = _Lane(self._places)
+        return self._lanes[queue]

@@ -42,6 +42,7 @@ __all__ = [
     "claimed",
     "fates_of",
     "fresh",
+    "in_doubt",
     "named",
     "purge",
     "remembered",
@@ -118,6 +119,13 @@ def _seen_lost(standing: Standing) -> Standing:
         return standing
     fates = tuple(fate.doubted for fate in standing.fates)
     return attrs.evolve(standing, fates=fates, lost=standing.lost + 1)
+
+
+def in_doubt(standing: Standing) -> Standing:
+    """The same for a store that writes fates apart from claims: what was lost since they were written is in doubt."""
+    if not standing.lost:
+        return standing
+    return attrs.evolve(standing, fates=tuple(fate.doubted for fate in standing.fates))
 
 
 def settled(standing: Standing, fates: tuple[Fate, ...], verdict: Verdict, now: int) -> Standing:

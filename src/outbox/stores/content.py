@@ -1,0 +1,106 @@
+"""Content at rest: what a store does to it on the way in, and undoes on the way out.
+
+The hot rows stay as they are: ids, queues, recipients and times are what the
+queue works by.  Only the content is coded.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from outbox.errors import ConfigurationError, CorruptRecord
+from outbox.values import quoted
+
+__all__ = ["Codings", "ContentCoding", "Deflate"]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+
+
+class ContentCoding(Protocol):
+    """One way to keep content.  Safe to use from many threads.
+
+    Attributes:
+        name: Written beside the content, so that it is found again:
+            ``[a-z0-9._-]``, up to 64.  Content of another key has another name.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def encode(self, content: bytes, /, *, id: str) -> bytes:
+        """*content* of the message *id* as it is to be kept."""
+        ...
+
+    def decode(self, data: bytes, /, *, id: str) -> bytes:
+        """The inverse; raises CorruptRecord where *data* is not what :meth:`encode` made for *id*."""
+        ...
+
+
+class Deflate:
+    """Compressed with zlib (RFC 1950), where that makes it smaller."""
+
+    def __init__(self, level: int = 6) -> None:
+        self._level = level
+
+    @property
+    def name(self) -> str:
+        return "deflate"
+
+    def encode(self, content: bytes, /, *, id: str) -> bytes:  # noqa: ARG002 - the id is for those that seal
+        return zlib.compress(content, self._level)
+
+    def decode(self, data: bytes, /, *, id: str) -> bytes:
+        try:
+            return zlib.decompress(data)
+        except zlib.error as error:
+            raise CorruptRecord(f"{id}: the compressed content cannot be read: {error}") from error
+
+
+class Codings:
+    """The codings that a store writes with, in order, and all that it can read.
+
+    Args:
+        write: Applied one after the other to what is put.
+        read: Further ones that content may have been kept with: an earlier key.
+
+    Raises:
+        ConfigurationError: a name is none, or stands for two.
+    """
+
+    def __init__(self, write: Iterable[ContentCoding] = (), read: Iterable[ContentCoding] = ()) -> None:
+        self._write = tuple(write)
+        self._known: dict[str, ContentCoding] = {}
+        for coding in (*self._write, *read):
+            if not _NAME.fullmatch(coding.name):
+                raise ConfigurationError(
+                    f"the coding name {quoted(coding.name)} is not 1 to 64 of a-z, 0-9, '._-'"
+                )
+            if self._known.setdefault(coding.name, coding) is not coding:
+                raise ConfigurationError(f"there are two codings of the name {quoted(coding.name)}")
+        self.name = " ".join(coding.name for coding in self._write)
+
+    def encode(self, content: bytes, id: str) -> bytes:
+        for coding in self._write:
+            content = coding.encode(content, id=id)
+        return content
+
+    def decode(self, data: bytes, names: str, id: str) -> bytes:
+        """The content kept under these names.
+
+        Raises:
+            ConfigurationError: one of them is not known here.  The message is as
+                well as ever; this process was not told how to read it.
+            CorruptRecord: it cannot be read.
+        """
+        for name in reversed(names.split()):
+            coding = self._known.get(name)
+            if coding is None:
+                raise ConfigurationError(
+                    f"the content of {id} is kept in the coding {quoted(name)}, and this store was opened "
+                    "without it: open it with that coding, or cancel the message"
+                )
+            data = coding.decode(data, id=id)
+        return data

@@ -1,0 +1,46 @@
+"""The ids that the memory store still knows when their messages are gone."""
+
+from __future__ import annotations
+
+import attrs
+
+from .retention import Retention
+
+__all__ = ["Tombstones"]
+
+
+@attrs.frozen
+class _Tombstone:
+    digest: bytes
+    settled: int
+
+
+class Tombstones:
+    """Ids with the digest of their envelopes, each for as long as *retention* says."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        self._stones: dict[str, _Tombstone] = {}
+
+    def bury(self, id: str, digest: bytes, settled: int) -> None:
+        self._stones[id] = _Tombstone(digest, settled)
+
+    def digest(self, id: str, now: int) -> bytes | None:
+        """The digest of an id that is known."""
+        stone = self._stones.get(id)
+        known = stone is not None and stone.settled > self._retention.known_since(now)
+        return stone.digest if stone is not None and known else None
+
+    def forget(self, id: str) -> None:
+        self._stones.pop(id, None)
+
+    def prune(self, limit: int, now: int) -> int:
+        """Forget up to *limit* of those whose time is over or that are too many, the oldest first."""
+        oldest = sorted(self._stones, key=lambda name: (self._stones[name].settled, name))
+        since = self._retention.known_since(now)
+        over = sum(stone.settled <= since for stone in self._stones.values())
+        excess = len(oldest) - self._retention.remember_at_most
+        gone = oldest[: min(limit, max(over, excess))]
+        for name in gone:
+            del self._stones[name]
+        return len(gone)

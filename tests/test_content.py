@@ -1,0 +1,149 @@
+"""Content at rest: compressed or sealed on the disk, and as it was everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from outbox.contrib.cryptography import Sealed, new_key
+from outbox.errors import ConfigurationError, CorruptRecord
+from outbox.lifecycle import State
+from outbox.stores.content import Codings, ContentCoding, Deflate
+from outbox.stores.sqlite import SQLiteStore
+from outbox.testing.clauses.scene import known, mail, put, states, take
+
+SECRET = b"Subject: your new password\r\n\r\nIt is correct horse battery staple.\r\n" * 20
+KEY = new_key()
+
+
+def codings() -> list[ContentCoding]:
+    return [Deflate(), Sealed(KEY)]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=2000))
+def test_what_is_coded_comes_back_as_it_was(content: bytes) -> None:
+    both = Codings(codings())
+    assert both.decode(both.encode(content, "a"), both.name, "a") == content
+
+
+def test_the_codings_are_applied_in_order_and_named_so() -> None:
+    both = Codings(codings())
+
+    assert both.name == "deflate aes256gcm.1"
+    assert len(both.encode(SECRET, "a")) < len(SECRET) / 2
+
+
+def test_the_disk_has_nothing_of_it_and_the_transport_all(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "outbox.db", coding=codings())
+    put(store, mail("a", content=SECRET))
+
+    on_disk = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    (claim,) = take(store)
+
+    assert b"horse" not in on_disk
+    assert claim.message.content == SECRET
+    assert known(store, "a").message.content == SECRET
+    assert store.browse()[0].size == len(SECRET)
+    store.close()
+
+
+def test_earlier_keys_go_on_reading_what_they_sealed(tmp_path: Path) -> None:
+    old, new = Sealed(KEY, name="2026"), Sealed(new_key(), name="2027")
+    path = tmp_path / "outbox.db"
+    for id, coding in (("plain", []), ("old", [old]), ("new", [new])):
+        store = SQLiteStore(path, coding=coding)
+        put(store, mail(id, content=SECRET))
+        store.close()
+
+    store = SQLiteStore(path, coding=[new], also_reads=[old])
+    assert {claim.message.id: claim.message.content for claim in take(store)} == dict.fromkeys(
+        ("plain", "old", "new"), SECRET
+    )
+    store.close()
+
+
+def test_a_process_without_the_key_holds_nothing_and_says_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    sealing = SQLiteStore(path, coding=[Sealed(KEY)])
+    put(sealing, mail("a", content=SECRET))
+    ignorant = SQLiteStore(path)
+
+    with pytest.raises(ConfigurationError, match=r"'aes256gcm\.1', and this store was opened without it"):
+        take(ignorant)
+
+    assert states(sealing) == {"a": State.QUEUED}
+    assert [claim.attempt for claim in take(sealing)] == [1]
+    sealing.close()
+    ignorant.close()
+
+
+def test_what_cannot_be_decoded_is_held_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    for id, key in (("a", new_key()), ("b", KEY)):
+        store = SQLiteStore(path, coding=[Sealed(key)])
+        put(store, mail(id, content=SECRET))
+        store.close()
+
+    store = SQLiteStore(path, coding=[Sealed(KEY)])
+    assert [claim.message.id for claim in take(store)] == ["b"]
+    (held, _) = store.browse()
+    assert (held.state, "another key" in held.reason) == (State.HELD, True)
+    store.close()
+
+
+def test_sealed_content_cannot_be_moved_under_another_id() -> None:
+    sealed = Sealed(KEY)
+    with pytest.raises(CorruptRecord):
+        sealed.decode(sealed.encode(SECRET, id="a"), id="b")
+
+
+@settings(deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("coding", [Deflate(), Sealed(KEY)], ids=lambda coding: coding.name)
+def test_a_changed_byte_is_noticed(coding: ContentCoding, data: st.DataObject) -> None:
+    kept = bytearray(coding.encode(SECRET, id="a"))
+    at = data.draw(st.integers(2, len(kept) - 1))
+    kept[at] ^= data.draw(st.integers(1, 255))
+
+    try:
+        assert coding.decode(bytes(kept), id="a") == SECRET
+    except CorruptRecord:
+        return
+
+
+def test_no_key_is_ever_shown() -> None:
+    assert repr(Sealed(KEY)) == "Sealed(name='1')"
+    with pytest.raises(ConfigurationError) as caught:
+        Sealed(b"short secret")
+    assert "secret" not in str(caught.value)
+
+
+class Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def encode(self, content: bytes, /, *, id: str) -> bytes:
+        return content
+
+    def decode(self, data: bytes, /, *, id: str) -> bytes:
+        return data
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Codings([Named("two words")]),
+        lambda: Codings([Named("")]),
+        lambda: Codings([Deflate()], [Deflate()]),
+        lambda: Sealed(KEY, name="Upper"),
+        lambda: Sealed(b"x" * 31),
+    ],
+)
+def test_a_name_or_key_that_is_none_is_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        make()
