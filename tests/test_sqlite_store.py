@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import gc
@@ -26,10 +27,23 @@ from outbox.errors import (
     StoreUnavailable,
     UnsupportedError,
 )
-from outbox.lifecycle import Settlement
+from outbox.lifecycle import Settlement, State
 from outbox.stores.sqlite import SQLiteStore, connection, opening, upkeep
+from outbox.stores.sqlite.naming import Sql
 from outbox.stores.sqlite.translation import commit_failed, translated
-from outbox.testing.clauses.scene import Whole, dead, delivered, ids, mail, put, retry, settle, states, take
+from outbox.testing.clauses.scene import (
+    LEASE,
+    Whole,
+    dead,
+    delivered,
+    ids,
+    mail,
+    put,
+    retry,
+    settle,
+    states,
+    take,
+)
 from outbox.testing.state_machine import StoreStateMachine
 from outbox.testing.store_suite import StoreSuite
 
@@ -55,8 +69,23 @@ TestSQLiteMachine = SQLiteMachine.TestCase
 TestSQLiteMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
+def limited(sql: sqlite3.Connection) -> sqlite3.Connection:
+    """A connection that finds the disk full soon."""
+    (pages,) = sql.execute("PRAGMA page_count").fetchone()
+    sql.execute(f"PRAGMA max_page_count = {pages + 2}")
+    return sql
+
+
+@contextlib.contextmanager
+def writing(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
+    """A transaction of this thread's own."""
+    with store._database._link() as link, link.connection:
+        link.connection.execute("BEGIN IMMEDIATE")
+        yield link.connection
+
+
 def spoil(store: SQLiteStore, id: str, change: str, *parameters: object) -> None:
-    with store._database.writing() as sql:
+    with writing(store) as sql:
         sql.execute(
             f"UPDATE outbox_body SET {change} WHERE number = (SELECT body FROM outbox_message WHERE id = ?)",
             (*parameters, id),
@@ -170,12 +199,12 @@ def test_the_database_of_something_else_is_left_alone(path: Path) -> None:
 
 
 def test_a_newer_format_is_refused_and_left_alone(store: SQLiteStore, path: Path) -> None:
-    with store._database.writing() as sql:
+    with writing(store) as sql:
         sql.execute("UPDATE outbox_meta SET value = '7' WHERE name = 'version'")
     store.close()
     before = path.read_bytes()
 
-    with pytest.raises(FormatError, match="version '7', and this release knows version 1"):
+    with pytest.raises(FormatError, match="of version '7', and this release knows versions up to 2"):
         SQLiteStore(path)
     assert path.read_bytes() == before
 
@@ -242,9 +271,11 @@ def test_what_is_settled_or_purged_leaves_no_row_behind(store: SQLiteStore) -> N
     with store._database.reading() as sql:
         left = {
             table: sql.execute(f"SELECT count(*) FROM outbox_{table}").fetchone()[0]
-            for table in ("message", "body", "attempt", "tombstone")
+            for table in ("message", "body", "attempt")
         }
-    assert left == {"message": 0, "body": 0, "attempt": 0, "tombstone": 1}
+        remembered = sql.execute("SELECT id, stage FROM outbox_message").fetchall()
+    assert left == {"message": 1, "body": 0, "attempt": 0}
+    assert remembered == [("a", 4)]
 
 
 def test_it_waits_for_another_program_that_is_making_the_file(path: Path) -> None:
@@ -260,7 +291,7 @@ def test_it_waits_for_another_program_that_is_making_the_file(path: Path) -> Non
 
 
 def test_opening_a_store_that_is_there_waits_for_no_writer(store: SQLiteStore, path: Path) -> None:
-    with store._database.writing():
+    with writing(store):
         SQLiteStore(path, busy_timeout=0 * MILLISECONDS).close()
 
 
@@ -400,26 +431,27 @@ def test_another_program_that_writes_too_long_is_named(store: SQLiteStore, path:
 
 
 def test_a_thread_that_writes_too_long_is_told_apart(store: SQLiteStore) -> None:
-    with store._database.writing(), pytest.raises(StoreUnavailable, match="other threads of this process"):
-        in_a_thread(lambda: put(store, "a"))
+    def during(sql: Sql) -> None:
+        with pytest.raises(StoreUnavailable, match="other threads of this process"):
+            in_a_thread(lambda: put(store, "a"))
+
+    store._database.write(during)
+    assert take(store) == []
 
 
 # -- errors
 
 
-def limited(store: SQLiteStore) -> None:
-    """Let this thread's connection find the disk full."""
-    with store._database.reading() as sql:
-        (pages,) = sql.execute("PRAGMA page_count").fetchone()
-        sql.execute(f"PRAGMA max_page_count = {pages + 2}")
-
-
-def test_a_full_disk_is_store_full_and_nothing_is_stored(store: SQLiteStore) -> None:
+def test_a_full_disk_is_store_full_and_nothing_is_stored(
+    path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(store, "a")
-    limited(store)
-
-    with pytest.raises(StoreFull, match="disk is full"):
-        put(store, "b", mail("c", content=b"x" * 100_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "connect", lambda *args: limited(opening.connect(*args)))
+        with contextlib.closing(SQLiteStore(path)) as full:
+            with pytest.raises(StoreFull, match="disk is full"):
+                put(full, "b", mail("c", content=b"x" * 100_000))
+            assert states(full) == {"a": State.QUEUED}
 
     assert ids(take(store)) == ["a"]
     put(store, "b")
@@ -543,9 +575,12 @@ def held_reason(store: SQLiteStore, id: str) -> str:
         ("content = zeroblob(length(content))", "digest"),
         ("envelope = x'ff'", "cannot be read"),
         ("envelope = '[]'", "cannot be read"),
-        ("envelope = replace(envelope, 'a@example.org', 'b@example.org')", "not the one that was stored"),
-        ('envelope = replace(envelope, \'"id":"a"\', \'"id":"b"\')', "not the one that was stored"),
-        ("envelope = replace(envelope, '\"outbox\":1', '\"outbox\":2')", "upgrade"),
+        (
+            "envelope = CAST(replace(envelope, 'a@example.org', 'b@example.org') AS BLOB)",
+            "digest is not the one",
+        ),
+        ('envelope = CAST(replace(envelope, \'"id":"a"\', \'"id":"b"\') AS BLOB)', "digest is not the one"),
+        ("envelope = CAST(replace(envelope, '\"outbox\":2', '\"outbox\":3') AS BLOB)", "upgrade"),
         ("number = 99", "missing"),
     ],
 )
@@ -574,7 +609,7 @@ def test_a_damaged_history_is_reported(store: SQLiteStore) -> None:
     put(store, "a")
     (claim,) = take(store)
     settle(store, claim, retry(claim))
-    with store._database.writing() as sql:
+    with writing(store) as sql:
         sql.execute("UPDATE outbox_attempt SET results = '{'")
 
     with pytest.raises(CorruptRecord):
@@ -601,7 +636,7 @@ def test_check_warns_of_a_file_that_others_can_read(store: SQLiteStore, path: Pa
 
 def test_check_finds_messages_that_lost_their_body(store: SQLiteStore) -> None:
     put(store, "a")
-    with store._database.writing() as sql:
+    with writing(store) as sql:
         sql.execute("DELETE FROM outbox_body")
 
     assert [text for text, level in levels(store).items() if level == "error"] == [
@@ -761,3 +796,106 @@ def test_what_one_program_claims_another_can_settle(store: SQLiteStore, path: Pa
     settle(store, claim, dead(claim))
     assert states(other) == {"a": "dead"}
     other.close()
+
+
+# -- one damaged row or page
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "fates = 'zz'",
+        "since = 'q'",
+        "size = 'x'",
+        "reason = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_row_that_cannot_be_read_is_held_and_stops_no_other(store: SQLiteStore, change: str) -> None:
+    put(store, mail("a", priority=1), "z")
+    with writing(store) as sql:
+        sql.execute(f"UPDATE outbox_message SET {change} WHERE id = 'a'")
+
+    assert store.browse()[0].id == "a"
+    assert ids(take(store)) == ["z"]
+    assert states(store) == {"a": State.HELD, "z": State.CLAIMED}
+    assert "cannot be read" in store.browse()[0].reason or "a: " in store.browse()[0].reason
+    assert [change.status for change in store.purge(["a"])] == ["done"]
+
+
+def test_a_damaged_page_of_one_body_stops_no_other(store: SQLiteStore, path: Path) -> None:
+    put(store, mail("a", priority=1, content=b"A" * 50_000), "y", "z")
+    store.close()
+    data = path.read_bytes()
+    # The first overflow page of its content, by what is on it: its pointer to the next leads nowhere.
+    page = data.index(b"A" * 4000) // 4096
+    path.write_bytes(data[: page * 4096] + b"\xff\xff\xff\xf0" + data[page * 4096 + 4 :])
+
+    with contextlib.closing(SQLiteStore(path)) as again:
+        assert ids(take(again)) == ["y", "z"]
+        assert states(again)["a"] is State.HELD
+
+
+def test_a_settle_is_written_although_the_next_claim_meets_damage(store: SQLiteStore) -> None:
+    put(store, "a", "b", "c")
+    (a,) = take(store, 1)
+    with writing(store) as sql:
+        sql.execute("UPDATE outbox_message SET fates = 'zz' WHERE id = 'b'")
+
+    exchanged = store.exchange([Settlement(a, delivered(a))], limit=5, lease=LEASE, queues=["mail"])
+
+    assert (ids(exchanged.claims), list(exchanged.lost)) == (["c"], [])
+    assert states(store) == {"b": State.HELD, "c": State.CLAIMED}
+
+
+# -- room
+
+
+def test_a_disk_that_the_wal_has_filled_is_used_again(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a")
+    checkpoints: list[bool] = []
+    real = connection.Database._checkpoint
+
+    def made(database: connection.Database) -> None:
+        checkpoints.append(True)
+        real(database)
+
+    def full(sql: Any) -> None:
+        if not checkpoints:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorname = "SQLITE_FULL"
+            raise error
+
+    monkeypatch.setattr(connection.Database, "_checkpoint", made)
+    store._database.write(full)
+    assert checkpoints == [True]
+
+
+def test_check_says_where_nothing_can_be_written(store: SQLiteStore, path: Path) -> None:
+    assert [finding.level for finding in store.check()].count("error") == 0
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    found = [finding.text for finding in store.check() if finding.level == "error"]
+
+    assert len(found) == 1
+    assert "locked by another program" in found[0]
+    other.close()
+
+
+def test_what_is_no_regular_file_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        SQLiteStore(tmp_path / "pipe")
+
+
+def test_a_runner_s_claim_notices_that_the_file_was_replaced(store: SQLiteStore, path: Path) -> None:
+    assert take(store) == []
+    path.rename(path.with_name("old.db"))
+    SQLiteStore(path).close()
+
+    with pytest.raises(StoreUnavailable, match="replaced by another file"):
+        take(store)
+    with pytest.raises(StoreUnavailable, match="replaced by another file"):
+        store.cancel(["a"])

@@ -6,41 +6,22 @@ import contextlib
 import datetime as dt
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias, TypedDict
+from typing import Any, Self, TypedDict
 
-import attrs
 from typing_extensions import Unpack
 
-from .clock import Clock, SystemClock
-from .errors import ConfigurationError, InvalidMessage
+from .clock import Clock
+from .errors import ConfigurationError, UnsupportedError
 from .events import Listener
-from .message import Message
 from .performer import Tally
-from .protocols import Store, Transport
+from .protocols import Store, SupportsTransaction, SupportsWait, Transport
 from .retry import RetryPolicy
 from .runner import Runner
+from .submitter import Submitter
 
-if TYPE_CHECKING:
-    import email.message
-
-__all__ = ["Mail", "MessageOptions", "Outbox", "RunnerOptions"]
-
-Mail: TypeAlias = "Message | email.message.Message | bytes"
-"""What can be submitted: a Message, an ``email.message.Message`` (an EmailMessage is one), or its bytes."""
-
-
-class MessageOptions(TypedDict, total=False):
-    """The fields of :class:`~outbox.Message` that a mail's headers do not say."""
-
-    id: str
-    queue: str
-    priority: int
-    attributes: Mapping[str, str]
-    not_before: dt.datetime | None
-    expires_at: dt.datetime | None
-    at_most_once: bool
+__all__ = ["Outbox", "RunnerOptions"]
 
 
 class RunnerOptions(TypedDict, total=False):
@@ -53,7 +34,7 @@ class RunnerOptions(TypedDict, total=False):
     listeners: Sequence[Listener]
 
 
-class Outbox:
+class Outbox(Submitter):
     """Stores outgoing messages durably, and delivers them where there is a transport.
 
     Without a transport it only submits: the shape for a web process whose
@@ -77,10 +58,12 @@ class Outbox:
         clock: Clock | None = None,
         **options: Unpack[RunnerOptions],
     ) -> None:
+        if not queues or isinstance(queues, str):
+            raise ConfigurationError(f"queues is {queues!r}: pass a sequence of at least one name")
+        super().__init__(store, queue=queues[0], clock=clock)
         self.store = store
         self._transport = transport
         self._queues = queues
-        self._clock = clock or SystemClock()
         self._options = options
         # A runner at work is kept alive by its own threads.
         self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
@@ -110,39 +93,29 @@ class Outbox:
             raise ConfigurationError("this Outbox only submits: give it a transport to deliver from here")
         return self._transport
 
-    def submit(
-        self,
-        message: Mail,
-        *,
-        sender: str | None = None,
-        recipients: Iterable[str] | None = None,
-        delay: dt.timedelta | None = None,
-        **options: Unpack[MessageOptions],
-    ) -> str:
-        """Store one message; durable when it returns.  Returns its id.
+    def within(self, connection: Any, /) -> Submitter:
+        """Submit within the caller's own database transaction.
 
-        A mail's envelope is taken from its headers, unless *sender* or
-        *recipients* are given.  *id* is the idempotency key: submitting the
-        same id again, with the same envelope, stores nothing new and returns
-        the id.  *delay* is from now, by this machine's clock.
+        What is submitted to the result is there if and only if that
+        transaction commits, as durable as the caller's database makes it.
+        Nothing of ours commits or rolls back.  A Runner finds it by itself
+        after the commit; :meth:`wake` makes one of this process look at once.
 
         Raises:
-            InvalidMessage: a rule is broken, the text says which; nothing was stored.
-            ConflictError: the id is known with another envelope.
-            StoreError: it could not be stored; after AmbiguousPut repeat it
-                with the same id.
+            UnsupportedError: the store cannot be part of another's transaction.
+            ConfigurationError: the connection does not lead to the store's database.
         """
-        prepared = self._prepared(message, sender, recipients, delay, options)
-        (result,) = self.store.put([prepared])
-        return result.id
+        if not isinstance(self.store, SupportsTransaction):
+            raise UnsupportedError(
+                f"{type(self.store).__name__} cannot store within a transaction of yours: keep the outbox in the "
+                "same database, in a store that can (SQLiteStore with prefix=)"
+            )
+        return Submitter(self.store.within(connection), queue=self._queue, clock=self._clock)
 
-    def submit_many(self, messages: Iterable[Mail]) -> list[str]:
-        """Store many messages, all or none, in one commit.  Returns their ids, in order.
-
-        Raises as :meth:`submit` does; nothing was stored then.
-        """
-        prepared = [self._prepared(message, None, None, None, {}) for message in messages]
-        return [result.id for result in self.store.put(prepared)] if prepared else []
+    def wake(self) -> None:
+        """Let a Runner of this process look for messages now.  Never needed: a hint."""
+        if isinstance(self.store, SupportsWait):
+            self.store.wake()
 
     def runner(self) -> Runner:
         """A Runner with this Outbox's settings.
@@ -181,34 +154,3 @@ class Outbox:
         if self._transport is not None:
             self._transport.close()
         self.store.close()
-
-    def _prepared(
-        self,
-        mail: Mail,
-        sender: str | None,
-        recipients: Iterable[str] | None,
-        delay: dt.timedelta | None,
-        options: MessageOptions,
-    ) -> Message:
-        if isinstance(mail, Message):
-            if sender is not None or recipients is not None or options:
-                raise InvalidMessage(
-                    "a Message carries its own envelope: use attrs.evolve(message, …) to change it"
-                )
-            message = mail
-        else:
-            # Only here: the email package is heavy, and a program that submits Messages needs none of it.
-            from .mail import from_email  # noqa: PLC0415
-
-            options = {"queue": self._queues[0], **options}
-            message = from_email(mail, sender=sender, recipients=recipients, **options)
-        return message if delay is None else self._delayed(message, delay)
-
-    def _delayed(self, message: Message, delay: dt.timedelta) -> Message:
-        if message.not_before is not None:
-            raise InvalidMessage("both delay and not_before are given: say one of them")
-        try:
-            moment = self._clock.now() + delay
-        except OverflowError:
-            raise InvalidMessage(f"a delay of {delay} from now is later than a date can say") from None
-        return attrs.evolve(message, not_before=moment)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from outbox.errors import CorruptRecord
 from outbox.lifecycle import Record, State, Summary
 from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
+from outbox.stores.content import Codings
 from outbox.stores.instants import moment
 
 from . import rows
 from .claiming import read
+from .naming import Sql
+from .suspending import open_queues
 
 __all__ = ["browse", "count", "get"]
 
@@ -22,37 +25,42 @@ _SUMMARY: Final = f"""
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body
 """  # noqa: S608 - column names of our own
 _QUEUES: Final = "(:queues = '[]' OR m.queue IN (SELECT value FROM json_each(:queues)))"
-_PAGE: Final = f"{_SUMMARY} WHERE m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit"
+_PAGE: Final = f"{_SUMMARY} WHERE m.stage < 4 AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit"
 _OF_STATE: Final = f"""
     {_SUMMARY} WHERE m.stage = 0 AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
 _OF_QUEUED_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage > 0 AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
+    {_SUMMARY} WHERE m.stage IN (1, 2, 3) AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
-_ONE: Final = f"{_SUMMARY} WHERE m.id = ?"
+_ONE: Final = f"{_SUMMARY} WHERE m.id = ? AND m.stage < 4"
 _BODY: Final = """
-    SELECT length(m.fates), b.digest, b.envelope, b.content
+    SELECT length(m.fates), m.digest, b.envelope, b.content, b.coding
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body WHERE m.id = ?
 """
 _COUNT: Final = """
-    SELECT queue, state, count(*), sum(stage > 0 AND due <= :now), min(submitted),
-        min(CASE WHEN stage > 0 AND due <= :now THEN due END)
-    FROM outbox_message GROUP BY queue, state ORDER BY queue, state
+    SELECT queue, state, count(*), sum(due <= :now), min(submitted), min(CASE WHEN due <= :now THEN due END)
+    FROM (
+        SELECT queue, state, due, submitted FROM outbox_message WHERE stage = 1
+        UNION ALL SELECT queue, state, due, submitted FROM outbox_message WHERE stage = 2
+        UNION ALL SELECT queue, state, due, submitted FROM outbox_message WHERE stage = 3
+        UNION ALL SELECT queue, state, NULL, submitted FROM outbox_message WHERE stage = 0
+    )
+    GROUP BY queue, state ORDER BY queue, state
 """
 
 
-def get(sql: sqlite3.Connection, id: str) -> Record | None:
+def get(sql: Sql, id: str, codings: Codings) -> Record | None:
     """See :meth:`outbox.protocols.SupportsBrowse.get`."""
     row = sql.execute(_ONE, (id,)).fetchone()
     if row is None:
         return None
-    recipients, *body = sql.execute(_BODY, (id,)).fetchone()
-    message = read(id, None if None in body else body, recipients)
+    recipients, digest, *body = sql.execute(_BODY, (id,)).fetchone()
+    message = read(id, digest, body, recipients, codings)
     return Record(summary=_summary(row), message=message, history=rows.attempts(sql, id))
 
 
 def browse(
-    sql: sqlite3.Connection,
+    sql: Sql,
     *,
     states: Sequence[State],
     queues: Sequence[str],
@@ -73,8 +81,12 @@ def browse(
 
 def _summary(row: rows.Row) -> Summary:
     name, queue, priority, sender, recipients, size, *columns = row
+    try:
+        standing = rows.standing(tuple(columns))
+    except CorruptRecord:
+        standing = rows.unreadable(tuple(columns))
     return standings.summary(
-        rows.standing(tuple(columns)),
+        standing,
         id=name,
         queue=queue,
         priority=priority,
@@ -91,16 +103,20 @@ def _recipients(text: str) -> tuple[str, ...]:
         return ()
 
 
-def count(sql: sqlite3.Connection, now: int) -> list[QueueCount]:
-    """See :meth:`outbox.protocols.SupportsBrowse.count`."""
-    return [
-        QueueCount(
-            queue=queue,
-            state=State(state),
-            number=number,
-            due=due,
-            oldest_at=moment(oldest),
-            oldest_due_at=None if oldest_due is None else moment(oldest_due),
-        )
-        for queue, state, number, due, oldest, oldest_due in sql.execute(_COUNT, {"now": now})
-    ]
+def count(sql: Sql, now: int) -> list[QueueCount]:
+    """See :meth:`outbox.protocols.SupportsBrowse.count`; nothing of a suspended queue is due."""
+    counted = sql.execute(_COUNT, {"now": now}).fetchall()
+    open_ones = set(open_queues(sql, {queue for queue, *_ in counted}, now))
+    return [_counted(row, row[0] in open_ones) for row in counted]
+
+
+def _counted(row: rows.Row, claimable: bool) -> QueueCount:
+    queue, state, number, due, oldest, oldest_due = row
+    return QueueCount(
+        queue=queue,
+        state=State(state),
+        number=number,
+        due=(due or 0) if claimable else 0,
+        oldest_at=moment(oldest),
+        oldest_due_at=moment(oldest_due) if claimable and oldest_due is not None else None,
+    )

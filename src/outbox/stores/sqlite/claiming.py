@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
+import datetime as dt
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+import attrs
 
 from outbox.codec import join
-from outbox.errors import CorruptRecord, FormatError
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError
 from outbox.lifecycle import Claim, Fate, Held
 from outbox.message import Message
 from outbox.stores import standing as standings
+from outbox.stores.content import Codings
+from outbox.stores.instants import later
 from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
 
 from . import rows
+from .naming import Sql
+from .suspending import OPEN
 
-__all__ = ["claim", "due_at", "extend"]
+__all__ = ["BODIES", "Order", "claim", "due_at", "extend", "read", "take"]
 
 # INDEXED BY: whatever statistics SQLite may have, a claim walks along these.
 _PROMOTE: Final = """
@@ -26,14 +32,21 @@ _PROMOTE: Final = """
         WHERE stage = 1 AND queue = ? AND due <= ? ORDER BY due, id LIMIT ?
     )
 """
-_READY: Final = """
-    SELECT -priority, due, id, size FROM outbox_message INDEXED BY outbox_ready
-    WHERE stage = 2 AND queue = ? ORDER BY priority DESC, due, id LIMIT ?
-"""
-_SUSPECT: Final = """
-    SELECT -priority, due, id, size FROM outbox_message INDEXED BY outbox_suspect
-    WHERE stage = 3 AND queue = ? ORDER BY priority DESC, due, id LIMIT 1
-"""
+# What is first in a queue: of the ready, of the suspects, and of what is scheduled and has become due.
+_FIRST: Final = f"""
+    SELECT * FROM (
+        SELECT 2, -priority, due, id, size FROM outbox_message INDEXED BY outbox_ready
+        WHERE stage = 2 AND queue = :queue AND {OPEN} ORDER BY priority DESC, due, id LIMIT :limit
+    )
+    UNION ALL SELECT * FROM (
+        SELECT 3, -priority, due, id, size FROM outbox_message INDEXED BY outbox_suspect
+        WHERE stage = 3 AND queue = :queue AND {OPEN} ORDER BY priority DESC, due, id LIMIT 1
+    )
+    UNION ALL SELECT * FROM (
+        SELECT 1, 0, due, id, size FROM outbox_message INDEXED BY outbox_scheduled
+        WHERE stage = 1 AND queue = :queue AND due <= :now AND {OPEN} ORDER BY due LIMIT 1
+    )
+"""  # noqa: S608 - a condition of our own
 _WAITING: Final = f"'{rows.letters([Fate.WAITING])}'"
 _DOUBTFUL: Final = f"'{rows.letters([Fate.DOUBTFUL])}'"
 _TAKE: Final = f"""
@@ -42,17 +55,18 @@ _TAKE: Final = f"""
         lost = lost + (state = 'claimed'),
         fates = CASE WHEN state = 'claimed' THEN replace(fates, {_WAITING}, {_DOUBTFUL}) ELSE fates END
     WHERE id IN (SELECT value FROM json_each(?))
-    RETURNING id, generation, body, {rows.STANDING}
-"""  # noqa: S608 - column names and letters of our own
-_BODIES: Final = """
-    SELECT number, digest, envelope, content FROM outbox_body
+    RETURNING id, generation, body, digest, {rows.STANDING}
+"""  # noqa: S608 - column names of our own
+BODIES: Final = """
+    SELECT number, envelope, content, coding FROM outbox_body
     WHERE number IN (SELECT value FROM json_each(?))
 """
+_NOTHING: Final = (None, None, "")
 _EXTEND: Final = """
     UPDATE outbox_message SET due = ?, stage = 1
     WHERE id = ? AND state = 'claimed' AND CAST(generation AS TEXT) = ?
 """
-_DUE: Final = """
+_DUE: Final = f"""
     SELECT min(
         CASE
             WHEN EXISTS (SELECT 1 FROM outbox_message WHERE stage = 2 AND queue = w.value) THEN 0
@@ -62,57 +76,73 @@ _DUE: Final = """
             )
         END
     )
-    FROM json_each(?) AS w
-"""
+    FROM json_each(:queues) AS w WHERE {OPEN.replace(":queue", "w.value")}
+"""  # noqa: S608 - a condition of our own
 
 
-def due_at(sql: sqlite3.Connection, queues: Sequence[str]) -> int | None:
+def due_at(sql: Sql, queues: Sequence[str], now: int) -> int | None:
     """When the first message of *queues* can be claimed: 0 where one is ready, None where there is none."""
-    at: int | None = sql.execute(_DUE, (rows.listed(queues),)).fetchone()[0]
+    at: int | None = sql.execute(_DUE, {"queues": rows.listed(queues), "now": now}).fetchone()[0]
     return at
 
 
-def claim(
-    sql: sqlite3.Connection,
-    queues: Sequence[str],
-    turns: Turns,
-    *,
-    limit: int,
-    max_bytes: int,
-    now: int,
-    until: int,
-) -> list[Claim]:
+@attrs.frozen(kw_only=True)
+class Order:
+    """What a claim asks for."""
+
+    queues: Sequence[str]
+    limit: int
+    lease: dt.timedelta
+    max_bytes: int
+
+
+def claim(sql: Sql, order: Order, turns: Turns, codings: Codings, now: int) -> list[Claim]:
     """See :meth:`outbox.protocols.Store.claim`; what cannot be read is held, and others are taken for it."""
+    if order.limit < 1:
+        return []
+    promoted = PROMOTED // (len(order.queues) or 1) or 1
     while True:
-        offers = [_offer(sql, queue, now, limit, PROMOTED // len(queues) or 1) for queue in queues]
-        chosen = choose(turns.sort(offers), limit=limit, max_bytes=max_bytes)
-        claims = _take(sql, chosen, now, until)
+        offers = [_offer(sql, queue, now, order.limit, promoted) for queue in order.queues]
+        chosen = choose(turns.sort(offers), limit=order.limit, max_bytes=order.max_bytes)
+        claims = take(sql, chosen, codings, now, later(now, order.lease))
         if claims or not chosen:
             return claims
 
 
-def _offer(sql: sqlite3.Connection, queue: str, now: int, limit: int, promoted: int) -> Offer:
-    sql.execute(_PROMOTE, (queue, now, promoted))
-    ready = [_candidate(row) for row in sql.execute(_READY, (queue, limit))]
-    suspects = [_candidate(row) for row in sql.execute(_SUSPECT, (queue,))]
-    return Offer(queue, ready, suspects[0] if suspects else None)
+def _offer(sql: Sql, queue: str, now: int, limit: int, promoted: int) -> Offer:
+    found = _first(sql, queue, now, limit)
+    if 1 in found:
+        sql.execute(_PROMOTE, (queue, now, promoted))
+        found = _first(sql, queue, now, limit)
+    return Offer(queue, found.get(2, ()), next(iter(found.get(3, ())), None))
 
 
-def _candidate(row: rows.Row) -> Candidate:
+def _first(sql: Sql, queue: str, now: int, limit: int) -> dict[int, list[Candidate]]:
+    """The candidates of each stage, in their order."""
+    found: dict[int, list[Candidate]] = {}
+    for stage, *row in sql.execute(_FIRST, {"queue": queue, "limit": limit, "now": now}):
+        found.setdefault(stage, []).append(_candidate(row))
+    return found
+
+
+def _candidate(row: Sequence[Any]) -> Candidate:
     *key, size = row
+    if type(size) is not int:
+        raise CorruptRecord(f"{key[2]}: its row cannot be read: its size is {size!r}")
     return Candidate((key[0], key[1], key[2]), size)
 
 
-def _take(sql: sqlite3.Connection, ids: Sequence[str], now: int, until: int) -> list[Claim]:
+def take(sql: Sql, ids: Sequence[str], codings: Codings, now: int, until: int) -> list[Claim]:
+    """Claims on these; one whose body cannot be read is held instead."""
     taken = {row[0]: row for row in sql.execute(_TAKE, (until, rows.listed(ids)))}
     numbers = rows.listed(row[2] for row in taken.values())
-    bodies = {number: body for number, *body in sql.execute(_BODIES, (numbers,))}
+    bodies = {number: body for number, *body in sql.execute(BODIES, (numbers,))}
     claims: list[Claim] = []
     for name in ids:
-        _, generation, number, *columns = taken[name]
+        _, generation, number, digest, *columns = taken[name]
         standing = rows.standing(tuple(columns))
         try:
-            message = read(name, bodies.get(number), len(standing.fates))
+            message = read(name, digest, bodies.get(number, _NOTHING), len(standing.fates), codings)
         except (CorruptRecord, FormatError) as error:
             _hold(sql, name, standing, str(error), now)
         else:
@@ -120,35 +150,43 @@ def _take(sql: sqlite3.Connection, ids: Sequence[str], now: int, until: int) -> 
     return claims
 
 
-def read(id: str, body: Sequence[bytes] | None, recipients: int) -> Message:
-    """The message as it was put, or not at all.
+def read(id: str, digest: bytes, body: Sequence[Any], recipients: int, codings: Codings) -> Message:
+    """The message as it was put, or not at all; *body* is its envelope, content and coding.
 
     Raises:
         CorruptRecord: it is not what was put.
         FormatError: a newer release put it.
+        ConfigurationError: its content is in a coding that this store was opened without.
     """
-    if body is None:
+    envelope, content, coding = body
+    if envelope is None or content is None:
         raise CorruptRecord(f"{id}: its content and envelope are missing")
-    digest, envelope, content = body
     try:
-        message = join(envelope, content)
+        message = join(envelope, codings.decode(content, coding, id))
+    except ConfigurationError:
+        raise
     except FormatError as error:
         raise FormatError(f"{id}: {error}") from error
     except Exception as error:  # whatever else a damaged record makes the decoder raise: it stops no other
         raise CorruptRecord(f"{id}: {error}") from error
-    if message.id != id or message.envelope_digest != digest or len(message.recipients) != recipients:
+    if message.id != id or len(message.recipients) != recipients or not _proven(envelope, message, digest):
         raise CorruptRecord(f"{id}: the envelope is not the one that was stored")
     return message
 
 
-def _hold(sql: sqlite3.Connection, id: str, standing: standings.Standing, reason: str, now: int) -> None:
+def _proven(envelope: bytes, message: Message, digest: bytes) -> bool:
+    """Whether the envelope is what was stored: that of the first format has no digest of its own."""
+    return not envelope.startswith(b'{"outbox":1,') or message.envelope_digest == digest
+
+
+def _hold(sql: Sql, id: str, standing: standings.Standing, reason: str, now: int) -> None:
     verdict = Held(fates={}, reason=reason)
     rows.write(sql, [(id, standings.settled(standing, standing.fates, verdict, now))], now)
     attempt = standings.attempt(standing.attempts, verdict, now)
     rows.record(sql, [] if attempt is None else [(id, attempt)])
 
 
-def extend(sql: sqlite3.Connection, claims: Sequence[Claim], until: int) -> list[Claim]:
+def extend(sql: Sql, claims: Sequence[Claim], until: int) -> list[Claim]:
     """See :meth:`outbox.protocols.Store.extend`."""
     return [
         claim for claim in claims if not sql.execute(_EXTEND, (until, claim.message.id, claim.token)).rowcount

@@ -1,8 +1,8 @@
 """One database file for all threads of a process: its connections, transactions and checkpoints.
 
 *Threads.*  Each has its own connection, closed when the thread ends.  Their
-writes go one after the other through a lock of this process, for SQLite's
-own waiting is by sleeping, and lets some sleep for long.
+writes queue up in this process and share commits (see :mod:`.grouping`), for
+SQLite's own waiting is by sleeping, and lets some sleep for long.
 
 *Processes.*  SQLite's locks belong to a process, and what it remembers of
 them survives ``fork`` in the child, where it is no longer true: a child that
@@ -25,25 +25,34 @@ import itertools
 import os
 import sqlite3
 import threading
+import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from outbox.errors import StoreError, StoreUnavailable, UnsupportedError
+from outbox.errors import StoreError, StoreFull, StoreUnavailable, UnsupportedError
 from outbox.stores.news import News
 
 from . import files
+from .grouping import Group, Write
+from .naming import Names, Sql
 from .opening import connect, prepare
-from .translation import commit_failed, translated
+from .translation import CommitFailed, commit_failed, translated
 
 __all__ = ["Database"]
+
+T = TypeVar("T")
 
 _OLDEST: Final = (3, 35, 0)
 _CHECKPOINT_EVERY: Final = 1000
 """Rows changed, and pages of content, until a checkpoint: a WAL of some 10 MB."""
 _CHECKPOINT_AGAIN: Final = 100
+_TOUCH: Final = """
+    INSERT INTO outbox_meta VALUES ('synced', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1
+"""
+"""A change that means nothing, so that there is something to commit: the fsync is of all that is in the WAL."""
 _PAGE: Final = 4096
 _FORK_PATIENCE: Final = 5.0
 _ZERO: Final = dt.timedelta(0)
@@ -52,11 +61,13 @@ _ZERO: Final = dt.timedelta(0)
 class _Link:
     """One thread's connection.  Its lock is held while it is used, so that others may close it."""
 
-    __slots__ = ("__weakref__", "_closing", "connection", "lock", "number")
+    __slots__ = ("__weakref__", "_closing", "_full", "connection", "lock", "number", "sql")
 
-    def __init__(self, connection: sqlite3.Connection, number: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, number: int, sql: Sql) -> None:
         self.connection = connection
+        self.sql = sql
         self.number = number
+        self._full = True
         self.lock = threading.Lock()
         self._closing = weakref.finalize(self, connection.close)
         # At exit a daemon thread may still be using it.
@@ -69,6 +80,16 @@ class _Link:
     def close(self) -> None:
         self._closing()
 
+    def sync(self, full: bool) -> None:
+        """Let the next commit be on the disk when it returns, or only in the order of commits.
+
+        What is committed without is lost at a power failure, unless a later
+        commit with it came through.
+        """
+        if full is not self._full:
+            self.connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
+
     def undo(self) -> None:
         """Roll back what is open; a connection that cannot is closed, which does it too."""
         if self.closed or not self.connection.in_transaction:
@@ -79,11 +100,38 @@ class _Link:
             self.close()
 
 
+class _Undone(Exception):
+    """A write of several failed after it had written: none may be kept."""
+
+
+def _attempted(write: Write[T], link: _Link) -> tuple[T | None, Exception | None]:
+    before = link.connection.total_changes
+    try:
+        return write.perform(link.sql), None
+    except sqlite3.Error:
+        raise
+    except Exception as error:  # it is raised again, in the thread whose write it is
+        if link.connection.total_changes != before:
+            raise _Undone from error
+        return None, error
+
+
+def _legible(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
+
+
+def _out_of_room(write: Write[Any]) -> bool:
+    """Whether SQLite itself found no room; a limit of the user's is another matter."""
+    return isinstance(write.error, StoreFull) and isinstance(write.error.__cause__, sqlite3.Error)
+
+
 class Database:
     """See the module.
 
     Args:
         patience: How long a write waits for others before it gives up.
+        prefix: What our tables begin with in a database of something else;
+            None is a file of our own.
 
     Raises:
         ConfigurationError: the path is no place for a database, or the file is none of ours.
@@ -92,12 +140,13 @@ class Database:
         UnsupportedError: this SQLite is too old, or the file system cannot do WAL.
     """
 
-    def __init__(self, path: Path, *, patience: dt.timedelta) -> None:
+    def __init__(self, path: Path, *, patience: dt.timedelta, prefix: str | None = None) -> None:
         if sqlite3.sqlite_version_info < _OLDEST:
             raise UnsupportedError(
                 f"SQLite {sqlite3.sqlite_version} is too old: outbox needs 3.35 or newer; use a newer Python build"
             )
         self.path = path
+        self.names = Names(prefix)
         self._patience = patience
         self._closed = False
         self._numbers = itertools.count(1)
@@ -108,12 +157,13 @@ class Database:
         with self._opening:
             files.create(path)
             self._identity = files.identity(path)
-            prepare(path, patience)
+            prepare(path, patience, self.names)
 
     def _begin(self) -> None:
         """What belongs to one process, and is made anew in a forked child."""
         self.news = News()
         self._writers = threading.Lock()
+        self._group = Group(self._perform, self._tidy)
         self._opening = threading.Lock()
         self._threads = threading.local()
         self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
@@ -123,32 +173,108 @@ class Database:
     # -- transactions
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot of the database for all that is read within."""
-        with self._link() as link:
-            link.connection.execute("BEGIN")
-            yield link.connection
-            link.connection.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def writing(self, content: int = 0) -> Iterator[sqlite3.Connection]:
-        """One transaction, durable on leaving; an exception within leaves nothing of it.
+    def reading(self, *, legible: bool = True) -> Iterator[Sql]:
+        """One snapshot of the database for all that is read within.
 
         Args:
+            legible: Whether text that is none is read all the same.
+        """
+        with self._link() as link:
+            link.connection.text_factory = _legible if legible else str
+            try:
+                link.connection.execute("BEGIN")
+                yield link.sql
+                link.connection.execute("COMMIT")
+            finally:
+                link.connection.text_factory = str
+
+    def write(self, perform: Callable[[Sql], T], *, durable: bool = True, content: int = 0) -> T:
+        """What *perform* returns, when the transaction it wrote in is committed.
+
+        Writes of other threads may share the transaction; an exception of
+        *perform* leaves nothing of its own, and harms no other.
+
+        Args:
+            perform: Does all it has to within the transaction; after a
+                rollback it may be called again.
+            durable: Whether the commit must be on the disk on return.
             content: How many bytes of content it writes.
 
         Raises:
             CommitFailed: it was undone, unless a crash now brings it back.
         """
-        with self._turn():
-            with self._link() as link:
-                before = link.connection.total_changes
-                link.connection.execute("BEGIN IMMEDIATE")
-                yield link.connection
-                self._commit(link)
-                self._unmoved += link.connection.total_changes - before + content // _PAGE
-            if self._unmoved >= _CHECKPOINT_EVERY:
+        self.require_same_file()
+        write = Write(perform, durable=durable, content=content)
+        try:
+            return self._group.run(write, self._patience.total_seconds())
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"{self.path}: other threads of this process have been writing for longer than "
+                f"{self._patience.total_seconds():g} s"
+            ) from None
+
+    def require_writable(self) -> None:
+        """Raise StoreUnavailable where nothing could be written now; nothing is."""
+        with self._link() as link:
+            link.connection.execute("BEGIN IMMEDIATE")
+            link.connection.execute("ROLLBACK")
+
+    def sync(self) -> None:
+        """Put on the disk whatever was committed without."""
+        self.write(lambda sql: sql.execute(_TOUCH))
+
+    def _perform(self, writes: Sequence[Write[Any]]) -> None:
+        with self._writers:
+            if len(writes) == 1 or not self._together(writes):
+                for write in writes:
+                    self._alone(write)
+                    if _out_of_room(write) and self._unmoved:
+                        # The WAL may be what fills the disk: once it has moved, it is written from its start.
+                        self._checkpoint()
+                        self._alone(write)
+
+    def _tidy(self) -> None:
+        if self._unmoved >= _CHECKPOINT_EVERY:
+            with self._writers:
                 self._checkpoint()
+
+    def _together(self, writes: Sequence[Write[Any]]) -> bool:
+        """One transaction for all; False where one of them has to be undone, and so all were."""
+        outcomes: Sequence[tuple[Any, Exception | None]]
+        try:
+            outcomes = self._transact(
+                lambda link: [_attempted(write, link) for write in writes],
+                durable=any(write.durable for write in writes),
+            )
+        except CommitFailed as failure:
+            outcomes = [(None, failure)] * len(writes)
+        except (_Undone, StoreError):
+            return False
+        for write, (result, error) in zip(writes, outcomes, strict=True):
+            write.result, write.error, write.answered = result, error, True
+        self._unmoved += sum(write.content for write in writes) // _PAGE
+        return True
+
+    def _alone(self, write: Write[Any]) -> None:
+        write.error = None
+        try:
+            write.result = self._transact(lambda link: write.perform(link.sql), durable=write.durable)
+        except Exception as error:  # noqa: BLE001 - it is raised again, in the thread whose write it is
+            write.error = error
+        write.answered = True
+        self._unmoved += write.content // _PAGE
+
+    def _transact(self, act: Callable[[_Link], T], *, durable: bool) -> T:
+        """What *act* returns, in one transaction; an exception leaves nothing of it."""
+        with self._link() as link:
+            link.sync(durable)
+            connection = link.connection
+            before = connection.total_changes
+            connection.execute("BEGIN IMMEDIATE")
+            result = act(link)
+            self._commit(link)
+            self._unmoved += connection.total_changes - before
+            return result
 
     def _commit(self, link: _Link) -> None:
         try:
@@ -157,23 +283,15 @@ class Database:
             link.close()
             raise commit_failed(error, self.path, self._patience) from error
 
+    def translated(self, error: sqlite3.Error) -> StoreError:
+        """The store's error for one of SQLite's."""
+        return translated(error, self.path, self._patience)
+
     def version(self) -> tuple[int, int]:
         """Changes whenever a connection other than this thread's has committed."""
         with self._link() as link:
             (version,) = link.connection.execute("PRAGMA data_version").fetchone()
             return link.number, version
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._writers.acquire(timeout=self._patience.total_seconds()):
-            raise StoreUnavailable(
-                f"{self.path}: other threads of this process have been writing for longer than "
-                f"{self._patience.total_seconds():g} s"
-            )
-        try:
-            yield
-        finally:
-            self._writers.release()
 
     @contextlib.contextmanager
     def _link(self) -> Iterator[_Link]:
@@ -182,8 +300,11 @@ class Database:
         try:
             yield link
         except sqlite3.Error as error:
+            # A cursor that a frame of the traceback still holds would keep the transaction, and so the lock.
+            traceback.clear_frames(error.__traceback__)
+            link.undo()
             link.close()
-            raise translated(error, self.path, self._patience) from error
+            raise self.translated(error) from error
         except BaseException:
             link.undo()
             raise
@@ -220,8 +341,8 @@ class Database:
         try:
             connection = connect(self.path, self._patience)
         except sqlite3.Error as error:
-            raise translated(error, self.path, self._patience) from error
-        link = _Link(connection, next(self._numbers))
+            raise self.translated(error) from error
+        link = _Link(connection, next(self._numbers), self.names.apply(connection))
         self._links.add(link)
         return link
 

@@ -12,6 +12,7 @@ from typing import Final
 from outbox.errors import ConfigurationError, StoreUnavailable, UnsupportedError
 
 from . import schema
+from .naming import Names
 from .translation import translated
 
 __all__ = ["connect", "prepare"]
@@ -29,7 +30,7 @@ _FULL: Final = 2
 _PAUSE: Final = 0.02
 
 
-def prepare(path: Path, patience: dt.timedelta) -> None:
+def prepare(path: Path, patience: dt.timedelta, names: Names) -> None:
     """See that the file is ours, or make it so; other processes may be doing the same.
 
     Raises:
@@ -40,10 +41,10 @@ def prepare(path: Path, patience: dt.timedelta) -> None:
     """
     try:
         with closing(_connection(path, patience)) as sql:
-            there = schema.verify(sql, path)
+            there = schema.verify(sql, path, names)
             _make_wal(sql, path, patience)
             if not there:
-                schema.create(sql, path)
+                schema.create(sql, path, names)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
             raise ConfigurationError(

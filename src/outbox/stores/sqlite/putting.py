@@ -3,84 +3,135 @@
 from __future__ import annotations
 
 import json
-import secrets
-import sqlite3
+import os
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 from outbox.codec import encode_envelope
-from outbox.lifecycle import PutResult
+from outbox.errors import InvalidMessage
+from outbox.lifecycle import Claim, PutResult
 from outbox.message import Message
-from outbox.stores import standing as standings
-from outbox.stores.intake import sift
+from outbox.stores import intake, standing as standings
+from outbox.stores.content import Codings
+from outbox.stores.limits import Load
+from outbox.stores.retention import Retention
 
 from . import rows
+from .crowding import Crowd
+from .naming import Sql
 
-__all__ = ["put"]
+__all__ = ["Draft", "drafts", "put"]
 
-# A message comes after a tombstone of the same id, for the later row stands.
+# By their places in the list and not by id: the caller's connection may make anything of text.
 _KNOWN: Final = """
-    SELECT t.id, t.digest
-    FROM json_each(:ids) AS w CROSS JOIN outbox_tombstone AS t ON t.id = w.value
-    WHERE t.settled > :since
-    UNION ALL
-    SELECT m.id, coalesce(b.digest, x'')
-    FROM json_each(:ids) AS w
-    CROSS JOIN outbox_message AS m ON m.id = w.value
-    LEFT JOIN outbox_body AS b ON b.number = m.body
+    SELECT w.key, m.digest, m.stage = 4 AND m.settled <= :since
+    FROM json_each(:ids) AS w CROSS JOIN outbox_message AS m ON m.id = w.value
 """
+_KNOWN_ONE: Final = "SELECT 0, digest, stage = 4 AND settled <= ? FROM outbox_message WHERE id = ?"
+_FORGET: Final = "DELETE FROM outbox_message WHERE id = ?"
+_JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
+_MOST_CONTENT: Final = 999_000_000
+"""SQLite's own limit is 1,000,000,000 bytes a row."""
 _LAST_BODY: Final = "SELECT coalesce(max(number), 0) FROM outbox_body"
-_BODY: Final = "INSERT INTO outbox_body VALUES (?, ?, ?, ?, ?, ?)"
+_BODY: Final = "INSERT INTO outbox_body (number, sender, recipients, envelope, content, coding) VALUES (?, ?, ?, ?, ?, ?)"
 _MESSAGE: Final = f"""
-    INSERT INTO outbox_message (id, queue, priority, generation, size, body, stage, {rows.STANDING})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO outbox_message (id, queue, priority, generation, size, digest, body, stage, {rows.STANDING})
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """  # noqa: S608 - column names of our own
 
 
+@attrs.frozen
+class Draft(intake.Draft):
+    """With all that can be made ready before the turn to write has come."""
+
+    body: rows.Row
+
+
+def drafts(messages: Sequence[Message], codings: Codings) -> list[Draft]:
+    return [Draft(message, message.envelope_digest, _body(message, codings)) for message in messages]
+
+
+def _body(message: Message, codings: Codings) -> rows.Row:
+    if len(message.content) > _MOST_CONTENT:
+        raise InvalidMessage(
+            f"the content of {message.id} has {len(message.content)} bytes, and SQLite keeps {_MOST_CONTENT} at most"
+        )
+    recipients = _JSON(message.recipients)
+    content = codings.encode(message.content, message.id)
+    return message.sender, recipients, encode_envelope(message), content, codings.name
+
+
 def put(
-    sql: sqlite3.Connection, messages: Sequence[Message], *, now: int, remembered_since: int
-) -> list[PutResult]:
-    """See :meth:`outbox.protocols.Intake.put`."""
-    wanted = {"ids": rows.listed(message.id for message in messages), "since": remembered_since}
-    known = dict(sql.execute(_KNOWN, wanted))
-    new, results = sift(messages, known)
-    if new:
-        (last,) = sql.execute(_LAST_BODY).fetchone()
-        numbered = list(enumerate(new, last + 1))
-        sql.executemany(_BODY, [_body(number, message) for number, message in numbered])
-        sql.executemany(_MESSAGE, [_hot(number, message, now) for number, message in numbered])
-    return results
+    sql: Sql,
+    made: Sequence[Draft],
+    retention: Retention,
+    now: int,
+    *,
+    crowd: Crowd,
+    leased_until: int | None = None,
+) -> tuple[list[PutResult], list[Claim]]:
+    """See :meth:`outbox.protocols.Intake.put`; what is new is leased at once where *leased_until* is given."""
+    new, results = intake.sift(made, _known(sql, made, retention.known_since(now)))
+    if not new:
+        return results, []
+    if crowd.limited:
+        crowd.admit(sql, Load.of(len(draft.message.content) for draft in new), now)
+    first = _store_bodies(sql, new)
+    hot = [_hot(number, draft, now, leased_until) for number, draft in enumerate(new, first)]
+    if len(hot) == 1:
+        sql.execute(_MESSAGE, hot[0])
+    else:
+        sql.executemany(_MESSAGE, hot)
+    return results, [] if leased_until is None else _claims(new, hot, now, leased_until)
 
 
-def _body(number: int, message: Message) -> rows.Row:
-    return (
-        number,
-        message.envelope_digest,
-        message.sender,
-        json.dumps(message.recipients, ensure_ascii=False),
-        encode_envelope(message),
-        message.content,
-    )
+def _store_bodies(sql: Sql, new: Sequence[Draft]) -> int:
+    """Write them under numbers in a row; return the first."""
+    if len(new) == 1:
+        return sql.execute(_BODY, (None, *new[0].body)).lastrowid or 0
+    (last,) = sql.execute(_LAST_BODY).fetchone()
+    sql.executemany(_BODY, [(number, *draft.body) for number, draft in enumerate(new, last + 1)])
+    return int(last) + 1
 
 
-def _hot(body: int, message: Message, now: int) -> rows.Row:
+def _claims(new: Sequence[Draft], hot: Sequence[rows.Row], now: int, until: int) -> list[Claim]:
+    return [
+        standings.claim(
+            draft.message, standings.claimed(standings.fresh(draft.message, now), until), str(row[3]), now
+        )
+        for draft, row in zip(new, hot, strict=True)
+    ]
+
+
+def _known(sql: Sql, made: Sequence[Draft], remembered_since: int) -> dict[str, bytes]:
+    """The digests of those that are known; those known for long enough are forgotten here."""
+    ids = [draft.id for draft in made]
+    if len(ids) == 1:
+        found = sql.execute(_KNOWN_ONE, (remembered_since, ids[0])).fetchall()
+    else:
+        found = sql.execute(_KNOWN, {"ids": rows.listed(ids), "since": remembered_since}).fetchall()
+    if not found:
+        return {}
+    sql.executemany(_FORGET, [(ids[place],) for place, _, forgotten in found if forgotten])
+    return {ids[place]: digest for place, digest, forgotten in found if not forgotten}
+
+
+def _hot(body: int, draft: Draft, now: int, leased_until: int | None) -> rows.Row:
+    message = draft.message
     standing = standings.fresh(message, now)
+    if leased_until is not None:
+        standing = standings.claimed(standing, leased_until)
     return (
         message.id,
         message.queue,
         message.priority,
         # The generation starts anywhere: a token of an earlier message of this id, purged since, never fits.
-        secrets.randbits(47),
+        int.from_bytes(os.urandom(6)),
         len(message.content),
+        draft.envelope_digest,
         body,
         rows.stage(standing, now),
-        standing.state.value,
-        rows.letters(standing.fates),
-        standing.due,
-        standing.since,
-        standing.submitted,
-        standing.settled,
-        standing.attempts,
-        standing.lost,
-        standing.reason,
+        *rows.columns(standing),
     )

@@ -11,10 +11,12 @@ stage
 1      scheduled: due at *due*, or leased until then
 2      ready, in the order in which it is claimed
 3      ready and suspect: its last claim never settled
+4      gone: only its id is remembered, and it has no body any more
 ====== ==========================================================
 
 Instants are microseconds since 1970; *fates* is one letter a recipient, in
-the order of *recipients*.
+the order of *recipients*; *coding* says how *content* is coded at rest; *digest* tells whether another message of the same
+id has the same envelope.
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ from typing import Final
 
 from outbox.errors import ConfigurationError, FormatError
 
+from .migrations import OLDEST, migrate
+from .naming import Names
+
 __all__ = ["VERSION", "create", "verify"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _STATEMENTS: Final = (
     "CREATE TABLE outbox_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -48,17 +53,18 @@ _STATEMENTS: Final = (
         lost INTEGER NOT NULL,
         reason TEXT NOT NULL,
         size INTEGER NOT NULL,
-        body INTEGER NOT NULL
+        body INTEGER NOT NULL,
+        digest BLOB NOT NULL
     ) WITHOUT ROWID
     """,
     """
     CREATE TABLE outbox_body (
         number INTEGER PRIMARY KEY,
-        digest BLOB NOT NULL,
         sender TEXT NOT NULL,
         recipients TEXT NOT NULL,
         envelope BLOB NOT NULL,
-        content BLOB NOT NULL
+        content BLOB NOT NULL,
+        coding TEXT NOT NULL DEFAULT ''
     )
     """,
     """
@@ -74,57 +80,74 @@ _STATEMENTS: Final = (
     )
     """,
     """
-    CREATE TABLE outbox_tombstone (
-        id TEXT PRIMARY KEY,
-        digest BLOB NOT NULL,
-        settled INTEGER NOT NULL
+    CREATE TABLE outbox_suspension (
+        kind TEXT NOT NULL,
+        value TEXT NOT NULL,
+        until INTEGER,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (kind, value)
     ) WITHOUT ROWID
     """,
-    "CREATE INDEX outbox_scheduled ON outbox_message (queue, due, id) WHERE stage = 1",
-    "CREATE INDEX outbox_ready ON outbox_message (queue, priority DESC, due, id) WHERE stage = 2",
-    "CREATE INDEX outbox_suspect ON outbox_message (queue, priority DESC, due, id) WHERE stage = 3",
+    "CREATE INDEX outbox_scheduled ON outbox_message (queue, due, id, size) WHERE stage = 1",
+    "CREATE INDEX outbox_ready ON outbox_message (queue, priority DESC, due, id, size) WHERE stage = 2",
+    "CREATE INDEX outbox_suspect ON outbox_message (queue, priority DESC, due, id, size) WHERE stage = 3",
     "CREATE INDEX outbox_settled ON outbox_message (state, id) WHERE stage = 0",
-    "CREATE INDEX outbox_kept ON outbox_message (settled, id) WHERE stage = 0 AND state = 'delivered'",
+    "CREATE INDEX outbox_aged ON outbox_message (state, settled, id) WHERE stage = 0",
+    "CREATE INDEX outbox_gone ON outbox_message (settled, id) WHERE stage = 4",
     "CREATE INDEX outbox_history ON outbox_attempt (id)",
-    "CREATE INDEX outbox_forgotten ON outbox_tombstone (settled, id)",
     f"INSERT INTO outbox_meta VALUES ('version', '{VERSION}')",  # noqa: S608 - a constant of this file
 )
 
 
-def verify(sql: sqlite3.Connection, path: Path) -> bool:
-    """Whether the tables are there, in the version that this release knows.  Reads only.
+def verify(connection: sqlite3.Connection, path: Path, names: Names) -> bool:
+    """Whether the tables are there, in the version that this release writes.  Reads only.
 
     Raises:
-        FormatError: they are of another version.
+        FormatError: a newer release wrote them.
         ConfigurationError: the file belongs to something else.
     """
-    tables = {name for (name,) in sql.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if "outbox_meta" not in tables:
-        _require_empty(tables, path)
-        return False
-    row = sql.execute("SELECT value FROM outbox_meta WHERE name = 'version'").fetchone()
-    if row != (str(VERSION),):
-        found = "of no version" if row is None else f"version {row[0]!r}"
+    return _version(connection, path, names) == VERSION
+
+
+def _version(connection: sqlite3.Connection, path: Path, names: Names) -> int:
+    """The version of the tables; 0 where there are none."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if f"{names.prefix}meta" not in tables:
+        _require_room(tables, path, names)
+        return 0
+    row = names.apply(connection).execute("SELECT value FROM outbox_meta WHERE name = 'version'").fetchone()
+    if row is None or not row[0].isdecimal() or not OLDEST <= int(row[0]) <= VERSION:
+        found = "of no version" if row is None else f"of version {row[0]!r}"
         raise FormatError(
-            f"{path} holds a store {found}, and this release knows version {VERSION}: "
+            f"{path} holds a store {found}, and this release knows versions up to {VERSION}: "
             "use the release that wrote it, or a newer one; nothing was touched"
         )
-    return True
+    return int(row[0])
 
 
-def _require_empty(tables: set[str], path: Path) -> None:
-    if tables:
+def _require_room(tables: set[str], path: Path, names: Names) -> None:
+    if not names.embedded and tables:
         shown = ", ".join(sorted(tables)[:3])
         raise ConfigurationError(
-            f"{path} is the database of something else (it has the tables {shown}): "
-            "give the outbox a file of its own; nothing was touched"
+            f"{path} is the database of something else (it has the tables {shown}): give the outbox a file of "
+            "its own, or say prefix= to have its tables beside those; nothing was touched"
         )
 
 
-def create(sql: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, unless another process was quicker."""
+def create(connection: sqlite3.Connection, path: Path, names: Names) -> None:
+    """Make the tables, or bring older ones up to date, unless another process was quicker."""
+    sql = names.apply(connection)
     sql.execute("BEGIN IMMEDIATE")
-    if not verify(sql, path):
-        for statement in _STATEMENTS:
-            sql.execute(statement)
+    try:
+        version = _version(connection, path, names)
+        if not version:
+            for statement in _STATEMENTS:
+                sql.execute(statement)
+        elif version < VERSION:
+            migrate(sql, version)
+            sql.execute("UPDATE outbox_meta SET value = ? WHERE name = 'version'", (str(VERSION),))
+    except BaseException:
+        if connection.in_transaction:
+            sql.execute("ROLLBACK")
+        raise
     sql.execute("COMMIT")

@@ -6,23 +6,31 @@ import datetime as dt
 import functools
 import math
 import os
+import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
-from outbox.errors import AmbiguousPut, ConfigurationError
+from outbox.errors import AmbiguousPut, ConfigurationError, CorruptRecord, StoreError
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount
+from outbox.protocols import MAX_BYTES, Change, Exchanged, Finding, Guarantee, Intake, QueueCount, Suspension
 from outbox.stores import standing as standings
-from outbox.stores.instants import later, micros, span, width
+from outbox.stores.content import Codings, ContentCoding
+from outbox.stores.instants import later, micros, span
+from outbox.stores.limits import Limits
+from outbox.stores.retention import Retention
 from outbox.stores.selection import Turns, distinct
+from outbox.values import printable
 
-from . import browsing, claiming, putting, settling, steering, upkeep
+from . import browsing, claiming, damage, putting, settling, steering, suspending, upkeep
 from .connection import Database
+from .crowding import Crowd
+from .naming import Sql
 from .translation import CommitFailed
+from .within import Within
 
 __all__ = ["SQLiteStore"]
 
@@ -41,9 +49,15 @@ class SQLiteStore:
     Args:
         path: The file; its directory must be there.
         clock: Decides what is due and when a lease has run out.
-        remember: How long the id of a delivered message is known.
-        keep_delivered: How long the whole record of a delivered message
-            stays; None is not at all.
+        remember, remember_at_most, keep_delivered, keep_content, discard_after:
+            See :class:`outbox.stores.retention.Retention`.
+        max_messages, max_bytes, min_free: See :class:`outbox.stores.limits.Limits`;
+            what other processes put is counted within a second.
+        coding: What is done to content at rest, in order; see :mod:`outbox.stores.content`.
+        also_reads: Further codings that content may be kept in.
+        prefix: What the tables begin with, beside those of another program in
+            its own database; None is a file of our own, with tables that
+            begin with ``outbox_``.
         busy_timeout: How long a write waits for other programs' writes.
         poll: How often ``wait`` looks for what other processes have written.
 
@@ -63,21 +77,36 @@ class SQLiteStore:
         *,
         clock: Clock | None = None,
         remember: dt.timedelta = _WEEK,
+        remember_at_most: int = 1_000_000,
         keep_delivered: dt.timedelta | None = None,
+        keep_content: bool = True,
+        discard_after: dt.timedelta | None = None,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        min_free: int | None = None,
+        coding: Sequence[ContentCoding] = (),
+        also_reads: Sequence[ContentCoding] = (),
+        prefix: str | None = None,
         busy_timeout: dt.timedelta = dt.timedelta(seconds=30),
         poll: dt.timedelta = dt.timedelta(milliseconds=25),
     ) -> None:
-        if remember < _ZERO or (keep_delivered or _ZERO) < _ZERO:
-            raise ConfigurationError("remember and keep_delivered must not be negative")
         if not _ZERO <= busy_timeout <= _DAY or poll <= _ZERO:
             raise ConfigurationError("busy_timeout must be from 0 to 1 day, and poll must be positive")
         self._clock = clock or SystemClock()
-        self._remember = width(remember)
-        self._keep_delivered = keep_delivered
+        self._retention = Retention(
+            remember=remember,
+            remember_at_most=remember_at_most,
+            keep_delivered=keep_delivered,
+            keep_content=keep_content,
+            discard_after=discard_after,
+        )
+        self._limits = Limits(max_messages=max_messages, max_bytes=max_bytes, min_free=min_free)
+        self._crowd = Crowd(self._limits)
+        self._codings = Codings(coding, also_reads)
         self._poll = poll
         self._turns = Turns()
-        self._seen = threading.local()
-        self._database = Database(_path(path), patience=busy_timeout)
+        self._thread = threading.local()
+        self._database = Database(_path(path), patience=busy_timeout, prefix=prefix)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({os.fspath(self._database.path)!r})"
@@ -86,57 +115,136 @@ class SQLiteStore:
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`."""
-        batch = tuple(messages)
-        self._database.require_same_file()
-        try:
-            results = self._put(batch)
-        except CommitFailed as error:
-            raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
+        results, _ = self._put(messages, None)
         self._database.news.tell()
         return results
 
-    def _put(self, batch: Sequence[Message]) -> Sequence[PutResult]:
-        size = sum(len(message.content) for message in batch)
-        with self._database.writing(size) as sql:
-            now = self._now()
-            return putting.put(sql, batch, now=now, remembered_since=now - self._remember)
+    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+        """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`."""
+        _, claims = self._put(messages, lease)
+        return claims
+
+    def within(self, connection: sqlite3.Connection, /) -> Intake:
+        """See :meth:`outbox.protocols.SupportsTransaction.within`; *connection* leads to this store's file.
+
+        Its transaction may be one that Python begins by itself; where it
+        commits each statement (``isolation_level=None``), begin one first.
+        """
+        return Within(connection, self._put_within, self._database)
+
+    def _put_within(self, sql: Sql, messages: Sequence[Message]) -> Sequence[PutResult]:
+        return self._stored(sql, putting.drafts(messages, self._codings), None)[0]
+
+    def _put(
+        self, messages: Sequence[Message], lease: dt.timedelta | None
+    ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
+        drafts = putting.drafts(messages, self._codings)
+        size = sum(len(draft.message.content) for draft in drafts)
+        try:
+            return self._database.write(lambda sql: self._stored(sql, drafts, lease), content=size)
+        except CommitFailed as error:
+            raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
+
+    def _stored(
+        self, sql: Sql, drafts: Sequence[putting.Draft], lease: dt.timedelta | None
+    ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
+        self._limits.require_free(self._database.path.parent)
+        now = self._now()
+        until = None if lease is None else later(now, lease)
+        return putting.put(sql, drafts, self._retention, now, crowd=self._crowd, leased_until=until)
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES
     ) -> Sequence[Claim]:
-        """See :meth:`outbox.protocols.Store.claim`; ties between queues as in :mod:`outbox.stores.selection`."""
+        """See :meth:`outbox.protocols.Store.claim`; ties between queues as in :mod:`outbox.stores.selection`.
+
+        A lease need not outlive a power failure, which ends its holder too;
+        so only that of an ``at_most_once`` message is on the disk on return.
+        """
         names = distinct(queues)
-        self._database.news.look()
-        self._seen.version = self._database.version()
-        if limit < 1 or not self._due(names):
+        if not (limit >= 1 and self._worth_a_claim(names)):
             return []
-        with self._database.writing() as sql:
-            now = self._now()
-            return claiming.claim(
-                sql, names, self._turns, limit=limit, max_bytes=max_bytes, now=now, until=later(now, lease)
-            )
+        order = claiming.Order(queues=names, limit=limit, lease=lease, max_bytes=max_bytes)
+        claims = self._claimed(order)
+        self._thread.busy = bool(claims)
+        if any(claim.message.at_most_once for claim in claims):
+            self._database.sync()
+        return claims
+
+    def _claimed(self, order: claiming.Order) -> Sequence[Claim]:
+        claim = functools.partial(self._claim, order=order)
+        try:
+            return self._database.write(claim, durable=False)
+        except CorruptRecord:
+            if not self._hold_damaged(order):
+                raise
+        return self._database.write(claim, durable=False)
+
+    def _claim(self, sql: Sql, order: claiming.Order) -> Sequence[Claim]:
+        return claiming.claim(sql, order, self._turns, self._codings, self._now())
+
+    def _hold_damaged(self, order: claiming.Order) -> bool:
+        """Hold what a claim cannot read; SQLite goes on badly in a transaction that met damage."""
+        damaged: dict[str, str] = {}
+        with self._database.reading() as sql:
+            ids = damage.suspects(sql, order)
+        for id in ids:
+            try:
+                with self._database.reading(legible=False) as sql:
+                    damage.read(sql, id)
+            except CorruptRecord as error:
+                damaged[id] = printable(f"it cannot be read: {error}")
+        self._database.write(lambda sql: damage.hold(sql, damaged, self._now()))
+        return bool(damaged)
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.extend`; a lease that ran out and was not taken is extended."""
-        with self._database.writing() as sql:
+
+        def extend(sql: Sql) -> Sequence[Claim]:
             return claiming.extend(sql, claims, later(self._now(), lease))
+
+        return self._database.write(extend, durable=any(claim.message.at_most_once for claim in claims))
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.settle`."""
+        stale = self._database.write(self._settling(settlements))
+        self._tell_of(settlements)
+        return stale
+
+    def exchange(
+        self,
+        settlements: Sequence[Settlement],
+        /,
+        *,
+        limit: int,
+        lease: dt.timedelta,
+        queues: Sequence[str],
+        max_bytes: int = MAX_BYTES,
+    ) -> Exchanged:
+        """See :meth:`outbox.protocols.SupportsExchange.exchange`."""
+        order = claiming.Order(queues=distinct(queues), limit=limit, lease=lease, max_bytes=max_bytes)
+        settle = self._settling(settlements)
+        self._database.news.look()
+        self._thread.version = self._database.version()
+
+        def exchange(sql: Sql) -> Exchanged:
+            return Exchanged(settle(sql), self._claim(sql, order))
+
+        try:
+            exchanged = self._database.write(exchange)
+        except CorruptRecord:
+            # What was sent is noted first; then the claim sees to what it cannot read.
+            return Exchanged(self.settle(settlements), self._claimed(order))
+        self._tell_of(settlements)
+        return exchanged
+
+    def _settling(self, settlements: Sequence[Settlement]) -> Callable[[Sql], Sequence[Claim]]:
         fates = [standings.fates_of(each.verdict, each.claim.message) for each in settlements]
-        with self._database.writing() as sql:
-            now = self._now()
-            stale = settling.settle(
-                sql,
-                settlements,
-                fates,
-                now=now,
-                keep_delivered=self._keep_delivered is not None,
-                remembered_since=now - self._remember,
-            )
+        return lambda sql: settling.settle(sql, settlements, fates, self._retention, self._now())
+
+    def _tell_of(self, settlements: Sequence[Settlement]) -> None:
         if any(isinstance(each.verdict, Retry | Released) for each in settlements):
             self._database.news.tell()
-        return stale
 
     def close(self) -> None:
         """See :meth:`outbox.protocols.Store.close`; what other threads are doing is waited for."""
@@ -146,13 +254,13 @@ class SQLiteStore:
 
     def wait(self, timeout: dt.timedelta) -> bool:
         """See :meth:`outbox.protocols.SupportsWait.wait`; other processes' commits are seen within *poll*."""
-        seen = self._seen.__dict__.setdefault("version", self._database.version())
+        seen = self._thread.__dict__.setdefault("version", self._database.version())
         steps = max(1, math.ceil(timeout / self._poll))
         for _ in range(steps):
             told = self._database.news.wait((timeout / steps).total_seconds())
             version = self._database.version()
             if told or version != seen:
-                self._seen.version = version
+                self._thread.version = version
                 return True
         return False
 
@@ -163,7 +271,7 @@ class SQLiteStore:
     def next_due(self, queues: Sequence[str]) -> dt.timedelta | None:
         """See :meth:`outbox.protocols.SupportsWait.next_due`."""
         with self._database.reading() as sql:
-            at = claiming.due_at(sql, distinct(queues))
+            at = claiming.due_at(sql, distinct(queues), self._now())
         return None if at is None else span(max(0, at - self._now()))
 
     # -- looking
@@ -171,7 +279,7 @@ class SQLiteStore:
     def get(self, id: str, /) -> Record | None:
         """See :meth:`outbox.protocols.SupportsBrowse.get`."""
         with self._database.reading() as sql:
-            return browsing.get(sql, id)
+            return browsing.get(sql, id, self._codings)
 
     def browse(
         self,
@@ -196,18 +304,16 @@ class SQLiteStore:
 
     def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.requeue`; ``not_before`` is still honoured."""
-        with self._database.writing() as sql:
-            now = self._now()
-            command = functools.partial(standings.requeue, now=now, uncertain=uncertain)
-            changes = steering.steer(sql, ids, command, now)
+        changes = self._steer(ids, functools.partial(standings.requeue, uncertain=uncertain))
         self._database.news.tell()
         return changes
 
     def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.cancel`."""
-        with self._database.writing() as sql:
-            now = self._now()
-            return steering.steer(sql, ids, functools.partial(standings.cancel, now=now), now)
+        return self._steer(ids, standings.cancel)
+
+    def _steer(self, ids: Sequence[str], command: steering.Command) -> Sequence[Change]:
+        return self._database.write(lambda sql: steering.steer(sql, ids, command, self._now()))
 
     def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
@@ -215,40 +321,72 @@ class SQLiteStore:
         The id stays known, as a delivered one does, where somebody has
         received the message or may have; otherwise it is free again.
         """
-        with self._database.writing() as sql:
-            now = self._now()
-            return steering.purge(sql, ids, now=now, remembered_since=now - self._remember)
+        return self._database.write(lambda sql: steering.purge(sql, ids, self._retention, self._now()))
+
+    # -- what is suspended
+
+    def suspend(self, suspension: Suspension, /) -> None:
+        """See :meth:`outbox.protocols.SupportsSuspend.suspend`."""
+        self._database.write(lambda sql: suspending.suspend(sql, suspension))
+
+    def unsuspend(self, kind: str, value: str, /) -> bool:
+        """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
+        was = self._database.write(lambda sql: suspending.unsuspend(sql, kind, value, self._now()))
+        self._database.news.tell()
+        return was
+
+    def suspensions(self) -> Sequence[Suspension]:
+        """See :meth:`outbox.protocols.SupportsSuspend.suspensions`."""
+        with self._database.reading() as sql:
+            return suspending.suspensions(sql, self._now())
 
     # -- upkeep
+
+    def migrate(self) -> Sequence[str]:
+        """See :meth:`outbox.protocols.SupportsMaintain.migrate`; opening the store has done it."""
+        return []
 
     def check(self) -> Sequence[Finding]:
         """See :meth:`outbox.protocols.SupportsMaintain.check`; it reads the whole file."""
         self._database.require_same_file()
         with self._database.reading() as sql:
-            return list(upkeep.check(sql, self._database.path))
+            found = list(upkeep.check(sql, self._database.path))
+        return [*found, self._writable()]
+
+    def _writable(self) -> Finding:
+        try:
+            self._database.require_writable()
+        except StoreError as error:
+            return Finding("error", str(error), "until then nothing can be submitted, claimed or settled")
+        return Finding("ok", f"{self._database.path} can be written")
 
     def prune(self, *, limit: int = 1000) -> int:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
-        with self._database.writing() as sql:
-            now = self._now()
-            return upkeep.prune(
-                sql,
-                limit=max(0, limit),
-                now=now,
-                kept_since=now - width(self._keep_delivered or _ZERO),
-                remembered_since=now - self._remember,
-            )
+        bound = max(0, limit)
+        return self._database.write(
+            lambda sql: upkeep.prune(sql, self._retention, limit=bound, now=self._now())
+        )
 
     # --
 
     def _now(self) -> int:
         return micros(self._clock.now())
 
+    def _worth_a_claim(self, queues: Sequence[str]) -> bool:
+        """Whether this thread may find something: an idle one looks first, without the lock for writing."""
+        self._database.news.look()
+        if getattr(self._thread, "busy", False):
+            return True
+        self._database.require_same_file()
+        self._thread.version = self._database.version()
+        return self._due(queues)
+
     def _due(self, queues: Sequence[str]) -> bool:
         """Whether there is anything to claim: an idle worker asks this without the write lock."""
         with self._database.reading() as sql:
-            at = claiming.due_at(sql, queues)
-        return at is not None and at <= self._now()
+            now = self._now()
+            at = claiming.due_at(sql, queues, now)
+        return at is not None and at <= now
 
 
 def _path(path: str | os.PathLike[str]) -> Path:

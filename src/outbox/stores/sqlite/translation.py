@@ -12,6 +12,8 @@ from outbox.errors import CorruptRecord, StoreError, StoreFull, StoreUnavailable
 
 __all__ = ["CommitFailed", "commit_failed", "translated"]
 
+_NO_TEXT: Final = "Could not decode to UTF-8"
+"""How Python's module says, without a code, that a text in the file is none."""
 _ROOM: Final = 1 << 20
 """With less than this left on the disk, an I/O error is taken for a full disk."""
 
@@ -40,7 +42,7 @@ def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> Stor
         return StoreFull(
             f"{path}: the disk is full: make room; deliveries go on as soon as they can be written"
         )
-    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or str(error).startswith(_NO_TEXT):
         return CorruptRecord(
             f"{path} is damaged ({error}): stop its writers, keep a copy of the file with its -wal, "
             "and see what `check` says"

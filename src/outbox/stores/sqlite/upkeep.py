@@ -7,35 +7,66 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from outbox.lifecycle import State
 from outbox.protocols import Finding
+from outbox.stores.instants import FOREVER
+from outbox.stores.retention import FAILED, Retention
 
-from . import files, rows, schema
+from . import files, rows, schema, suspending
+from .naming import Sql
 
 __all__ = ["check", "prune"]
 
-_FORGOTTEN: Final = "SELECT id FROM outbox_tombstone WHERE settled <= ? ORDER BY settled, id LIMIT ?"
-_FORGET: Final = "DELETE FROM outbox_tombstone WHERE id IN (SELECT value FROM json_each(?))"
-_UNKEPT: Final = """
-    SELECT id FROM outbox_message INDEXED BY outbox_kept
-    WHERE stage = 0 AND state = 'delivered' AND settled <= ? ORDER BY settled, id LIMIT ?
+_AGED: Final = f"""
+    SELECT id, {rows.STANDING} FROM outbox_message INDEXED BY outbox_aged
+    WHERE stage = 0 AND state = ? AND settled <= ? ORDER BY settled, id LIMIT ?
+"""  # noqa: S608 - column names of our own
+_GONE: Final = """
+    SELECT id FROM outbox_message INDEXED BY outbox_gone
+    WHERE stage = 4 AND settled <= ? ORDER BY settled, id LIMIT ?
+"""
+_GONE_IN_ALL: Final = """
+    SELECT count(*) FROM (SELECT 1 FROM outbox_message INDEXED BY outbox_gone WHERE stage = 4 LIMIT ?)
 """
 _STRAYS: Final = """
     SELECT count(*) FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body
-    WHERE b.number IS NULL
+    WHERE m.stage < 4 AND b.number IS NULL
 """
 _DAMAGE_SHOWN: Final = 5
 
 
-def prune(sql: sqlite3.Connection, *, limit: int, now: int, kept_since: int, remembered_since: int) -> int:
+def prune(sql: Sql, retention: Retention, *, limit: int, now: int) -> int:
     """See :meth:`outbox.protocols.SupportsMaintain.prune`."""
-    forgotten = [name for (name,) in sql.execute(_FORGOTTEN, (remembered_since, limit))]
-    sql.execute(_FORGET, (rows.listed(forgotten),))
-    unkept = [name for (name,) in sql.execute(_UNKEPT, (kept_since, limit - len(forgotten)))]
-    rows.remove(sql, unkept, now=now, remembered_since=remembered_since)
-    return len(forgotten) + len(unkept)
+    gone = _forgotten(sql, retention, limit, now)
+    rows.forget(sql, gone)
+    suspending.prune(sql, now)
+    left = limit - len(gone)
+    for state in (State.DELIVERED, *FAILED):
+        left -= _discard(sql, state, retention, left, now)
+    return limit - left
 
 
-def check(sql: sqlite3.Connection, path: Path) -> Iterator[Finding]:
+def _forgotten(sql: Sql, retention: Retention, limit: int, now: int) -> list[str]:
+    """The oldest of the ids that are known for long enough, or are too many."""
+    aged = [name for (name,) in sql.execute(_GONE, (retention.known_since(now), limit))]
+    (known,) = sql.execute(_GONE_IN_ALL, (retention.remember_at_most + limit,)).fetchone()
+    spare = min(limit, known - retention.remember_at_most)
+    if spare <= len(aged):
+        return aged
+    return [name for (name,) in sql.execute(_GONE, (FOREVER, spare))]
+
+
+def _discard(sql: Sql, state: State, retention: Retention, limit: int, now: int) -> int:
+    since = retention.kept_since(now, state)
+    if since is None or limit < 1:
+        return 0
+    found = sql.execute(_AGED, (state.value, since, limit)).fetchall()
+    gone = {name: rows.standing(tuple(columns)) for name, *columns in found}
+    rows.discard(sql, gone, retention, now)
+    return len(found)
+
+
+def check(sql: Sql, path: Path) -> Iterator[Finding]:
     """See :meth:`outbox.protocols.SupportsMaintain.check`."""
     yield Finding("ok", f"{path} is a store of version {schema.VERSION}, WAL, synchronous=FULL")
     yield _sqlite()
@@ -77,7 +108,7 @@ def _permissions(path: Path) -> Finding:
     return Finding("ok", f"{path} is open to its owner alone")
 
 
-def _damage(sql: sqlite3.Connection, path: Path) -> Iterator[Finding]:
+def _damage(sql: Sql, path: Path) -> Iterator[Finding]:
     found = [text for (text,) in sql.execute(f"PRAGMA quick_check({_DAMAGE_SHOWN})")]
     if found == ["ok"]:
         yield Finding("ok", "SQLite's quick_check finds no damage")

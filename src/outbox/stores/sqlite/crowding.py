@@ -1,0 +1,54 @@
+"""How much is in the queue, counted no more often than the limits ask for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from outbox.errors import StoreFull
+from outbox.stores.limits import Limits, Load
+
+from .naming import Sql
+
+__all__ = ["Crowd"]
+
+_COUNT: Final = """
+    SELECT count(*), coalesce(sum(size), 0) FROM (
+        SELECT size FROM outbox_message INDEXED BY outbox_scheduled WHERE stage = 1
+        UNION ALL SELECT size FROM outbox_message INDEXED BY outbox_ready WHERE stage = 2
+        UNION ALL SELECT size FROM outbox_message INDEXED BY outbox_suspect WHERE stage = 3
+    )
+"""
+_SECOND: Final = 1_000_000
+
+
+class Crowd:
+    """The queue as this store object last counted it, and what it has put in since.
+
+    A refusal always follows a count; what other processes put in after the
+    last one is seen within a second.  Only used within a write transaction,
+    of which a process has one at a time.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._counted_at = -_SECOND
+        self._held = Load()
+
+    @property
+    def limited(self) -> bool:
+        return self._limits.any
+
+    def admit(self, sql: Sql, new: Load, now: int) -> None:
+        """Raise StoreFull where so much more is too much; otherwise it is taken as put."""
+        if not 0 <= now - self._counted_at < _SECOND:
+            self._count(sql, now)
+        try:
+            self._limits.require_room(self._held, new)
+        except StoreFull:
+            self._count(sql, now)
+            self._limits.require_room(self._held, new)
+        self._held += new
+
+    def _count(self, sql: Sql, now: int) -> None:
+        self._held = Load(*sql.execute(_COUNT).fetchone())
+        self._counted_at = now

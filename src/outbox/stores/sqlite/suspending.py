@@ -1,0 +1,63 @@
+"""What is suspended: rows that every process sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from outbox.protocols import Suspension
+from outbox.stores.instants import micros, moment
+
+from .naming import Sql
+
+__all__ = ["OPEN", "open_queues", "prune", "suspend", "suspensions", "unsuspend"]
+
+_SUSPEND: Final = "INSERT OR REPLACE INTO outbox_suspension (kind, value, until, reason) VALUES (?, ?, ?, ?)"
+_UNSUSPEND: Final = "DELETE FROM outbox_suspension WHERE kind = ? AND value = ? RETURNING until"
+_OVER: Final = "DELETE FROM outbox_suspension WHERE until <= ?"
+_MONTH: Final = 30 * 24 * 3600 * 1_000_000
+_ALL: Final = """
+    SELECT kind, value, until, reason FROM outbox_suspension
+    WHERE until IS NULL OR until > ? ORDER BY kind, value
+"""
+_QUEUES: Final = """
+    SELECT value FROM outbox_suspension WHERE kind = 'queue' AND (until IS NULL OR until > ?)
+"""
+
+OPEN: Final = """
+    NOT EXISTS (
+        SELECT 1 FROM outbox_suspension WHERE kind = 'queue' AND value = :queue AND (until IS NULL OR until > :now)
+    )
+"""
+"""The condition of a statement: that the queue ``:queue`` is not suspended at ``:now``."""
+
+
+def suspend(sql: Sql, suspension: Suspension) -> None:
+    """See :meth:`outbox.protocols.SupportsSuspend.suspend`."""
+    until = None if suspension.until is None else micros(suspension.until)
+    sql.execute(_SUSPEND, (suspension.kind, suspension.value, until, suspension.reason))
+
+
+def prune(sql: Sql, now: int) -> None:
+    """Forget those that have been over for long: a clock that is set back a little brings one back."""
+    sql.execute(_OVER, (now - _MONTH,))
+
+
+def unsuspend(sql: Sql, kind: str, value: str, now: int) -> bool:
+    """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
+    row = sql.execute(_UNSUSPEND, (kind, value)).fetchone()
+    return row is not None and (row[0] is None or row[0] > now)
+
+
+def suspensions(sql: Sql, now: int) -> list[Suspension]:
+    """See :meth:`outbox.protocols.SupportsSuspend.suspensions`."""
+    return [
+        Suspension(kind=kind, value=value, until=None if until is None else moment(until), reason=reason)
+        for kind, value, until, reason in sql.execute(_ALL, (now,))
+    ]
+
+
+def open_queues(sql: Sql, queues: Iterable[str], now: int) -> list[str]:
+    """Those of *queues* that are not suspended."""
+    shut = {value for (value,) in sql.execute(_QUEUES, (now,))}
+    return [queue for queue in queues if queue not in shut]
