@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,15 @@ import pytest
 
 from outbox.clock import Clock
 from outbox.errors import ConfigurationError
+from outbox.protocols import (
+    SupportsBrowse,
+    SupportsExchange,
+    SupportsHandOver,
+    SupportsMaintain,
+    SupportsManage,
+    SupportsSuspend,
+    SupportsWait,
+)
 from outbox.stores.memory import MemoryStore
 from outbox.testing.store_suite import StoreSuite
 
@@ -21,11 +29,25 @@ class TestMemoryStore(StoreSuite):
         return MemoryStore(clock=clock, **settings)
 
 
-@pytest.mark.parametrize("setting", ["remember", "keep_delivered"])
-def test_a_negative_retention_is_refused(setting: str) -> None:
-    settings: dict[str, Any] = {setting: dt.timedelta(seconds=-1)}
-    with pytest.raises(ConfigurationError, match=setting):
+@pytest.mark.parametrize("setting", ["max_messages", "max_bytes"])
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_lets_nothing_in_is_refused(setting: str, limit: int) -> None:
+    settings: dict[str, Any] = {setting: limit}
+    with pytest.raises(ConfigurationError, match=f"{setting} must be at least 1"):
         MemoryStore(**settings)
+
+
+def test_it_has_every_capability() -> None:
+    for capability in (
+        SupportsBrowse,
+        SupportsExchange,
+        SupportsHandOver,
+        SupportsMaintain,
+        SupportsManage,
+        SupportsSuspend,
+        SupportsWait,
+    ):
+        assert isinstance(MemoryStore(), capability)
 
 
 @pytest.mark.parametrize("command", ["requeue", "cancel", "purge"])

@@ -227,7 +227,7 @@ def test_leaving_an_outbox_stops_the_runners_it_made_before_its_store_is_closed(
         assert slow.under_way.wait(PATIENCE)
         threading.Timer(0.1, slow.go_on.set).start()
     assert our_threads() == []
-    assert store._rows == {}, "the last transaction was settled"
+    assert store._shelf.rows == {}, "the last transaction was settled"
 
 
 # -- suspects

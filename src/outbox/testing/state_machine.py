@@ -11,11 +11,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
@@ -36,36 +39,27 @@ except ModuleNotFoundError as error:
     ) from error
 
 from outbox.clock import Clock
-from outbox.errors import ConflictError
-from outbox.lifecycle import (
-    Claim,
-    Dead,
-    Delivered,
-    Expired,
-    Fate,
-    Held,
-    Record,
-    Released,
-    Retry,
-    Settlement,
-    State,
-    Summary,
-    Verdict,
-)
+from outbox.errors import ConflictError, StoreError
+from outbox.lifecycle import Claim, Settlement, State
 from outbox.message import Message
-from outbox.outcome import Accepted, Outcome, PermFailed, TempFailed, Uncertain
-from outbox.protocols import Change, Store
+from outbox.protocols import (
+    Store,
+    SupportsExchange,
+    SupportsHandOver,
+    SupportsSuspend,
+    Suspension,
+)
 from outbox.stores.memory import MemoryStore
-from outbox.testing.clauses.scene import Whole
+from outbox.testing.clauses.scene import Whole, unknown_setting
 from outbox.testing.clock import ManualClock
+from outbox.testing.comparing import anonymous, answer, plain, told, wordless
+from outbox.testing.drawing import LEASES, SPANS, delivered, verdicts
 
 __all__ = ["StoreStateMachine"]
 
 _HOUR: Final = dt.timedelta(hours=1)
 _QUEUES: Final = ("mail", "mail.bulk")
 _NAMES: Final = tuple(f"m{n}" for n in range(8))
-_SPANS: Final = tuple(dt.timedelta(seconds=n) for n in (0, 1, 30, 60, 3600))
-_LEASES: Final = st.sampled_from([dt.timedelta(seconds=n) for n in (1, 30, 300)])
 _RECIPIENTS: Final = ("x@example.org", "y@example.org", "z@example.org")
 
 
@@ -80,19 +74,30 @@ class _Held:
 class StoreStateMachine(RuleBasedStateMachine):
     """Subclass it and say how your store is opened, as for :class:`outbox.testing.StoreSuite`.
 
-    It is for stores with every capability that lack no guarantee.  What the
-    contract leaves open (tokens, wording, which queue is first) is not
-    compared.
+    It is for stores that can be looked at, steered, waited for and maintained,
+    and that lack no guarantee; they are asked to exchange, hand over and
+    suspend where they can.  What the contract leaves open (tokens, wording,
+    which queue is first) is not compared.
 
     Attributes:
         persistent: Whether what is stored outlives the store object.
+        breakable: Whether :meth:`failing_commits` says how a commit is made to fail.
     """
 
     persistent: ClassVar[bool] = True
+    breakable: ClassVar[bool] = False
 
     def open(self, clock: Clock, path: Path, **settings: Any) -> Store:
         """Open the store that lives in the directory *path*: the same one, when it is called again."""
         raise NotImplementedError("say in `open` how your store is opened")
+
+    def failing_commits(self) -> AbstractContextManager[object]:
+        """While the block runs, the commits of ``self.store`` fail, before or after they have become durable.
+
+        For stores that say so by :attr:`breakable`.  A verb that meets it
+        raises a StoreError, and is then repeated.
+        """
+        raise NotImplementedError("say in `failing_commits` how a commit is made to fail")
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,22 +106,46 @@ class StoreStateMachine(RuleBasedStateMachine):
         self.settings: dict[str, Any] = {"remember": _HOUR}
         self.held: list[_Held] = []
         self.unsettled: list[_Held] = []
+        self.left: list[Whole] = []
+        self.latest = self.clock.now()
 
     @initialize(
-        data=st.data(), keep=st.sampled_from([None, dt.timedelta(0), dt.timedelta(minutes=10), 2 * _HOUR])
+        data=st.data(),
+        keep=st.sampled_from([None, dt.timedelta(0), dt.timedelta(minutes=10), 2 * _HOUR]),
+        discard=st.sampled_from([None, None, dt.timedelta(0), dt.timedelta(minutes=10)]),
+        at_most=st.sampled_from([1000, 1000, 2, 0]),
+        content=st.booleans(),
     )
-    def begin(self, data: st.DataObject, keep: dt.timedelta | None) -> None:
-        self.settings["keep_delivered"] = keep
-        self.model = MemoryStore(clock=self.clock, **self.settings)
+    def begin(
+        self,
+        data: st.DataObject,
+        keep: dt.timedelta | None,
+        discard: dt.timedelta | None,
+        at_most: int,
+        *,
+        content: bool,
+    ) -> None:
+        self.settings |= {"keep_delivered": keep, "keep_content": content}
+        self.settings |= {"discard_after": discard, "remember_at_most": at_most}
         self.store = self._open()
+        self.model = MemoryStore(clock=self.clock, **self.settings)
         self.put(data)
 
     def _open(self) -> Whole:
-        return cast(Whole, self.open(self.clock, self.path, **self.settings))
+        """Open it, without those settings that it does not take as keywords."""
+        while True:
+            try:
+                return cast(Whole, self.open(self.clock, self.path, **self.settings))
+            except TypeError as error:
+                unknown = unknown_setting(self.settings, error)
+                if unknown is None:
+                    raise
+                del self.settings[unknown]
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
-            self.store.close()
+            for store in (self.store, *self.left):
+                store.close()
             self.model.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -124,15 +153,32 @@ class StoreStateMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def put(self, data: st.DataObject) -> None:
+        batch = self._batch(data)
+        assert answer(self.store.put, batch) == answer(self.model.put, batch)
+
+    @precondition(lambda self: self._can(SupportsHandOver))
+    @rule(data=st.data(), lease=LEASES)
+    def put_claimed(self, data: st.DataObject, lease: dt.timedelta) -> None:
+        batch = self._batch(data)
+        ours = answer(functools.partial(self.store.put_claimed, lease=lease), batch)
+        theirs = answer(functools.partial(self.model.put_claimed, lease=lease), batch)
+        if ours is ConflictError or theirs is ConflictError:
+            assert ours is theirs
+        else:
+            self._claimed(ours, theirs)
+
+    def _can(self, capability: type) -> bool:
+        return isinstance(getattr(self, "store", None), capability)
+
+    def _batch(self, data: st.DataObject) -> list[Message]:
         names = data.draw(st.lists(st.sampled_from(_NAMES), min_size=1, max_size=5))
-        batch = [self._message(data, name) for name in names]
-        assert _answer(self.store.put, batch) == _answer(self.model.put, batch)
+        return [self._message(data, name) for name in names]
 
     def _message(self, data: st.DataObject, name: str) -> Message:
         """An id has mostly the same envelope, so that most repeats are known and some are conflicts."""
         odd = data.draw(st.integers(0, 9)) == 9
         number = int(name[1:])
-        delay, life = (data.draw(st.sampled_from([None, None, None, *_SPANS])) for _ in range(2))
+        delay, life = (data.draw(st.sampled_from([None, None, None, *SPANS])) for _ in range(2))
         return Message(
             id=name,
             queue=_QUEUES[number % 2],
@@ -147,12 +193,13 @@ class StoreStateMachine(RuleBasedStateMachine):
     # -- claims
 
     @rule(
-        after=st.sampled_from(_SPANS),
+        after=st.sampled_from(SPANS),
         limit=st.integers(1, 5),
-        lease=_LEASES,
+        lease=LEASES,
         queue=st.sampled_from(_QUEUES),
     )
     def claim(self, after: dt.timedelta, limit: int, lease: dt.timedelta, queue: str) -> None:
+        self._catch_up()
         self.clock.advance(after)
         self._claimed(
             self.store.claim(limit=limit, lease=lease, queues=[queue]),
@@ -160,9 +207,10 @@ class StoreStateMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: not self._suspects())
-    @rule(limit=st.integers(1, 5), lease=_LEASES)
+    @rule(limit=st.integers(1, 5), lease=LEASES)
     def claim_from_all_queues(self, limit: int, lease: dt.timedelta) -> None:
         """Which queue is first is the store's affair: the model follows it, queue by queue."""
+        self._catch_up()
         due = {queue: self._due(queue) for queue in _QUEUES}
         ours = list(self.store.claim(limit=limit, lease=lease, queues=_QUEUES))
         taken = Counter(claim.message.queue for claim in ours)
@@ -176,7 +224,7 @@ class StoreStateMachine(RuleBasedStateMachine):
         self._claimed(ours, theirs)
 
     def _claimed(self, ours: Sequence[Claim], theirs: Sequence[Claim]) -> None:
-        assert [_anonymous(claim) for claim in ours] == [_anonymous(claim) for claim in theirs]
+        assert anonymous(ours) == anonymous(theirs)
         claims = list(map(_Held, ours, theirs))
         self.held += claims
         self.unsettled += claims
@@ -188,29 +236,46 @@ class StoreStateMachine(RuleBasedStateMachine):
         return sum(count.due for count in self.model.count() if count.queue == queue)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), lease=_LEASES)
+    @rule(data=st.data(), lease=LEASES)
     def extend(self, data: st.DataObject, lease: dt.timedelta) -> None:
         held = self._some(data)
         ours = self.store.extend([each.store for each in held], lease=lease)
         theirs = self.model.extend([each.model for each in held], lease=lease)
-        assert [_anonymous(claim) for claim in ours] == [_anonymous(claim) for claim in theirs]
+        assert anonymous(ours) == anonymous(theirs)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
+        ours, theirs = self._settlements(data)
+        self._lost(self.store.settle(ours), self.model.settle(theirs))
+
+    @precondition(lambda self: self.held and self._can(SupportsExchange))
+    @rule(data=st.data(), limit=st.integers(0, 5), lease=LEASES, queue=st.sampled_from(_QUEUES))
+    def exchange(self, data: st.DataObject, limit: int, lease: dt.timedelta, queue: str) -> None:
+        self._catch_up()
+        ours, theirs = self._settlements(data)
+        our = self.store.exchange(ours, limit=limit, lease=lease, queues=[queue])
+        their = self.model.exchange(theirs, limit=limit, lease=lease, queues=[queue])
+        self._lost(our.lost, their.lost)
+        self._claimed(our.claims, their.claims)
+
+    def _settlements(self, data: st.DataObject) -> tuple[list[Settlement], list[Settlement]]:
         held = self._some(data)
-        verdicts = [data.draw(_verdicts(each.store)) for each in held]
-        ours = self.store.settle(list(map(Settlement, (each.store for each in held), verdicts)))
-        theirs = self.model.settle(list(map(Settlement, (each.model for each in held), verdicts)))
+        drawn = [data.draw(verdicts(each.store)) for each in held]
         self.unsettled = [each for each in self.unsettled if each not in held]
-        assert [_anonymous(claim) for claim in ours] == [_anonymous(claim) for claim in theirs]
+        ours = list(map(Settlement, (each.store for each in held), drawn))
+        return ours, list(map(Settlement, (each.model for each in held), drawn))
+
+    @staticmethod
+    def _lost(ours: Sequence[Claim], theirs: Sequence[Claim]) -> None:
+        assert anonymous(ours) == anonymous(theirs)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def settle_with_a_forged_token(self, data: st.DataObject) -> None:
         for held in self._some(data):
             forged = attrs.evolve(held.store, token=held.store.token + "1")
-            assert list(self.store.settle([Settlement(forged, _delivered(forged))])) == [forged]
+            assert list(self.store.settle([Settlement(forged, delivered(forged))])) == [forged]
 
     def _some(self, data: st.DataObject) -> list[_Held]:
         """Claims, mostly such as may still be held; the settled ones stay among them for ever."""
@@ -225,15 +290,43 @@ class StoreStateMachine(RuleBasedStateMachine):
         ids = self._ids(data)
         how = {"uncertain": data.draw(st.booleans())} if command == "requeue" else {}
         ours, theirs = getattr(self.store, command)(ids, **how), getattr(self.model, command)(ids, **how)
-        assert _plain(ours) == _plain(theirs)
+        assert plain(ours) == plain(theirs)
 
     def _ids(self, data: st.DataObject) -> list[str]:
         there = [summary.id for summary in self.model.browse()]
         return data.draw(st.lists(st.sampled_from([*there, "nobody"]), max_size=2))
 
-    @rule(delta=st.sampled_from(_SPANS))
+    @rule(delta=st.sampled_from(SPANS))
     def advance(self, delta: dt.timedelta) -> None:
         self.clock.advance(delta)
+
+    @rule(delta=st.sampled_from(SPANS))
+    def set_the_clock_back(self, delta: dt.timedelta) -> None:
+        """Whether what was due already is due still is left open: so nothing is claimed until it is again."""
+        if self._can(SupportsSuspend):
+            # The same of suspensions that have ended.
+            for queue in _QUEUES:
+                assert self.store.unsuspend("queue", queue) == self.model.unsuspend("queue", queue)
+        self.latest = max(self.latest, self.clock.now())
+        self.clock.set_back(delta)
+
+    def _catch_up(self) -> None:
+        self.clock.advance(max(self.latest - self.clock.now(), dt.timedelta(0)))
+
+    @precondition(lambda self: self._can(SupportsSuspend))
+    @rule(
+        queue=st.sampled_from(_QUEUES),
+        delay=st.sampled_from([None, *SPANS]),
+    )
+    def suspend(self, queue: str, delay: dt.timedelta | None) -> None:
+        until = None if delay is None else self.clock.now() + delay
+        for store in (self.store, self.model):
+            store.suspend(Suspension(kind="queue", value=queue, until=until))
+
+    @precondition(lambda self: self.model.suspensions() and self._can(SupportsSuspend))
+    @rule(queue=st.sampled_from(_QUEUES))
+    def unsuspend(self, queue: str) -> None:
+        assert self.store.unsuspend("queue", queue) == self.model.unsuspend("queue", queue)
 
     @rule(after=st.sampled_from([dt.timedelta(0), _HOUR]), limit=st.integers(0, 3))
     def prune(self, after: dt.timedelta, limit: int) -> None:
@@ -246,19 +339,62 @@ class StoreStateMachine(RuleBasedStateMachine):
         self.store.close()
         self.store = self._open()
 
+    @precondition(lambda self: self.persistent)
+    @rule()
+    def crash_and_open_again(self) -> None:
+        """As a killed process leaves it: nothing is closed until the end."""
+        self.left.append(self.store)
+        self.store = self._open()
+
+    # -- commits that fail: the verb raises, and once repeated all is as though it had not
+
+    @precondition(lambda self: self.breakable)
+    @rule(data=st.data())
+    def put_through_a_failure(self, data: st.DataObject) -> None:
+        batch = self._batch(data)
+        self._failing(lambda: answer(self.store.put, batch))
+        ours, theirs = answer(self.store.put, batch), answer(self.model.put, batch)
+        assert (ours is ConflictError) == (theirs is ConflictError)
+
+    @precondition(lambda self: self.breakable and self.held)
+    @rule(data=st.data())
+    def settle_through_a_failure(self, data: st.DataObject) -> None:
+        ours, theirs = self._settlements(data)
+        self._failing(lambda: self.store.settle(ours))
+        # The first try may have been written after all; then the second one comes too late.
+        again = {claim.message.id for claim in self.store.settle(ours)}
+        assert {claim.message.id for claim in self.model.settle(theirs)} <= again
+
+    @precondition(lambda self: self.breakable)
+    @rule(data=st.data())
+    def cancel_through_a_failure(self, data: st.DataObject) -> None:
+        ids = self._ids(data)
+        self._failing(lambda: self.store.cancel(ids))
+        self.store.cancel(ids)
+        self.model.cancel(ids)
+
+    def _failing(self, verb: Callable[[], object]) -> None:
+        with self.failing_commits(), contextlib.suppress(StoreError):
+            verb()
+
     # -- what is always true
 
     @invariant()
     def the_lists_are_the_same(self) -> None:
         if hasattr(self, "store"):
             ours, theirs = self.store.browse(), self.model.browse()
-            assert [_wordless(summary) for summary in ours] == [_wordless(summary) for summary in theirs]
+            assert [wordless(summary) for summary in ours] == [wordless(summary) for summary in theirs]
 
     @invariant()
     def the_counts_are_the_same(self) -> None:
-        if hasattr(self, "store"):
+        if hasattr(self, "store") and self.clock.now() >= self.latest:
             assert list(self.store.count()) == list(self.model.count())
             assert [self.store.next_due([q]) for q in _QUEUES] == [self.model.next_due([q]) for q in _QUEUES]
+
+    @invariant()
+    def the_suspensions_are_the_same(self) -> None:
+        if self._can(SupportsSuspend):
+            assert list(self.store.suspensions()) == list(self.model.suspensions())
 
     @rule()
     def look_closely(self) -> None:
@@ -266,61 +402,4 @@ class StoreStateMachine(RuleBasedStateMachine):
         for state in State:
             assert list(self.store.browse(states=[state])) == [s for s in everything if s.state is state]
         for summary in self.model.browse():
-            assert _told(self.store.get(summary.id)) == _told(self.model.get(summary.id))
-
-
-def _answer(put: Callable[[Sequence[Message]], Any], batch: Sequence[Message]) -> Any:
-    try:
-        return list(put(batch))
-    except ConflictError:
-        return ConflictError
-
-
-def _anonymous(claim: Claim) -> Claim:
-    return attrs.evolve(claim, token="")
-
-
-def _plain(changes: Sequence[Change]) -> list[Change]:
-    return [attrs.evolve(change, reason="") for change in changes]
-
-
-def _wordless(summary: Summary) -> Summary:
-    return attrs.evolve(summary, reason="")
-
-
-def _told(record: Record | None) -> object:
-    return record and (_wordless(record.summary), record.message, record.history)
-
-
-def _verdicts(claim: Claim) -> st.SearchStrategy[Verdict]:
-    waiting = st.sampled_from([Fate.WAITING, Fate.DOUBTFUL, Fate.ACCEPTED, Fate.FAILED])
-    partly = st.tuples(*(waiting for _ in claim.message.recipients)).map(
-        lambda fates: dict(zip(claim.message.recipients, fates, strict=True))
-    )
-    return st.one_of(
-        st.just(_delivered(claim)),
-        st.just(
-            Dead(fates=_all(claim, Fate.FAILED), reason="550", outcome=_outcome(claim, PermFailed("550")))
-        ),
-        st.just(Held(fates=_all(claim, Fate.UNCERTAIN), reason="?", outcome=_outcome(claim, Uncertain("?")))),
-        st.just(Expired(fates=_all(claim, Fate.FAILED))),
-        st.builds(
-            Retry,
-            delay=st.sampled_from(_SPANS),
-            fates=partly,
-            outcome=st.just(_outcome(claim, TempFailed("451"))),
-        ),
-        st.builds(Released, delay=st.sampled_from(_SPANS), fates=st.just(claim.fates)),
-    )
-
-
-def _delivered(claim: Claim) -> Delivered:
-    return Delivered(fates=_all(claim, Fate.ACCEPTED), outcome=_outcome(claim, Accepted("250")))
-
-
-def _all(claim: Claim, fate: Fate) -> dict[str, Fate]:
-    return dict.fromkeys(claim.message.recipients, fate)
-
-
-def _outcome(claim: Claim, result: Accepted | TempFailed | PermFailed | Uncertain) -> Outcome:
-    return Outcome.same(claim.message.recipients, result, relay="mx.example.org:25")
+            assert told(self.store.get(summary.id)) == told(self.model.get(summary.id))

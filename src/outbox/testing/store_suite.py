@@ -24,13 +24,20 @@ except ModuleNotFoundError as error:
 _PARTS: Final = (
     "claiming",
     "crowding",
+    "enduring",
+    "exchanging",
     "keeping",
+    "limiting",
     "looking",
     "ordering",
     "putting",
+    "retaining",
     "scene",
     "settling",
+    "sharing",
     "steering",
+    "suspending",
+    "timing",
 )
 pytest.register_assert_rewrite(
     *(name for part in _PARTS if (name := f"outbox.testing.clauses.{part}") not in sys.modules)
@@ -40,13 +47,20 @@ from outbox.clock import Clock  # noqa: E402 - pytest has to know of the clauses
 from outbox.protocols import Guarantee, Store  # noqa: E402
 from outbox.testing.clauses.claiming import ClaimClauses  # noqa: E402
 from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
+from outbox.testing.clauses.enduring import EndureClauses  # noqa: E402
+from outbox.testing.clauses.exchanging import ExchangeClauses, HandOverClauses  # noqa: E402
 from outbox.testing.clauses.keeping import KeepClauses  # noqa: E402
+from outbox.testing.clauses.limiting import LimitClauses  # noqa: E402
 from outbox.testing.clauses.looking import BrowseClauses  # noqa: E402
 from outbox.testing.clauses.ordering import OrderClauses  # noqa: E402
 from outbox.testing.clauses.putting import PutClauses  # noqa: E402
-from outbox.testing.clauses.scene import Reopen, Whole  # noqa: E402
+from outbox.testing.clauses.retaining import RetainClauses  # noqa: E402
+from outbox.testing.clauses.scene import Reopen, Whole, unknown_setting  # noqa: E402
 from outbox.testing.clauses.settling import SettleClauses  # noqa: E402
+from outbox.testing.clauses.sharing import ShareClauses  # noqa: E402
 from outbox.testing.clauses.steering import ManageClauses  # noqa: E402
+from outbox.testing.clauses.suspending import SuspendClauses  # noqa: E402
+from outbox.testing.clauses.timing import TimeClauses  # noqa: E402
 from outbox.testing.clock import ManualClock  # noqa: E402
 
 __all__ = ["StoreSuite"]
@@ -57,10 +71,18 @@ class StoreSuite(
     ClaimClauses,
     OrderClauses,
     SettleClauses,
+    ExchangeClauses,
+    HandOverClauses,
+    TimeClauses,
     ManageClauses,
+    SuspendClauses,
     BrowseClauses,
+    LimitClauses,
     KeepClauses,
+    RetainClauses,
+    EndureClauses,
     CrowdClauses,
+    ShareClauses,
 ):
     """Subclass it, say how your store is opened, and let pytest collect it.
 
@@ -68,7 +90,9 @@ class StoreSuite(
     guarantee that it declares in ``lacks``, is skipped by name.
 
     Attributes:
-        persistent: Whether what is stored outlives the store object.
+        persistent: Whether what is stored outlives the store object, and
+            other processes can open it meanwhile.  Some clauses do: the
+            suite's class has to be one that they can import.
     """
 
     persistent: ClassVar[bool] = True
@@ -76,8 +100,9 @@ class StoreSuite(
     def open(self, clock: Clock, path: Path, **settings: Any) -> Store:
         """Open the store that lives in the directory *path*: the same one, when it is called again.
 
-        *settings* are ``remember`` and ``keep_delivered``, as our own stores
-        have them; skip (``pytest.skip``) what yours does not know.
+        *settings* are those of :class:`outbox.stores.retention.Retention` and
+        :class:`outbox.stores.limits.Limits`, by their names.  A clause that
+        asks for one which your store does not take as a keyword is skipped.
         """
         raise NotImplementedError("say in `open` how your store is opened")
 
@@ -97,10 +122,16 @@ class StoreSuite(
     def reopen(self, request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> Iterator[Reopen]:
         opened: list[Store] = []
 
-        def reopen(**settings: Any) -> Whole:
-            if opened:
+        def reopen(*, crash: bool = False, **settings: Any) -> Whole:
+            if opened and not crash:
                 opened[-1].close()
-            store = self.open(clock, tmp_path, **settings)
+            try:
+                store = self.open(clock, tmp_path, **settings)
+            except TypeError as error:
+                unknown = unknown_setting(settings, error)
+                if unknown is None:
+                    raise
+                pytest.skip(f"this store does not know the setting {unknown}")
             opened.append(store)
             _require(store, getattr(request.function, "needs", ()))
             return cast(Whole, store)

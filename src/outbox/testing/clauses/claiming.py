@@ -12,6 +12,7 @@ from outbox.testing.clock import ManualClock
 from .scene import (
     LEASE,
     SECOND,
+    Clauses,
     Whole,
     clause,
     dead,
@@ -30,7 +31,7 @@ from .scene import (
 __all__ = ["ClaimClauses"]
 
 
-class ClaimClauses:
+class ClaimClauses(Clauses):
     """Nothing before it is due, nothing under two leases, and every claim counted."""
 
     def test_an_empty_store_has_nothing_to_claim(self, store: Whole) -> None:
@@ -317,7 +318,3 @@ class ClaimClauses:
         self.corrupt(store, "a")
 
         assert ids(take(store, 1)) == ["b"]
-
-    def corrupt(self, store: Whole, id: str) -> None:
-        """Damage the stored content of a message; see :class:`outbox.testing.StoreSuite`."""
-        raise NotImplementedError

@@ -13,6 +13,7 @@ from .scene import (
     LEASE,
     SECOND,
     VERDICTS,
+    Clauses,
     Reopen,
     Whole,
     clause,
@@ -35,7 +36,7 @@ __all__ = ["KeepClauses"]
 _DAY = dt.timedelta(days=1)
 
 
-class KeepClauses:
+class KeepClauses(Clauses):
     """Acknowledged is kept."""
 
     def test_what_was_put_is_there_after_opening_again(self, store: Whole, reopen: Reopen) -> None:
@@ -219,7 +220,3 @@ class KeepClauses:
         plain: Store = store
 
         assert isinstance(getattr(plain, "lacks", frozenset()), frozenset)
-
-    def require_persistence(self) -> None:
-        """Skip where the store does not outlive its object; see :class:`outbox.testing.StoreSuite`."""
-        raise NotImplementedError

@@ -12,6 +12,7 @@ from outbox.testing.clock import ManualClock
 
 from .scene import (
     SECOND,
+    Clauses,
     Whole,
     clause,
     dead,
@@ -29,7 +30,7 @@ from .scene import (
 __all__ = ["BrowseClauses"]
 
 
-class BrowseClauses:
+class BrowseClauses(Clauses):
     """The numbers shown are the rows there."""
 
     @clause(SupportsBrowse)
@@ -149,7 +150,3 @@ class BrowseClauses:
 
         assert [change.status for change in (*store.cancel(["a"]), *store.purge(["a"]))] == ["done", "done"]
         assert list(store.browse()) == []
-
-    def corrupt(self, store: Whole, id: str) -> None:
-        """Damage the stored content of a message; see :class:`outbox.testing.StoreSuite`."""
-        raise NotImplementedError

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
+from outbox.clock import Clock
 from outbox.lifecycle import (
     Claim,
     Dead,
@@ -14,6 +16,7 @@ from outbox.lifecycle import (
     Expired,
     Fate,
     Held,
+    PutResult,
     Record,
     Released,
     Retry,
@@ -25,11 +28,15 @@ from outbox.lifecycle import (
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain
 from outbox.protocols import (
+    Change,
     Guarantee,
     Store,
     SupportsBrowse,
+    SupportsExchange,
+    SupportsHandOver,
     SupportsMaintain,
     SupportsManage,
+    SupportsSuspend,
     SupportsWait,
 )
 
@@ -38,6 +45,7 @@ __all__ = [
     "SECOND",
     "VERDICTS",
     "ZERO",
+    "Clauses",
     "Reopen",
     "Whole",
     "clause",
@@ -55,8 +63,10 @@ __all__ = [
     "retry",
     "settle",
     "states",
+    "statuses",
     "summaries",
     "take",
+    "unknown_setting",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,14 +76,50 @@ ZERO: Final = dt.timedelta(0)
 LEASE: Final = dt.timedelta(minutes=5)
 
 
-class Whole(Store, SupportsBrowse, SupportsManage, SupportsWait, SupportsMaintain, Protocol):
+class Whole(
+    Store,
+    SupportsExchange,
+    SupportsHandOver,
+    SupportsBrowse,
+    SupportsManage,
+    SupportsSuspend,
+    SupportsWait,
+    SupportsMaintain,
+    Protocol,
+):
     """A store with every capability; a clause says which of them it needs, and is skipped where one is missing."""
 
 
 class Reopen(Protocol):
-    """Close the store of this test, and open it again with other *settings*."""
+    """Close the store of this test, and open it again with other *settings*.
 
-    def __call__(self, **settings: Any) -> Whole: ...
+    With *crash* it is left as it is, as a process leaves it that is killed.
+    """
+
+    def __call__(self, *, crash: bool = False, **settings: Any) -> Whole: ...
+
+
+class Clauses:
+    """What the clauses ask of the suite that they are part of; see :class:`outbox.testing.StoreSuite`."""
+
+    persistent: ClassVar[bool]
+
+    def open(self, clock: Clock, path: Path, **settings: Any) -> Store:
+        """Open the store that lives in the directory *path*."""
+        raise NotImplementedError
+
+    def corrupt(self, store: Whole, id: str) -> None:
+        """Damage the stored content of a message."""
+        raise NotImplementedError
+
+    def require_persistence(self) -> None:
+        """Skip where the store does not outlive its object."""
+        raise NotImplementedError
+
+
+def unknown_setting(settings: Mapping[str, Any], error: TypeError) -> str | None:
+    """Which of *settings* a store did not take as a keyword, where *error* says that."""
+    return next((name for name in settings if f"unexpected keyword argument '{name}'" in str(error)), None)
 
 
 def clause(*needs: type | Guarantee) -> Callable[[F], F]:
@@ -127,6 +173,11 @@ def ids(claims: Sequence[Claim]) -> list[str]:
 def settle(store: Store, claim: Claim, verdict: Verdict) -> None:
     """Settle, and see that the lease was held."""
     assert list(store.settle([Settlement(claim, verdict)])) == []
+
+
+def statuses(answers: Sequence[PutResult | Change]) -> list[str]:
+    """The first word of each answer to a put or to a command."""
+    return [answer.status for answer in answers]
 
 
 def summaries(store: Whole) -> dict[str, Summary]:
