@@ -5,6 +5,7 @@
     sqlite:///outbox.db               relative to the current directory
     sqlite:////var/lib/outbox.db      absolute; sqlite:///~/outbox.db is in your home directory
     sqlite:///outbox.db?remember=7d&keep_delivered=30d&busy_timeout=30s
+    file:///var/spool/outbox          a directory; absolute
     memory:                           nothing survives the process
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
@@ -42,7 +43,6 @@ _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SOURCE: Final = re.compile(r"[!-~]{1,255}")
 _NOT_YET: Final[Mapping[str, str]] = {
-    "file": "store",
     "postgres": "store",
     "postgresql": "store",
     "redis": "store",
@@ -222,6 +222,24 @@ def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
     return store
 
 
+def _file(url: _Url, create: bool, clock: Clock | None) -> Store:
+    if url.host or not url.path.strip("/"):
+        raise url.wrong(
+            "names no directory: write file:///var/spool/outbox (three slashes, an absolute path)"
+        )
+    path = Path(url.path)
+    settings = url.settings({"remember": parse_duration, "keep_delivered": parse_duration})
+    if not _is_there(path, url):
+        if not create:
+            raise url.wrong(f"there is no spool {printable(str(path))}; `outbox submit` makes one")
+        _LOG.warning("there was no spool %s: a new one is made", path)
+    if clock is not None:
+        settings["clock"] = clock
+    from outbox.stores.filesystem import FilesystemStore  # noqa: PLC0415 - only the store that is asked for is imported
+
+    return FilesystemStore(path, **settings)
+
+
 def _is_there(path: Path, url: _Url) -> bool:
     try:
         mode = path.stat().st_mode
@@ -321,6 +339,7 @@ def _source_address(text: str) -> str:
 
 _STORES: Final[Mapping[str, Callable[[_Url, bool, Clock | None], Store]]] = {
     "sqlite": _sqlite,
+    "file": _file,
     "memory": _memory,
 }
 _TRANSPORTS: Final[Mapping[str, Callable[[_Url, str | None], Transport]]] = {"smtp": _smtp, "smtps": _smtp}

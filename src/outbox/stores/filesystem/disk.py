@@ -1,0 +1,275 @@
+"""The one seam to the disk: every call of the store to the file system is a method here.
+
+A test puts another in its place, to count, to fail or to lose power.  What
+the store builds on, and what such a stand-in must keep:
+
+* an operation is atomic: a rename is on both sides, or on neither;
+* ``create`` has its content on the platter when it returns;
+* ``sync`` of a folder makes every operation on that folder durable, together
+  with the earlier operations of the same files that it depends on; the
+  removal of a folder depends on all that was done in it;
+* everything else is lost or kept by a loss of power, in whatever combination.
+
+Folders are named by open descriptors, so that nobody can put another in
+their place, and no symbolic link is ever followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from outbox.errors import ConfigurationError, UnsupportedError
+
+__all__ = ["Disk", "Kind", "Listing", "Status", "Strange"]
+
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+BURIED: Final = 0o400
+"""The mode of a tombstone's file."""
+
+
+class Strange(OSError):
+    """An entry that is no regular file stands where one of ours should: it is not opened."""
+
+
+class Kind(enum.Enum):
+    FILE = "file"
+    FOLDER = "folder"
+    OTHER = "other"
+
+
+@attrs.frozen
+class Status:
+    """What the file system says of an entry; *mtime* in nanoseconds."""
+
+    inode: int
+    links: int
+    size: int
+    mode: int
+    mtime: int
+    kind: Kind = Kind.FILE
+    owner: int = 0
+
+    @property
+    def buried(self) -> bool:
+        """Whether it is the file of a tombstone."""
+        return self.mode & 0o777 == BURIED
+
+
+class Listing:
+    """The entries of a folder, read as they are asked for; it can stay open and go on later."""
+
+    def __init__(self, folder: int) -> None:
+        # A descriptor of its own: a copy would share its place in the folder with every other listing.
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            self._entries = os.scandir(own)
+        finally:
+            os.close(own)
+
+    def __iter__(self) -> Iterator[tuple[str, Kind]]:
+        return self
+
+    def __next__(self) -> tuple[str, Kind]:
+        entry = next(self._entries)
+        if entry.is_file(follow_symlinks=False):
+            return entry.name, Kind.FILE
+        return entry.name, Kind.FOLDER if entry.is_dir(follow_symlinks=False) else Kind.OTHER
+
+    def close(self) -> None:
+        self._entries.close()
+
+
+class Disk:
+    """The file system of this machine; a folder is an open descriptor.
+
+    Raises:
+        UnsupportedError: the platform has no descriptors of folders.
+    """
+
+    def __init__(self) -> None:
+        if os.name != "posix" or os.open not in os.supports_dir_fd:
+            raise UnsupportedError(
+                "FilesystemStore needs a POSIX system, which this is not: use SQLiteStore, which works here"
+            )
+
+    # -- folders
+
+    def open_root(self, path: str) -> int:
+        """The spool's own folder, which may be named through a symbolic link."""
+        return self._opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
+
+    def make_root(self, path: str) -> None:
+        """Make it, in a folder that is there, durably."""
+        os.mkdir(path, _FOLDER_MODE)  # noqa: PTH102 - the seam speaks of strings
+        parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120 - the seam speaks of strings
+        try:
+            self.sync(parent)
+        finally:
+            os.close(parent)
+
+    def open_folder(self, parent: int, name: str) -> int:
+        """Open it; one that others own or can write to is refused."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return self._opened(os.open(name, flags, dir_fd=parent), name)
+
+    def make_folder(self, parent: int, name: str) -> None:
+        os.mkdir(name, _FOLDER_MODE, dir_fd=parent)
+
+    def remove_folder(self, parent: int, name: str) -> None:
+        """Remove it where it is empty."""
+        os.rmdir(name, dir_fd=parent)
+
+    def removed(self, folder: int) -> bool:
+        """Whether somebody has removed this folder since it was opened."""
+        return os.fstat(folder).st_nlink == 0
+
+    def listing(self, folder: int) -> Listing:
+        return Listing(folder)
+
+    def sync(self, folder: int) -> None:
+        """Make what was done in this folder durable."""
+        _flush(folder)
+
+    def close(self, folder: int) -> None:
+        os.close(folder)
+
+    def _opened(self, folder: int, name: str) -> int:
+        try:
+            _require_ours(os.fstat(folder), name)
+        except BaseException:
+            os.close(folder)
+            raise
+        return folder
+
+    # -- files
+
+    def create(self, folder: int, name: str, data: bytes) -> None:
+        """A new file with this content, on the platter when it returns."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(name, flags, _FILE_MODE, dir_fd=folder)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            if os.fstat(file).st_mode & 0o777 != _FILE_MODE:
+                os.fchmod(file, _FILE_MODE)
+            _flush(file)
+        finally:
+            os.close(file)
+
+    def link(self, folder: int, name: str, other: int, new: str) -> None:
+        os.link(name, new, src_dir_fd=folder, dst_dir_fd=other, follow_symlinks=False)
+
+    def rename(self, folder: int, name: str, other: int, new: str) -> None:
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=other)
+
+    def unlink(self, folder: int, name: str) -> None:
+        os.unlink(name, dir_fd=folder)
+
+    def stat(self, folder: int, name: str) -> Status:
+        return _status(os.stat(name, dir_fd=folder, follow_symlinks=False))
+
+    def read(self, folder: int, name: str, limit: int | None = None) -> tuple[Status, bytes]:
+        """What the file is and what it holds, at most its first *limit* bytes."""
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            status = _status(os.fstat(file))
+            if status.kind is not Kind.FILE:
+                raise Strange(errno.EINVAL, "it is no regular file", name)
+            return status, _read(file, status.size if limit is None else limit)
+        finally:
+            os.close(file)
+
+    def bury(self, folder: int, name: str, size: int, mtime: int) -> None:
+        """Cut the file to its first *size* bytes and mark it a tombstone of that time; not durable."""
+        file = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.ftruncate(file, size)
+            os.utime(file, ns=(mtime, mtime))
+            os.fchmod(file, BURIED)
+        finally:
+            os.close(file)
+
+    def touch(self, folder: int, name: str, mtime: int) -> None:
+        """Set its modification time, in nanoseconds; made where it is not there."""
+        try:
+            os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, _FILE_MODE, dir_fd=folder))
+
+    # -- the rest
+
+    @contextlib.contextmanager
+    def lock(self, folder: int) -> Iterator[None]:
+        """Alone in this folder, among those who ask for it: threads as well as processes."""
+        import fcntl  # noqa: PLC0415 - Windows has none, and imports this file too
+
+        # The lock belongs to the open file: two threads with one descriptor would both have it.
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(own)
+
+    def boot(self) -> str:
+        """Names the time since the machine was started; ``""`` where it cannot be told."""
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123 - the seam speaks of strings
+                return file.read().strip()
+        except OSError:
+            return ""
+
+
+def _require_ours(found: os.stat_result, name: str) -> None:
+    if found.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"the directory {name} belongs to user {found.st_uid}, and this process runs as {os.geteuid()}: "
+            "run it as that user, or chown the whole spool"
+        )
+    if found.st_mode & 0o022:
+        raise ConfigurationError(
+            f"the directory {name} can be written by others (mode {found.st_mode & 0o777:04o}): "
+            f"see that nobody has tampered with it, then chmod go-rwx {name}"
+        )
+
+
+def _status(found: os.stat_result) -> Status:
+    kind = Kind.FILE if stat.S_ISREG(found.st_mode) else Kind.OTHER
+    return Status(
+        inode=found.st_ino,
+        links=found.st_nlink,
+        size=found.st_size,
+        mode=found.st_mode,
+        mtime=found.st_mtime_ns,
+        kind=Kind.FOLDER if stat.S_ISDIR(found.st_mode) else kind,
+        owner=found.st_uid,
+    )
+
+
+def _read(file: int, size: int) -> bytes:
+    parts = []
+    while size > 0 and (part := os.read(file, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _flush(file: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl  # noqa: PLC0415 - Windows has none, and imports this file too
+
+        # Only this reaches the platter there.
+        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(file)

@@ -1,0 +1,259 @@
+"""The folders of the spool: opened once, made where they are missing, synced for many at once.
+
+*Sync.*  Many threads put into the same folder, and one sync serves all whose
+rename came before it began.  So the first leads, and who comes while it
+syncs waits for the next one; nobody lingers for company.
+
+*Anchors.*  What is durable in a folder is lost with the folder itself where
+that is not in its parent.  Whoever made it may have been killed before it
+synced the parent; so each process does that once before it first moves a
+ticket into a folder that it has opened.
+
+*Removal.*  Slots are removed when they are empty, by any process and at any
+time.  Whoever still has one open is told so by ENOENT, and opens or makes it
+anew.  Only slots are removed; the folders above them never.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from .disk import Disk, Kind, Listing
+from .names import Path
+
+__all__ = ["Folder", "Folders"]
+
+_OPEN: Final = 320
+"""How many folders are kept open: the 256 of the ids, and those that tickets move through."""
+
+
+class Folder:
+    """An open folder.  It is closed when nobody uses it any more."""
+
+    def __init__(self, disk: Disk, handle: int, parent: Folder | None) -> None:
+        self.handle = handle
+        self._disk = disk
+        self._parent = parent
+        self._anchored = parent is None
+        self._turn = threading.Condition()
+        self._begun = 0
+        self._ended = 0
+        self._failed: dict[int, OSError] = {}
+        self._closing = weakref.finalize(self, disk.close, handle)
+        self._closing.atexit = False
+
+    def close(self) -> None:
+        self._closing()
+
+    def sync(self) -> None:
+        """Make what was done in it before this call durable, and the folder itself; raises OSError."""
+        self.anchor()
+        self._share()
+
+    def anchor(self) -> None:
+        """Make the folder itself durable; raises OSError."""
+        if not self._anchored and self._parent is not None:
+            self._parent.sync()
+            self._anchored = True
+
+    def _share(self) -> None:
+        with self._turn:
+            mine = self._begun + 1
+            while self._ended < mine and self._begun != self._ended:
+                self._turn.wait()
+            if self._ended >= mine:
+                self._raise_failure(mine)
+                return
+            self._begun += 1
+            number = self._begun
+        self._lead(number)
+
+    def _lead(self, number: int) -> None:
+        failure: OSError | None = None
+        try:
+            self._disk.sync(self.handle)
+        except OSError as error:
+            failure = error
+            raise
+        finally:
+            with self._turn:
+                if failure is not None:
+                    self._failed[number] = failure
+                self._ended = number
+                self._turn.notify_all()
+
+    def _raise_failure(self, mine: int) -> None:
+        """One that began later may have gone well, and says nothing: the kernel tells of an error once."""
+        for number, failure in self._failed.items():
+            if number >= mine:
+                raise failure
+
+
+class Folders:
+    """See the module."""
+
+    def __init__(self, disk: Disk, root: int) -> None:
+        self.disk = disk
+        self.root = Folder(disk, root, None)
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Path, Folder] = OrderedDict()
+
+    def close(self) -> None:
+        with self._lock:
+            folders = [*self._open.values(), self.root]
+            self._open.clear()
+        for folder in folders:
+            folder.close()
+
+    # -- opening
+
+    def get(self, path: Path) -> Folder:
+        """The folder; raises FileNotFoundError where there is none."""
+        return self._find(path, make=False)
+
+    def need(self, path: Path) -> Folder:
+        """The folder, made where there is none."""
+        return self._find(path, make=True)
+
+    def _find(self, path: Path, *, make: bool) -> Folder:
+        if not path:
+            return self.root
+        with self._lock:
+            folder = self._open.get(path)
+            if folder is not None:
+                self._open.move_to_end(path)
+                return folder
+        return self._keep(path, self._enter(self._find(path[:-1], make=make), path[-1], make=make))
+
+    def _enter(self, parent: Folder, name: str, *, make: bool) -> Folder:
+        while True:
+            try:
+                return Folder(self.disk, self.disk.open_folder(parent.handle, name), parent)
+            except FileNotFoundError:
+                if not make:
+                    raise
+            with contextlib.suppress(FileExistsError):
+                self.disk.make_folder(parent.handle, name)
+
+    def _keep(self, path: Path, folder: Folder) -> Folder:
+        with self._lock:
+            folder = self._open.setdefault(path, folder)
+            while len(self._open) > _OPEN:
+                self._open.popitem(last=False)
+        return folder
+
+    def forget(self, path: Path, folder: Folder) -> None:
+        """Open it anew at the next use."""
+        with self._lock:
+            if self._open.get(path) is folder:
+                del self._open[path]
+
+    def _dead(self, path: Path, folder: Folder) -> bool:
+        if not self.disk.removed(folder.handle):
+            return False
+        self.forget(path, folder)
+        return True
+
+    # -- what is done in them
+
+    def move(self, path: Path, name: str, to: Path, new: str) -> bool:
+        """Rename a file; False where it is not there."""
+        while True:
+            target = self.need(to)
+            target.anchor()
+            try:
+                source = self.get(path)
+            except FileNotFoundError:
+                return False
+            try:
+                self.disk.rename(source.handle, name, target.handle, new)
+            except FileNotFoundError:
+                if self._dead(to, target) or self._dead(path, source):
+                    continue
+                return False
+            return True
+
+    def unlink(self, path: Path, name: str) -> bool:
+        """Remove a file; False where it is not there."""
+        while True:
+            try:
+                folder = self.get(path)
+            except FileNotFoundError:
+                return False
+            try:
+                self.disk.unlink(folder.handle, name)
+            except FileNotFoundError:
+                if self._dead(path, folder):
+                    continue
+                return False
+            return True
+
+    def create(self, path: Path, name: str, data: bytes) -> None:
+        """A new file; raises FileExistsError."""
+        while True:
+            folder = self.need(path)
+            try:
+                self.disk.create(folder.handle, name, data)
+            except FileNotFoundError:
+                if not self._dead(path, folder):
+                    raise
+            else:
+                return
+
+    def sync(self, paths: Iterable[Path]) -> None:
+        """Make what was done in these durable, each once; raises OSError, and a failure is final."""
+        for path in dict.fromkeys(paths):
+            self._sync(path)
+
+    def _sync(self, path: Path) -> None:
+        try:
+            folder = self.get(path)
+        except FileNotFoundError:
+            # All that was in it has been moved on, and it was removed: see what a sync promises in `disk`.
+            self._sync(path[:-1])
+            return
+        try:
+            folder.sync()
+        except OSError:
+            self.forget(path, folder)
+            raise
+
+    def remove(self, path: Path) -> bool:
+        """Remove the folder where it is empty."""
+        try:
+            self.disk.remove_folder(self.get(path[:-1]).handle, path[-1])
+        except OSError:
+            return False
+        with self._lock:
+            self._open.pop(path, None)
+        return True
+
+    # -- reading
+
+    def listing(self, path: Path) -> Listing:
+        """All that is in the folder; raises FileNotFoundError where there is none."""
+        folder = self.get(path)
+        # One that was removed looks empty, and another may stand in its place.
+        if self._dead(path, folder):
+            folder = self.get(path)
+        return self.disk.listing(folder.handle)
+
+    def entries(self, path: Path, kind: Kind) -> Iterator[str]:
+        """The names of this kind in the folder; none where there is no folder."""
+        try:
+            listing = self.listing(path)
+        except FileNotFoundError:
+            return
+        with contextlib.closing(listing):
+            for name, found in listing:
+                if found is kind:
+                    yield name
+
+    def subfolders(self, path: Path) -> list[str]:
+        """The names of the folders in it, sorted."""
+        return sorted(self.entries(path, Kind.FOLDER))

@@ -1,0 +1,153 @@
+"""Notes: what was learned of a message since it was put.
+
+A note is written once, whole, before the rename of the ticket that names it,
+and never changed.  So a ticket's note is always there; a note that no ticket
+names was left by a crash, and says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from outbox.codec import decode_results, encode_results
+from outbox.errors import CorruptRecord
+from outbox.lifecycle import Attempt, Event, Fate
+from outbox.stores import standing as standings
+from outbox.stores.instants import micros, moment
+from outbox.stores.standing import Standing
+
+from .folders import Folders
+from .names import Path, note_path, stamp, unstamp
+
+__all__ = ["Note", "discard", "name_of", "parse_name", "read", "write"]
+
+
+@attrs.frozen(kw_only=True)
+class Note:
+    """What a ticket's name has no room for.
+
+    Attributes:
+        since: What its age counts from.
+    """
+
+    fates: tuple[Fate, ...]
+    since: int
+    reason: str = ""
+    history: tuple[Attempt, ...] = ()
+
+    @classmethod
+    def of(cls, standing: Standing, history: Sequence[Attempt]) -> Note:
+        return cls(fates=standing.fates, since=standing.since, reason=standing.reason, history=tuple(history))
+
+    def on(self, standing: Standing) -> Standing:
+        """The standing with what the note tells."""
+        return standings.in_doubt(
+            attrs.evolve(standing, fates=self.fates, since=self.since, reason=self.reason)
+        )
+
+    def encode(self) -> bytes:
+        fields = {
+            "reason": self.reason,
+            "fates": [fate.value for fate in self.fates],
+            "since": stamp(self.since),
+            "history": [_attempt_fields(attempt) for attempt in self.history],
+        }
+        text = json.dumps(fields, ensure_ascii=False, indent=1).encode(errors="surrogatepass")
+        return text + b"\n" + hashlib.sha256(text).hexdigest().encode() + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes) -> Note:
+        """The inverse of :meth:`encode`; raises CorruptRecord."""
+        text, _, digest = data[:-1].rpartition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != digest:
+            raise CorruptRecord("the note's digest is not that of its text")
+        try:
+            fields: dict[str, Any] = json.loads(text.decode(errors="surrogatepass"))
+            return cls(
+                fates=tuple(map(Fate, fields["fates"])),
+                since=unstamp(fields["since"]),
+                reason=fields["reason"],
+                history=tuple(map(_attempt, fields["history"])),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptRecord(f"the note cannot be read: {error}") from error
+
+
+def _attempt_fields(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "at": stamp(micros(attempt.at)),
+        "event": attempt.event.value,
+        "relay": attempt.relay,
+        "reason": attempt.reason,
+        "results": json.loads(encode_results(attempt.results)),
+    }
+
+
+def _attempt(fields: dict[str, Any]) -> Attempt:
+    return Attempt(
+        number=fields["number"],
+        at=moment(unstamp(fields["at"])),
+        event=Event(fields["event"]),
+        relay=fields["relay"],
+        reason=fields["reason"],
+        results=decode_results(json.dumps(fields["results"])),
+    )
+
+
+def name_of(id: str, revision: int) -> str:
+    return f"{id},{stamp(revision)}"
+
+
+def parse_name(name: str) -> tuple[str, int] | None:
+    """Whose note it is, and which; None where the name is no note's."""
+    id, comma, revision = name.partition(",")
+    try:
+        found = id, unstamp(revision)
+    except ValueError:
+        return None
+    return found if comma and name == name_of(*found) else None
+
+
+def write(folders: Folders, id: str, note: Note, *, after: int, now: int) -> tuple[int, Path]:
+    """Write the next note of a message, newer than revision *after*.
+
+    Returns:
+        Its revision, and the folder that has to be synced before the note is relied on.
+    """
+    revision = max(now, after + 1)
+    data = note.encode()
+    while True:
+        try:
+            folders.create(note_path(revision), name_of(id, revision), data)
+        except FileExistsError:
+            # Left there by a crash, or written by somebody who came too late.
+            revision += 1
+        else:
+            return revision, note_path(revision)
+
+
+def read(folders: Folders, id: str, revision: int) -> Note:
+    """The note of a message that has one.
+
+    Raises:
+        CorruptRecord: it cannot be read.
+        FileNotFoundError: there is none: the ticket that named it has moved on.
+    """
+    folder = folders.get(note_path(revision))
+    _, data = folders.disk.read(folder.handle, name_of(id, revision))
+    try:
+        return Note.decode(data)
+    except CorruptRecord as error:
+        raise CorruptRecord(f"{id}: {error}") from error
+
+
+def discard(folders: Folders, id: str, revision: int) -> None:
+    """Remove a note that no ticket names any more; not durable, for it costs only room."""
+    if revision:
+        folders.unlink(note_path(revision), name_of(id, revision))

@@ -1,0 +1,225 @@
+"""How a spool is opened: made where there is none, refused where it is not ours, and put right after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import Final
+
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, UnsupportedError
+
+from . import body, ids, notes, transitions, walking
+from .disk import Disk, Kind, Status
+from .folders import Folders
+from .names import IDS, NOTES, TMP, Path, Ticket, ids_path
+
+__all__ = ["open_spool"]
+
+VERSION: Final = 1
+_FORMAT: Final = f"outbox spool {VERSION}\n".encode()
+_CHUNK: Final = 10_000
+
+
+def open_spool(disk: Disk, path: str) -> Folders:
+    """The spool at this path.
+
+    Raises:
+        ConfigurationError: it is no place for one, or something else's.
+        FormatError: a newer release wrote it.
+        UnsupportedError: the file system has no hard links.
+        OSError: it cannot be opened now.
+    """
+    folders = Folders(disk, _root(disk, path))
+    try:
+        _require_format(folders, path)
+        _recover(folders)
+    except BaseException:
+        folders.close()
+        raise
+    return folders
+
+
+def _root(disk: Disk, path: str) -> int:
+    try:
+        return disk.open_root(path)
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError as error:
+        raise ConfigurationError(
+            f"{path} is no directory: name one, or a path where there is nothing"
+        ) from error
+    try:
+        with contextlib.suppress(FileExistsError):
+            disk.make_root(path)
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{path}: there is no directory {os.path.dirname(path)}: create it first"  # noqa: PTH120 - the seam speaks of strings
+        ) from error
+    return disk.open_root(path)
+
+
+def _require_format(folders: Folders, path: str) -> None:
+    root = folders.root.handle
+    try:
+        found = folders.disk.read(root, "format", 100)[1]
+    except FileNotFoundError:
+        _make_format(folders, path)
+        return
+    if found != _FORMAT:
+        raise FormatError(
+            f"{path} has the format {found[:40].decode(errors='replace')!r}, this release reads "
+            f"{_FORMAT.decode()!r}: upgrade outbox"
+        )
+
+
+def _make_format(folders: Folders, path: str) -> None:
+    root = folders.root.handle
+    foreign = [name for name, _ in _entries(folders, ()) if not name.startswith("format")]
+    if foreign:
+        raise ConfigurationError(
+            f"{path} is no spool, and holds {foreign[0]!r}: name an empty directory, or one that does not exist"
+        )
+    draft = f"format.{secrets.token_hex(8)}"
+    folders.disk.create(root, draft, _FORMAT)
+    try:
+        folders.disk.link(root, draft, root, "format")
+    except FileExistsError:
+        pass  # another process was quicker, and did the same
+    except PermissionError as error:
+        raise UnsupportedError(f"{path}: this file system has no hard links: use another") from error
+    finally:
+        folders.disk.unlink(root, draft)
+    folders.root.sync()
+
+
+def _entries(folders: Folders, path: Path) -> list[tuple[str, Kind]]:
+    with contextlib.closing(folders.listing(path)) as listing:
+        return list(listing)
+
+
+# -- after a crash
+
+
+def _recover(folders: Folders) -> None:
+    """Once in the life of the machine; where that cannot be told, at every opening.
+
+    Other processes wait for whoever does it.  None of them can have used the
+    spool since the machine was started.
+    """
+    disk, root = folders.disk, folders.root.handle
+    boot = disk.boot()
+    if boot and _swept(folders) == boot:
+        return
+    with disk.lock(root):
+        if boot and _swept(folders) == boot:
+            return
+        _sweep(folders, alone=bool(boot))
+        if boot:
+            draft = f"format.{secrets.token_hex(8)}"
+            disk.create(root, draft, boot.encode())
+            disk.rename(root, draft, root, "boot")
+
+
+def _swept(folders: Folders) -> str:
+    try:
+        return folders.disk.read(folders.root.handle, "boot", 100)[1].decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _sweep(folders: Folders, *, alone: bool) -> None:
+    """Make the names under ``ids/`` anew from the tickets, and remove what nothing leads to.
+
+    Args:
+        alone: Whether no process can be in the middle of a put.
+    """
+    if alone:
+        for name in folders.entries(TMP, Kind.FILE):
+            if Ticket.parse(name) is not None:
+                folders.unlink(TMP, name)
+    for entry in walking.walk(folders):
+        if (ticket := Ticket.parse(entry.name)) is not None:
+            _name(folders, entry.path, ticket)
+    for path, name in walking.tombstones(folders):
+        if (ticket := Ticket.parse(name)) is not None:
+            _name_tombstone(folders, path, ticket)
+    for folder in folders.subfolders(IDS):
+        for id in folders.entries((*IDS, folder), Kind.FILE):
+            if Ticket.is_id(id) and _links(folders, id) == 1:
+                ids.free(folders, id)
+    if alone:
+        _sweep_notes(folders)
+
+
+def _name(folders: Folders, path: Path, ticket: Ticket) -> None:
+    """See that the id leads to the file of this ticket."""
+    try:
+        handle = folders.get(path).handle
+        found = folders.disk.stat(handle, ticket.name)
+        if found.kind is not Kind.FILE or (found.links > 1 and _is(ids.status(folders, ticket.id), found)):
+            return
+        other = ids.status(folders, ticket.id)
+        if other is not None and not _is(other, found) and _older(folders, ticket):
+            ids.give_up(folders, ticket.id, other.inode)
+        with contextlib.suppress(FileExistsError):
+            folders.disk.link(handle, ticket.name, folders.need(ids_path(ticket.id)).handle, ticket.id)
+    except FileNotFoundError:
+        return  # it has moved on, and so is not what a crash has left
+
+
+def _is(known: Status | None, found: Status) -> bool:
+    return known is not None and known.inode == found.inode
+
+
+def _older(folders: Folders, ticket: Ticket) -> bool:
+    """Whether the id leads to an earlier message than this ticket's, or to none that can be read."""
+    try:
+        _, data = folders.disk.read(folders.get(ids_path(ticket.id)).handle, ticket.id, body.HEAD)
+        return body.header(data).ticket.submitted <= ticket.submitted
+    except FileNotFoundError:
+        return False
+    except (CorruptRecord, FormatError):
+        return True
+
+
+def _name_tombstone(folders: Folders, path: Path, ticket: Ticket) -> None:
+    try:
+        handle = folders.get(path).handle
+        found = folders.disk.stat(handle, ticket.name)
+        if ids.status(folders, ticket.id) is None:
+            folders.disk.link(handle, ticket.name, folders.need(ids_path(ticket.id)).handle, ticket.id)
+    except (FileNotFoundError, FileExistsError):
+        return
+    if found.kind is Kind.FILE and not found.buried:
+        transitions.bury(folders, path, ticket)
+
+
+def _links(folders: Folders, id: str) -> int:
+    found = ids.status(folders, id)
+    return 0 if found is None else found.links
+
+
+def _sweep_notes(folders: Folders) -> None:
+    """Remove the notes that no ticket names; ten thousand are held against one walk."""
+    chunk: set[tuple[str, int]] = set()
+    for path in walking.slots(folders, NOTES):
+        for name in folders.entries(path, Kind.FILE):
+            note = notes.parse_name(name)
+            if note is not None:
+                chunk.add(note)
+            if len(chunk) >= _CHUNK:
+                _sweep_chunk(folders, chunk)
+                chunk = set()
+    _sweep_chunk(folders, chunk)
+
+
+def _sweep_chunk(folders: Folders, chunk: set[tuple[str, int]]) -> None:
+    if not chunk:
+        return
+    for entry in walking.walk(folders):
+        ticket = Ticket.parse(entry.name)
+        if ticket is not None:
+            chunk.discard((ticket.id, ticket.revision))
+    for id, revision in chunk:
+        notes.discard(folders, id, revision)

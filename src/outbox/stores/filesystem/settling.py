@@ -1,0 +1,152 @@
+"""Verdicts, written down."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from outbox.errors import CorruptRecord
+from outbox.lifecycle import Attempt, Claim, Fate, Settlement, State, Verdict
+from outbox.stores import standing as standings
+from outbox.stores.standing import Standing
+
+from . import body, notes, transitions
+from .folders import Folders
+from .leases import Lease, Leases, key
+from .notes import Note
+from .transitions import Transition
+
+__all__ = ["extend", "settle"]
+
+
+@attrs.frozen
+class _Case:
+    """One settlement that is under way."""
+
+    claim: Claim
+    lease: Lease
+    transition: Transition
+    remembered: bool
+
+
+def settle(
+    folders: Folders,
+    leases: Leases,
+    settlements: Sequence[Settlement],
+    fates: Sequence[tuple[Fate, ...]],
+    *,
+    now: int,
+    keep_delivered: bool,
+    remembered_since: int,
+) -> list[Claim]:
+    """See :meth:`outbox.protocols.Store.settle`; *fates* are the verdicts', in the recipients' order."""
+    held = leases.find([settlement.claim for settlement in settlements])
+    cases: dict[int, _Case] = {}
+    for number, (settlement, new) in enumerate(zip(settlements, fates, strict=True)):
+        # Taken out: a second settlement of the same claim comes too late.
+        lease = held.pop(key(settlement.claim), None)
+        if lease is not None:
+            cases[number] = _case(folders, lease, settlement, new, now=now, keep_delivered=keep_delivered)
+    numbers = list(cases)
+    made = transitions.make(
+        folders,
+        [case.transition for case in cases.values()],
+        lambda missed: _again(leases, {each: cases[numbers[each]] for each in missed}),
+    )
+    settled = {numbers[each] for each in made}
+    for number in settled:
+        leases.drop(cases[number].claim)
+        if cases[number].remembered:
+            _remember(folders, cases[number], remembered_since)
+    return [each.claim for number, each in enumerate(settlements) if number not in settled]
+
+
+def _case(
+    folders: Folders,
+    lease: Lease,
+    settlement: Settlement,
+    fates: tuple[Fate, ...],
+    *,
+    now: int,
+    keep_delivered: bool,
+) -> _Case:
+    claim, verdict = settlement.claim, settlement.verdict
+    before = lease.ticket.standing(State.CLAIMED)
+    after = standings.settled(before, fates, verdict, now)
+    remembered = after.state is State.DELIVERED and not keep_delivered
+    note = None if remembered else _note(folders, lease, claim, after, verdict, now=now)
+    return _Case(
+        claim,
+        lease,
+        transitions.plan(
+            folders,
+            lease.queue,
+            lease.path,
+            lease.ticket,
+            after,
+            now=now,
+            note=note,
+            remembered=remembered,
+        ),
+        remembered,
+    )
+
+
+def _note(
+    folders: Folders, lease: Lease, claim: Claim, after: Standing, verdict: Verdict, *, now: int
+) -> Note | None:
+    """What is known of it now; None where that is no more than when it was put."""
+    blank = Note(
+        fates=(Fate.WAITING,) * len(claim.message.recipients),
+        since=body.since(claim.message, lease.ticket.submitted),
+    )
+    old = blank
+    if lease.ticket.revision:
+        # One that has gone bad since the claim, or was replaced by whoever took the claim: the verdict says the rest.
+        with contextlib.suppress(CorruptRecord, FileNotFoundError):
+            old = notes.read(folders, claim.message.id, lease.ticket.revision)
+    attempt = standings.attempt(lease.ticket.attempts, verdict, now)
+    history: tuple[Attempt, ...] = old.history if attempt is None else (*old.history, attempt)
+    note = Note.of(attrs.evolve(after, since=old.since), history)
+    return None if note == blank else note
+
+
+def _again(leases: Leases, cases: Mapping[int, _Case]) -> dict[int, Transition]:
+    """Those that somebody with the same token has extended meanwhile, from where they are now."""
+    found = leases.search([case.claim for case in cases.values()])
+    return {
+        number: attrs.evolve(case.transition, path=lease.path, ticket=lease.ticket)
+        for number, case in cases.items()
+        if (lease := found.get(key(case.claim))) is not None
+    }
+
+
+def _remember(folders: Folders, case: _Case, remembered_since: int) -> None:
+    where, ticket = case.transition.to, case.transition.new
+    if ticket.at > remembered_since:
+        transitions.bury(folders, where, ticket, case.lease.head)
+    else:
+        transitions.forget(folders, where, ticket)
+
+
+def extend(folders: Folders, leases: Leases, claims: Sequence[Claim], until: int) -> list[Claim]:
+    """See :meth:`outbox.protocols.Store.extend`."""
+    held = leases.find(claims)
+    missed = [claim for claim in claims if not _extended(folders, leases, held.get(key(claim)), until)]
+    found = leases.search(missed) if missed else {}
+    lost = [claim for claim in missed if not _extended(folders, leases, found.get(key(claim)), until)]
+    for claim in lost:
+        leases.drop(claim)
+    return lost
+
+
+def _extended(folders: Folders, leases: Leases, lease: Lease | None, until: int) -> bool:
+    if lease is None:
+        return False
+    to, new = lease.until(until)
+    if not folders.move(lease.path, lease.ticket.name, to, new.name):
+        return False
+    leases.keep(attrs.evolve(lease, path=to, ticket=new))
+    return True

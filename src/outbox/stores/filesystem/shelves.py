@@ -1,0 +1,222 @@
+"""What can be claimed, queue by queue: ready tickets, and leases that ran out.
+
+Kept by a store object for its own callers.  It is only a guess of what is on
+the disk: whoever is offered a ticket has it when its rename has succeeded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import attrs
+
+from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
+
+from . import walking
+from .folders import Folders
+from .names import CLAIMED, QUEUES, READY_WIDTH, Path, Ticket, queue_folder, slot_start, stamp
+from .promotion import Promotion, earliest
+from .windows import Window
+
+__all__ = ["Pick", "Shelves"]
+
+_CROWDED: Final = 64
+"""For so many claims after a collision the tickets are taken at random."""
+_SUSPECT_MARK: Final = ",l000,"
+
+
+@attrs.frozen
+class Pick:
+    """A ticket to claim, and where it is thought to be."""
+
+    queue: str
+    path: Path
+    ticket: Ticket
+    expired: bool
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate((-self.ticket.priority, self.ticket.at, self.ticket.id), self.ticket.size)
+
+
+class _Shelf:
+    """One queue."""
+
+    def __init__(self, folders: Folders, queue: str, die: random.Random) -> None:
+        self._folders = folders
+        self._queue = queue
+        self._die = die
+        self._path: Path = (*QUEUES, queue_folder(queue))
+        self._windows: dict[Path, Window] = {}
+        self.promotion = Promotion(folders, queue)
+
+    def close(self) -> None:
+        self.promotion.close()
+        for window in self._windows.values():
+            window.close()
+        self._windows.clear()
+
+    def offer(self, now: int, limit: int, mark: object, *, crowded: bool) -> tuple[list[Pick], Pick | None]:
+        """The first of its ready tickets, and the first of its suspects as far as that is before them."""
+        ready: list[Pick] = []
+        suspects: list[Pick] = []
+        for window in self._ready(now, mark):
+            plain = [name for name in window.names if _SUSPECT_MARK in name]
+            if not suspects and len(plain) < len(window.names):
+                odd = next(name for name in window.names if _SUSPECT_MARK not in name)
+                suspects += self._picks(window, [odd])
+            some = plain[: limit - len(ready)]
+            if crowded:
+                some = self._die.sample(plain, len(some))
+            ready += self._picks(window, some)
+            if len(ready) >= limit:
+                break
+        suspects += self._expired(now, mark)
+        return ready, min(suspects, key=lambda pick: pick.candidate.key, default=None)
+
+    def take(self, picks: Sequence[Pick]) -> None:
+        for path in {pick.path for pick in picks}:
+            window = self._windows.get(path)
+            if window is not None:
+                window.take({pick.ticket.name for pick in picks})
+
+    def _ready(self, now: int, mark: object) -> Iterator[Window]:
+        for priority in walking.priorities(self._folders, self._path):
+            for path in walking.slots(self._folders, priority):
+                window = self._window(path)
+                window.look(mark)
+                if window.names:
+                    yield window
+                elif window.whole:
+                    self._discard(path, now)
+
+    def _expired(self, now: int, mark: object) -> list[Pick]:
+        picks = []
+        for path in walking.slots(self._folders, (*self._path, CLAIMED)):
+            if (slot_start(path[-1]) or 0) > now:
+                break
+            window = self._window(path)
+            # A name goes on after its instant: with this it sorts before the next one.
+            window.look((mark, now), stamp(now) + "-")
+            picks += self._picks(window, window.names, expired=True)
+            if not window.names and window.whole:
+                self._discard(path, now)
+        return picks
+
+    def _picks(self, window: Window, names: Sequence[str], *, expired: bool = False) -> list[Pick]:
+        tickets = [(name, Ticket.parse(name)) for name in names]
+        return [
+            Pick(self._queue, window.path, ticket, expired) for _, ticket in tickets if ticket is not None
+        ]
+
+    def _window(self, path: Path) -> Window:
+        if path not in self._windows:
+            self._windows[path] = Window(self._folders, path)
+        return self._windows[path]
+
+    def _discard(self, path: Path, now: int) -> None:
+        """A slot whose time is over and that is empty goes; who wants it all the same makes it again."""
+        if (slot_start(path[-1]) or 0) + 2 * READY_WIDTH < now and self._folders.remove(path):
+            self._windows.pop(path).close()
+
+    def due_at(self, mark: object) -> int | None:
+        """When the first of them can be claimed; 0 where one can be now, or where not all was seen."""
+        if self.promotion.unfinished:
+            return 0
+        for priority in walking.priorities(self._folders, self._path):
+            for path in walking.slots(self._folders, priority):
+                window = self._window(path)
+                window.look(mark)
+                if window.names or not window.whole:
+                    return 0
+        ends = (
+            earliest(self._folders, path) for path in walking.slots(self._folders, (*self._path, CLAIMED))
+        )
+        end = next((at for at in ends if at is not None), None)
+        return min((at for at in (end, self.promotion.due_at()) if at is not None), default=None)
+
+
+class Shelves:
+    """See the module.  Safe from many threads."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
+        self._lock = threading.Lock()
+        self._shelves: dict[str, _Shelf] = {}
+        self._turns = Turns()
+        self._die = random.Random()  # noqa: S311 - it keeps processes out of each other's way, and secrets from nobody
+        self._crowded = 0
+        self._numbers = itertools.count(1)
+        self._changes = 0
+
+    def close(self) -> None:
+        with self._lock:
+            for shelf in self._shelves.values():
+                shelf.close()
+            self._shelves.clear()
+
+    def changed(self) -> None:
+        """Something of this process's doing may have moved tickets."""
+        # Another number each time, also from many threads at once.
+        self._changes = next(self._numbers)
+
+    def collided(self) -> None:
+        """Another process took what was offered here."""
+        self._crowded = _CROWDED
+
+    def choose(self, queues: Sequence[str], bell: int, *, now: int, limit: int, max_bytes: int) -> list[Pick]:
+        """What to claim; nobody else of this process is offered the same meanwhile."""
+        with self._lock:
+            crowded = self._crowded > 0
+            self._crowded -= crowded
+            known: dict[str, Pick] = {}
+            offers = [
+                self._offer(
+                    queue,
+                    known,
+                    bell=bell,
+                    now=now,
+                    limit=limit,
+                    promoted=PROMOTED // len(queues) or 1,
+                    crowded=crowded,
+                )
+                for queue in queues
+            ]
+            chosen = choose(self._turns.sort(offers), limit=limit, max_bytes=max_bytes)
+            picks = [known[id] for id in chosen]
+            for queue in {pick.queue for pick in picks}:
+                self._shelves[queue].take([pick for pick in picks if pick.queue == queue])
+            return picks
+
+    def _offer(
+        self,
+        queue: str,
+        known: dict[str, Pick],
+        *,
+        bell: int,
+        now: int,
+        limit: int,
+        promoted: int,
+        crowded: bool,
+    ) -> Offer:
+        shelf = self._shelf(queue)
+        if shelf.promotion.turn(now, promoted):
+            self.changed()
+        ready, suspect = shelf.offer(now, limit, (self._changes, bell), crowded=crowded)
+        known.update({pick.ticket.id: pick for pick in [*ready, *([suspect] if suspect else [])]})
+        return Offer(queue, [pick.candidate for pick in ready], suspect.candidate if suspect else None)
+
+    def due_at(self, queues: Sequence[str], bell: int) -> int | None:
+        """When the first message of these queues can be claimed; 0 is now, None is never."""
+        with self._lock:
+            due = [self._shelf(queue).due_at((self._changes, bell)) for queue in queues]
+        return min((at for at in due if at is not None), default=None)
+
+    def _shelf(self, queue: str) -> _Shelf:
+        if queue not in self._shelves:
+            self._shelves[queue] = _Shelf(self._folders, queue, self._die)
+        return self._shelves[queue]

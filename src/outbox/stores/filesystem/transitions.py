@@ -1,0 +1,159 @@
+"""One transition of a message: its note where there is something to say, then one rename of its ticket.
+
+Several go together: all notes are written, their folders synced once, then
+the tickets are renamed, and the folders they came into synced once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import attrs
+
+from outbox.errors import CorruptRecord
+from outbox.lifecycle import Attempt, Fate, State
+from outbox.stores import standing as standings
+from outbox.stores.standing import Standing
+
+from . import body, ids, notes
+from .folders import Folders
+from .names import Path, Ticket, queued_path, remembered_path, settled_path
+from .notes import Note
+
+__all__ = ["Transition", "bury", "forget", "learned", "learned_or_feared", "make", "plan", "target"]
+
+
+@attrs.frozen(kw_only=True)
+class Transition:
+    """A rename that is still to be made, and the note that was written for it."""
+
+    path: Path
+    ticket: Ticket
+    to: Path
+    new: Ticket
+    note: Path | None = None
+
+    @property
+    def obsolete(self) -> int:
+        """The note that no ticket names once the rename is made."""
+        return self.ticket.revision if self.ticket.revision != self.new.revision else 0
+
+
+def learned(folders: Folders, ticket: Ticket, state: State) -> tuple[Standing, tuple[Attempt, ...]]:
+    """How a message stands, and its history, from its ticket, its note and as much of its file as is needed.
+
+    What cannot be read of the file is nobody's fate: lists and commands work
+    all the same.
+
+    Raises:
+        CorruptRecord: its note cannot be read.
+        FileNotFoundError: the ticket has moved on.
+    """
+    standing = ticket.standing(state)
+    if ticket.revision:
+        note = notes.read(folders, ticket.id, ticket.revision)
+        return note.on(standing), note.history
+    since, recipients = body.first(folders, ticket.id)
+    fates = (Fate.WAITING,) * recipients
+    return standings.in_doubt(attrs.evolve(standing, fates=fates, since=since or ticket.submitted)), ()
+
+
+def learned_or_feared(folders: Folders, ticket: Ticket, state: State) -> tuple[Standing, tuple[Attempt, ...]]:
+    """The same; where the note cannot be read, everybody may have received the message already."""
+    try:
+        return learned(folders, ticket, state)
+    except (CorruptRecord, FileNotFoundError) as error:
+        reason = str(error) if isinstance(error, CorruptRecord) else f"{ticket.id}: its note is missing"
+    since, recipients = body.first(folders, ticket.id)
+    fates = (Fate.UNCERTAIN,) * recipients
+    standing = ticket.standing(state)
+    return attrs.evolve(standing, fates=fates, since=since or ticket.submitted, reason=reason), ()
+
+
+def target(queue: str, ticket: Ticket, standing: Standing, now: int, *, remembered: bool = False) -> Path:
+    """The folder of a ticket that stands so."""
+    if remembered:
+        return remembered_path(ticket.at)
+    if standing.state is State.QUEUED:
+        return queued_path(queue, ticket, now)
+    return settled_path(queue, standing.state, ticket.at)
+
+
+def plan(
+    folders: Folders,
+    queue: str,
+    path: Path,
+    ticket: Ticket,
+    standing: Standing,
+    *,
+    now: int,
+    note: Note | None,
+    remembered: bool = False,
+) -> Transition:
+    """What is to be renamed so that the message stands so; the note, where there is one, is written."""
+    new = ticket.after(standing)
+    written = None
+    revision = 0
+    if note is not None:
+        revision, written = notes.write(folders, ticket.id, note, after=ticket.revision, now=now)
+    new = attrs.evolve(new, revision=revision)
+    to = target(queue, new, standing, now, remembered=remembered)
+    return Transition(path=path, ticket=ticket, to=to, new=new, note=written)
+
+
+def make(
+    folders: Folders,
+    transitions: Sequence[Transition],
+    again: Callable[[Collection[int]], Mapping[int, Transition]] = lambda _: {},
+) -> set[int]:
+    """Make them, durably.
+
+    Args:
+        again: Asked for those, by their numbers, whose ticket was not where
+            it was thought to be: the same from where it is now.
+
+    Returns:
+        The numbers of those that were made; of the others nothing is left.
+    """
+    folders.sync(each.note for each in transitions if each.note is not None)
+    made: set[int] = set()
+    try:
+        _rename(folders, dict(enumerate(transitions)), made)
+        missed = set(range(len(transitions))) - made
+        _rename(folders, again(missed) if missed else {}, made)
+    finally:
+        folders.sync(transitions[number].to for number in sorted(made))
+    _discard_notes(folders, transitions, made)
+    return made
+
+
+def _rename(folders: Folders, transitions: Mapping[int, Transition], made: set[int]) -> None:
+    for number, each in transitions.items():
+        if folders.move(each.path, each.ticket.name, each.to, each.new.name):
+            made.add(number)
+
+
+def _discard_notes(folders: Folders, transitions: Sequence[Transition], made: Collection[int]) -> None:
+    """Those that were replaced, and those of transitions that were not made."""
+    with contextlib.suppress(OSError):
+        for number, each in enumerate(transitions):
+            if number in made:
+                notes.discard(folders, each.ticket.id, each.obsolete)
+            elif each.note is not None:
+                notes.discard(folders, each.new.id, each.new.revision)
+
+
+def bury(folders: Folders, path: Path, ticket: Ticket, head: int | None = None) -> None:
+    """Make the file of a remembered message a tombstone; not durable, for it costs only room and time."""
+    with contextlib.suppress(OSError, CorruptRecord):
+        handle = folders.get(path).handle
+        if head is None:
+            _, data = folders.disk.read(handle, ticket.name)
+            head = body.header_length(data)
+        folders.disk.bury(handle, ticket.name, head, ticket.at * 1000)
+
+
+def forget(folders: Folders, path: Path, ticket: Ticket) -> bool:
+    """Remove a remembered message for good; whether its id was still known."""
+    return ids.forget(folders, path, ticket.name, ticket.id)

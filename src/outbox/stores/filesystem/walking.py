@@ -1,0 +1,151 @@
+"""Walks through the names of the tickets: no file is opened, and nothing is kept in memory.
+
+A ticket that moves meanwhile may be met twice, or not at all; whoever must
+have it walks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+import attrs
+
+from outbox.errors import CorruptRecord, FormatError, StoreUnavailable
+from outbox.lifecycle import State
+
+from . import body, ids
+from .disk import Kind
+from .folders import Folders
+from .names import (
+    CLAIMED,
+    LATER,
+    QUEUES,
+    READY,
+    REMEMBERED,
+    TMP,
+    Path,
+    Ticket,
+    ids_path,
+    queue_of,
+    slot_start,
+)
+
+__all__ = ["Entry", "Place", "find", "priorities", "queue_folders", "slots", "tombstones", "walk"]
+
+_WALKS: Final = 10
+
+
+@attrs.frozen
+class Entry:
+    """A ticket by its name, which may turn out to be no ticket's."""
+
+    queue: str
+    state: State
+    path: Path
+    name: str
+
+    @property
+    def id(self) -> str:
+        return self.name.split(",", 2)[1]
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """A ticket, and where it was met."""
+
+    queue: str
+    state: State
+    path: Path
+    ticket: Ticket
+
+
+def queue_folders(folders: Folders, only: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
+    """The queues there are, with their folders; ``()`` is all."""
+    for name in folders.subfolders(QUEUES):
+        if not only or queue_of(name) in only:
+            yield queue_of(name), (*QUEUES, name)
+
+
+def slots(folders: Folders, path: Path) -> list[Path]:
+    """The slots in a folder, in the order of their beginning."""
+    found = [(start, name) for name in folders.subfolders(path) if (start := slot_start(name)) is not None]
+    return [(*path, name) for _, name in sorted(found)]
+
+
+def priorities(folders: Folders, queue: Path) -> list[Path]:
+    """The folders of the ready tickets of a queue, the highest priority first."""
+    found = []
+    for name in folders.subfolders((*queue, READY)):
+        try:
+            found.append((-int(name), name))
+        except ValueError:
+            continue
+    return [(*queue, READY, name) for _, name in sorted(found)]
+
+
+def walk(
+    folders: Folders, *, states: Collection[State] = (), queues: Collection[str] = ()
+) -> Iterator[Entry]:
+    """Every ticket of these states and queues; ``()`` is all."""
+    for queue, path in queue_folders(folders, queues):
+        for state in State:
+            if states and state not in states:
+                continue
+            for folder in _folders_of(folders, path, state):
+                for name in folders.entries(folder, Kind.FILE):
+                    if name.count(",") > 1:
+                        yield Entry(queue, state, folder, name)
+
+
+def _folders_of(folders: Folders, queue: Path, state: State) -> Iterator[Path]:
+    """In the order in which a ticket wanders through them, so that few are missed."""
+    if state is State.QUEUED:
+        yield from slots(folders, (*queue, LATER))
+        for priority in priorities(folders, queue):
+            yield from slots(folders, priority)
+    else:
+        yield from slots(folders, (*queue, CLAIMED if state is State.CLAIMED else state.value))
+
+
+def tombstones(folders: Folders) -> Iterator[tuple[Path, str]]:
+    """Every remembered id: folder and name, in the order of the slots."""
+    for path in slots(folders, REMEMBERED):
+        for name in folders.entries(path, Kind.FILE):
+            if name.count(",") > 1:
+                yield path, name
+
+
+def find(folders: Folders, wanted: Iterable[str]) -> dict[str, Place]:
+    """Where these messages are, those that there are.
+
+    Raises:
+        StoreUnavailable: one of them moves so fast that it cannot be found.
+    """
+    found: dict[str, Place] = {}
+    missing = {id for id in wanted if _may_be_there(folders, id)}
+    for _ in range(_WALKS):
+        if not missing:
+            return found
+        for entry in walk(folders):
+            if entry.id in missing and (ticket := Ticket.parse(entry.name)) is not None:
+                found[ticket.id] = Place(queue=entry.queue, state=entry.state, path=entry.path, ticket=ticket)
+        missing -= set(found)
+        if missing:
+            missing -= {id for _, name in tombstones(folders) if (id := name.split(",", 2)[1]) in missing}
+            missing = {id for id in missing if _may_be_there(folders, id)}
+    raise StoreUnavailable(f"the message {min(missing)} moves faster than it can be found: try again")
+
+
+def _may_be_there(folders: Folders, id: str) -> bool:
+    """Whether the id is that of a message: not of a tombstone, and not of a put that is under way."""
+    status = ids.status(folders, id) if Ticket.is_id(id) else None
+    if status is None or status.links == 1 or status.buried:
+        return False
+    try:
+        _, data = folders.disk.read(folders.get(ids_path(id)).handle, id, body.HEAD)
+        draft = body.header(data).ticket.name
+        folders.disk.stat(folders.get(TMP).handle, draft)
+    except (FileNotFoundError, CorruptRecord, FormatError):
+        return True
+    return False
