@@ -118,9 +118,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict over the package, its tests and this file."""
+    """mypy --strict over the package, its tests, the benchmarks and this file."""
     session.install("-e", ".", *group("types"))
-    session.run("mypy", "--strict", "src", "tests", "noxfile.py")
+    session.run("mypy", "--strict", "src", "tests", "benchmarks", "noxfile.py")
 
 
 @nox.session
@@ -151,6 +151,42 @@ def try_wheel(session: nox.Session, built: Path) -> None:
     session.run(str(scripts / "outbox"), "--help", external=True)
     session.run(python, "-I", str(EXAMPLE), external=True)
     session.run("mypy", "--strict", "--python-executable", python, str(EXAMPLE))
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Every kill and every error at every system call of the stores on a disk; see docs/crash-proof.md."""
+    session.install("-e", ".", *group("tests"))
+    tests = [str(path) for path in sorted(ROOT.glob("tests/test_crash_*.py"))]
+    # -rP: what each scene says it has visited.
+    session.run("pytest", "-n", "auto", "-rP", *tests, *session.posargs, env={"OUTBOX_CRASH": "long"})
+
+
+PEERS = ("huey", "litequeue", "persist-queue", "django-mailer", "django-post_office", "mailqueue-runner")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The stores beside the raw disk and their peers; ``nox -s bench -- --help`` tells the options."""
+    session.install(".")
+    options = list(session.posargs)
+    if not {"--no-peers", "--peers", "--help", "-h"} & set(options):
+        options += ["--peers", str(install_peers(session))]
+    session.run("python", str(ROOT / "benchmarks" / "stores.py"), *options)
+
+
+def install_peers(session: nox.Session) -> Path:
+    """An environment for each, thrown away with the session's own; one that cannot be installed has none."""
+    folder = Path(session.create_tmp(), "peers")
+    for peer in PEERS:
+        environment = folder / peer
+        session.run("python", "-m", "venv", "--clear", "--without-pip", str(environment))
+        try:
+            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", peer)
+        except nox.command.CommandFailed:
+            session.warn(f"{peer} cannot be installed here, and is named as missing")
+            shutil.rmtree(environment)
+    return folder
 
 
 @nox.session

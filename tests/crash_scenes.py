@@ -1,0 +1,126 @@
+"""What the scenes of the crash tests are made of, and those that every store plays."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from crashing import Bench, Scene, Step
+
+from outbox.lifecycle import Claim, Settlement, Verdict
+from outbox.testing.clauses.scene import (
+    LEASE,
+    VERDICTS,
+    dead,
+    delivered,
+    expired,
+    held,
+    mail,
+    put,
+    released,
+    retry,
+    take,
+)
+
+__all__ = [
+    "DAY",
+    "LARGE",
+    "PURGE",
+    "SCENES",
+    "SETTLED",
+    "SIX",
+    "claiming",
+    "exchanging",
+    "in_turn",
+    "putting",
+    "settling",
+]
+
+DAY: Final = dt.timedelta(days=1)
+LARGE: Final = b"Subject: large\r\n\r\n" + b"x" * 76 * 400 + b"\r\n"
+
+
+def putting(*names: str, **fields: Any) -> Step:
+    return lambda bench: put(bench.store, *(mail(name, **fields) for name in names))
+
+
+def later(bench: Bench) -> None:
+    """A message that is due when the child looks."""
+    put(bench.store, mail("d", not_before=bench.clock.now() + dt.timedelta(seconds=30)))
+
+
+def claiming(limit: int) -> Step:
+    def claim(bench: Bench) -> None:
+        bench.claims += take(bench.store, limit)
+
+    return claim
+
+
+def settling(verdict: Callable[[Claim], Verdict], *places: int) -> Step:
+    return lambda bench: bench.store.settle(
+        [Settlement(bench.claims[p], verdict(bench.claims[p])) for p in places]
+    )
+
+
+def exchanging(bench: Bench) -> None:
+    settlements = [Settlement(claim, delivered(claim)) for claim in bench.claims]
+    bench.store.exchange(settlements, limit=2, lease=LEASE, queues=["mail"])
+
+
+def in_turn(*steps: Step) -> Step:
+    def all_of_them(bench: Bench) -> None:
+        for step in steps:
+            step(bench)
+
+    return all_of_them
+
+
+SIX: Final = in_turn(putting("a", "b", "c", "d", "e", "f"), claiming(6))
+_FIVE: Final[Sequence[Callable[[Claim], Verdict]]] = (dead, held, expired, delivered, retry)
+SETTLED: Final = in_turn(SIX, *(settling(verdict, place) for place, verdict in enumerate(_FIVE)))
+
+SCENES: Final = (
+    Scene(name="put one", steps=[putting("a")], strict=True),
+    Scene(name="put three", steps=[putting("a", "b", "c")], strict=True),
+    Scene(name="put something large", steps=[putting("a", content=LARGE)], strict=True),
+    Scene(name="put known and new", prepare=putting("a"), steps=[putting("a", "b")], strict=True),
+    Scene(name="claim", prepare=in_turn(putting("a", "b", "c"), later), steps=[claiming(2), claiming(5)]),
+    Scene(
+        name="claim what a dead one had",
+        prepare=in_turn(putting("a", "b"), claiming(2)),
+        later=2 * LEASE,
+        steps=[claiming(2), claiming(2)],
+    ),
+    Scene(name="claim at most once", prepare=putting("a", "b", at_most_once=True), steps=[claiming(2)]),
+    Scene(
+        name="settle each verdict",
+        prepare=SIX,
+        steps=[settling(v, n) for n, v in enumerate((*VERDICTS.values(), retry, released))],
+    ),
+    Scene(name="settle several", prepare=SIX, steps=[settling(delivered, 0, 1, 2), settling(dead, 3, 4, 5)]),
+    Scene(
+        name="extend",
+        prepare=SIX,
+        steps=[lambda bench: bench.store.extend(bench.claims, lease=DAY)],
+    ),
+    Scene(
+        name="steer",
+        prepare=SETTLED,
+        steps=[
+            lambda bench: bench.store.requeue(["a", "b"], uncertain=True),
+            lambda bench: bench.store.cancel(["a", "e"]),
+        ],
+    ),
+    Scene(name="open a new one", warm=False, steps=[lambda bench: bench.store]),
+    Scene(
+        name="open what a crash has left",
+        prepare=in_turn(putting("a", "b"), claiming(1)),
+        crashed=True,
+        warm=False,
+        steps=[lambda bench: bench.store, putting("c")],
+    ),
+)
+"""What every kind of store plays."""
+
+PURGE: Final = Scene(name="purge", prepare=SETTLED, steps=[lambda bench: bench.store.purge(["a", "b", "c"])])
