@@ -1,0 +1,49 @@
+"""What a process uses, and children that measure themselves and print one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["child", "descriptors", "memory", "threads"]
+
+_HERE: Final = Path(__file__).parent
+_PROC: Final = Path("/proc/self")
+
+
+def memory() -> int:
+    """Resident bytes; where the system does not tell, the most there have been."""
+    try:
+        pages = int((_PROC / "statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()
+
+
+def descriptors() -> int:
+    """How many files are open; 0 where the system does not tell."""
+    folder = _PROC / "fd"
+    return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
+
+
+def threads() -> int:
+    return threading.active_count()
+
+
+def child(script: str, *arguments: object) -> Any:
+    """What a script of this directory, run by itself, says in its last line.
+
+    Raises:
+        RuntimeError: it failed; its own words are on standard error.
+    """
+    command = [sys.executable, str(_HERE / script), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{script} {' '.join(map(str, arguments))} ended with status {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
