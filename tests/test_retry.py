@@ -105,6 +105,14 @@ def test_a_step_that_is_none_is_named(text: str) -> None:
         RetryPolicy.parse(text)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"timeout": 5}, {"wait_initial": "1m"}, {"attempts": "3"}, {"schedule": [60]}, {"schedule": 60}]
+)
+def test_a_setting_of_the_wrong_type_says_what_it_should_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="RetryPolicy"):
+        RetryPolicy(**wrong)
+
+
 def test_a_step_longer_than_can_be_counted_is_named() -> None:
     with pytest.raises(ConfigurationError, match="'99999999999d' is too long"):
         RetryPolicy.parse("1m, 99999999999d")

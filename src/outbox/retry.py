@@ -21,7 +21,12 @@ _STEP: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[smhd])(?:\*(?P<ti
 
 
 def _schedule(steps: Iterable[dt.timedelta] | None) -> tuple[dt.timedelta, ...] | None:
-    return None if steps is None else tuple(steps)
+    try:
+        return None if steps is None else tuple(steps)
+    except TypeError:
+        raise ConfigurationError(
+            f"RetryPolicy: schedule is {steps!r}: pass a sequence of timedeltas"
+        ) from None
 
 
 def _default_timeout(policy: RetryPolicy) -> dt.timedelta | None:
@@ -59,6 +64,14 @@ class RetryPolicy:
     uncertain: Literal["retry", "hold"] = "retry"
 
     def __attrs_post_init__(self) -> None:
+        try:
+            self._check()
+        except TypeError as error:
+            raise ConfigurationError(
+                f"RetryPolicy: {error}: waits and the timeout are timedeltas, attempts and the base are numbers"
+            ) from error
+
+    def _check(self) -> None:
         checks = {
             "attempts must be at least 1": self.attempts is None or self.attempts >= 1,
             "wait_initial must be positive": self.wait_initial > dt.timedelta(0),
