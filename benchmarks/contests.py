@@ -64,7 +64,12 @@ class Contest:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """Rates in messages a second, the rest in seconds; *appends* and *fsync* are the disk's in the same rounds."""
+    """Rates in messages a second, waits in seconds.
+
+    Attributes:
+        pace: The reference's messages for each append with fsync that the disk allowed in the same round.
+        fsync: What one such append took.
+    """
 
     contest: Contest
     ours: Spread
@@ -72,7 +77,7 @@ class Result:
     ratio: Spread | None
     median_wait: float
     slow_wait: float
-    appends: Spread | None
+    pace: Spread | None
     fsync: float
     peers: dict[str, Spread]
 
@@ -191,7 +196,7 @@ def _result(contest: Contest, laps: dict[str, list[Lap]]) -> Result:
         ratio=None if loop is None else ratios(mine, loop),
         median_wait=_typical(laps[OURS], 0.5),
         slow_wait=_typical(laps[OURS], 0.99),
-        appends=None if appends is None else spread(appends),
+        pace=None if loop is None or appends is None else ratios(loop, appends),
         fsync=_typical(laps[APPENDS], 0.5) if appends else 0.0,
         peers={name: spread(each) for name, each in rates.items()},
     )
@@ -231,27 +236,22 @@ def _row(result: Result) -> Sequence[str]:
 
 
 def judged(results: Sequence[Result]) -> str:
-    """Whether the reference loops are worth their name: theirs of today beside theirs of before, scaled."""
+    """Whether the reference loops are worth their name: theirs of today beside theirs of before."""
     # The first contest that a loop takes part in tells of it.
     found = {each.contest.reference.before: each for each in reversed(results) if each.contest.reference}
     return table(
-        ("reference loop", "msg/s", "before, scaled by appends + fsync", "ratio", "wanted"),
+        ("reference loop", "msg/s", "before", "ratio, each to its appends + fsync", "wanted"),
         (_judgement(each) for name, each in reversed(found.items()) if name in raw.BEFORE),
     )
 
 
 def _judgement(result: Result) -> Sequence[str]:
-    contest, loop, appends = result.contest, result.reference, result.appends
-    if contest.reference is None or loop is None or appends is None:
+    loop, figure, pace = result.contest.reference, result.reference, result.pace
+    if loop is None or figure is None or pace is None:
         return ()
-    before, scale = raw.BEFORE[contest.reference.before], appends.median / raw.BEFORE["append"]
-    return (
-        contest.reference.title,
-        rate(loop),
-        f"{before:,}, times {scale:.2f}",
-        f"{loop.median / before / scale:.2f}",
-        "≥ 0.8",
-    )
+    before = raw.BEFORE[loop.before]
+    worth = Spread(*(each * raw.BEFORE["append"] / before for each in pace))
+    return (loop.title, rate(figure), f"{before:,}", factor(worth), "≥ 0.8")
 
 
 def peer_table(kind: str, results: Sequence[Result], taking_part: Sequence[peers.Peer]) -> str:

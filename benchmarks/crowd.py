@@ -55,21 +55,27 @@ def crowd(kind: str, places: Places, *, number: int, processes: int, threads: in
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(processes)
     ]
+    try:
+        start, told = _told(children)
+    finally:
+        # Where one did not begin, the others still wait.
+        for each in children:
+            each.kill()
+    return _sum(told, number, max(each["end"] for each in told) - start)
+
+
+def _told(children: Sequence[subprocess.Popen[str]]) -> tuple[float, list[Any]]:
+    """When all were told to begin, and what each says in the end."""
     for each in children:
         if each.stdout is None or each.stdout.readline() != "ready\n":
             raise RuntimeError("a process of the crowd did not begin; its own words are above")
     start = time.monotonic()
     # All are told before any is listened to.
     for each in children:
-        _say(each, "go\n")
-    told = [json.loads(each.communicate()[0]) for each in children]
-    return _sum(told, number, max(each["end"] for each in told) - start)
-
-
-def _say(process: subprocess.Popen[str], word: str) -> None:
-    if process.stdin is not None:
-        process.stdin.write(word)
-        process.stdin.flush()
+        if each.stdin is not None:
+            each.stdin.write("go\n")
+            each.stdin.flush()
+    return start, [json.loads(each.communicate()[0]) for each in children]
 
 
 def _sum(told: Sequence[Any], number: int, seconds: float) -> Crowd:

@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Entrant", "Lap", "Spread", "lap", "percentile", "race", "ratios", "spread"]
@@ -50,7 +50,12 @@ def lap(call: Callable[[T], Any], items: Sequence[T], *, threads: int = 1, size:
     barrier = threading.Barrier(threads)
 
     def work(share: Sequence[T]) -> tuple[float, float, list[float]]:
-        call(share[0])
+        try:
+            call(share[0])
+        except BaseException:
+            # The others are not to wait for this one.
+            barrier.abort()
+            raise
         barrier.wait()
         return _timed(call, share[1:])
 
@@ -59,10 +64,18 @@ def lap(call: Callable[[T], Any], items: Sequence[T], *, threads: int = 1, size:
         done = [work(shares[0])]
     else:
         with ThreadPoolExecutor(threads) as pool:
-            done = list(pool.map(work, shares))
+            done = _results([pool.submit(work, share) for share in shares])
     seconds = max(end for _, end, _ in done) - min(start for start, _, _ in done)
     waits = [wait for _, _, each in done for wait in each]
     return Lap(len(waits) * size, seconds, waits)
+
+
+def _results(futures: Sequence[Future[T]]) -> list[T]:
+    errors = [error for each in futures if (error := each.exception()) is not None]
+    # The cause first: those who waited for it know nothing.
+    for error in sorted(errors, key=lambda each: isinstance(each, threading.BrokenBarrierError)):
+        raise error
+    return [each.result() for each in futures]
 
 
 def _timed(call: Callable[[T], Any], share: Sequence[T]) -> tuple[float, float, list[float]]:

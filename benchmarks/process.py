@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
+import mmap
 import subprocess
 import sys
 import threading
@@ -21,9 +21,11 @@ def memory() -> int:
     try:
         pages = int((_PROC / "statm").read_text(encoding="ascii").split()[1])
     except OSError:
+        import resource  # noqa: PLC0415 - Windows has none, and /proc does without
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-    return pages * resource.getpagesize()
+    return pages * mmap.PAGESIZE
 
 
 def descriptors() -> int:

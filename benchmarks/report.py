@@ -74,7 +74,7 @@ def _depth(kind: str, number: int, each: Depth) -> Sequence[str]:
         _ms(each.shallow),
         _ms(each.deep),
         factor(each.ratio),
-        "≤ 1.5",
+        "" if kind == "memory" else "≤ 1.5",
         " → ".join(f"{seconds * 1000:.1f}" for seconds in each.first),
         " → ".join(f"{size / _MIB:.1f}" for size in each.resident),
     )

@@ -133,11 +133,12 @@ def settled(standing: Standing, fates: tuple[Fate, ...], verdict: Verdict, now: 
     state = TRANSITIONS[standing.state, verdict.event]
     returned = isinstance(verdict, Retry | Released)
     refunded = isinstance(verdict, Released)
-    return attrs.evolve(
-        standing,
+    return Standing(
         state=state,
         fates=fates,
         due=later(now, verdict.delay) if isinstance(verdict, Retry | Released) else now,
+        since=standing.since,
+        submitted=standing.submitted,
         settled=None if returned else now,
         attempts=standing.attempts - refunded,
         lost=standing.lost if refunded else 0,

@@ -23,6 +23,7 @@ import contextlib
 import datetime as dt
 import itertools
 import os
+import random
 import sqlite3
 import threading
 import traceback
@@ -53,6 +54,9 @@ _TOUCH: Final = """
     INSERT INTO outbox_meta VALUES ('synced', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1
 """
 """A change that means nothing, so that there is something to commit: the fsync is of all that is in the WAL."""
+_LOOK: Final = "SELECT 1 FROM outbox_meta LIMIT 1"
+_PAUSES: Final = (0.0002, 0.001)
+"""Seconds between two looks whether another process has done: about what a commit takes."""
 _PAGE: Final = 4096
 _FORK_PATIENCE: Final = 5.0
 _ZERO: Final = dt.timedelta(0)
@@ -183,6 +187,8 @@ class Database:
             link.connection.text_factory = _legible if legible else str
             try:
                 link.connection.execute("BEGIN")
+                # The first look takes the snapshot, and is the only one that may have to wait.
+                self._patiently(lambda: link.sql.execute(_LOOK).fetchone())
                 yield link.sql
                 link.connection.execute("COMMIT")
             finally:
@@ -216,8 +222,25 @@ class Database:
     def require_writable(self) -> None:
         """Raise StoreUnavailable where nothing could be written now; nothing is."""
         with self._link() as link:
-            link.connection.execute("BEGIN IMMEDIATE")
+            self._patiently(lambda: link.connection.execute("BEGIN IMMEDIATE"))
             link.connection.execute("ROLLBACK")
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """What *act* returns, asked again for as long as other processes keep SQLite from it.
+
+        SQLite's own waiting doubles its pauses up to a tenth of a second, so
+        that of many processes those that wait longest look least often.
+        """
+        left = self._patience.total_seconds()
+        while True:
+            try:
+                return act()
+            except sqlite3.OperationalError as error:
+                if left <= 0 or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+                    raise
+            pause = random.uniform(*_PAUSES)  # noqa: S311 - so that those who wait do not go in step
+            threading.Event().wait(pause)
+            left -= pause
 
     def sync(self) -> None:
         """Put on the disk whatever was committed without."""
@@ -270,7 +293,7 @@ class Database:
             link.sync(durable)
             connection = link.connection
             before = connection.total_changes
-            connection.execute("BEGIN IMMEDIATE")
+            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
             result = act(link)
             self._commit(link)
             self._unmoved += connection.total_changes - before
@@ -290,7 +313,7 @@ class Database:
     def version(self) -> tuple[int, int]:
         """Changes whenever a connection other than this thread's has committed."""
         with self._link() as link:
-            (version,) = link.connection.execute("PRAGMA data_version").fetchone()
+            (version,) = self._patiently(lambda: link.connection.execute("PRAGMA data_version").fetchone())
             return link.number, version
 
     @contextlib.contextmanager
@@ -342,6 +365,8 @@ class Database:
             connection = connect(self.path, self._patience)
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        # From here on the waiting is ours.
+        connection.execute("PRAGMA busy_timeout = 0")
         link = _Link(connection, next(self._numbers), self.names.apply(connection))
         self._links.add(link)
         return link

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -13,7 +13,6 @@ from outbox.errors import CorruptRecord
 from outbox.lifecycle import Attempt, Event, Fate, State
 from outbox.message import Message
 from outbox.stores.instants import micros, moment
-from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
 
 from .naming import Sql
@@ -204,18 +203,17 @@ def redact(sql: Sql, messages: Iterable[Message]) -> None:
     )
 
 
-def discard(sql: Sql, gone: Mapping[str, Standing], retention: Retention, now: int) -> None:
-    """Delete all that is kept of these messages, but for the ids that stay known."""
+def discard(sql: Sql, gone: Sequence[str], buried: Sequence[str], now: int) -> None:
+    """Delete all that is kept of these messages, but for the ids of those that are *buried*."""
     if not gone:
         return
     these = listed(gone)
     sql.execute(_REMOVE_BODIES, (these,))
     sql.execute(_REMOVE_ATTEMPTS, (these,))
-    buried = [name for name, standing in gone.items() if retention.buries(standing, now)]
     if buried:
         sql.execute(_BURY, (now, listed(buried)))
     if len(buried) < len(gone):
-        forget(sql, gone.keys() - set(buried))
+        forget(sql, set(gone) - set(buried))
 
 
 def forget(sql: Sql, ids: Iterable[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from outbox.lifecycle import Attempt, Claim, Fate, Settlement, State
-from outbox.message import Message
+import attrs
+
+from outbox.lifecycle import Attempt, Claim, Delivered, Fate, Settlement
 from outbox.stores import standing as standings
 from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
@@ -33,37 +34,52 @@ def settle(
     """See :meth:`outbox.protocols.Store.settle`; *fates* are the verdicts', in the recipients' order."""
     held = _held(sql, [settlement.claim.message.id for settlement in settlements])
     stale: list[Claim] = []
-    stays: list[tuple[str, Standing]] = []
-    goes: dict[str, Standing] = {}
-    bare: list[Message] = []
-    made: list[tuple[str, Attempt]] = []
+    gone: list[str] = []
+    stays: list[_Stay] = []
     for settlement, new in zip(settlements, fates, strict=True):
         name = settlement.claim.message.id
         # Taken out: a second settlement of the same claim comes too late.
-        before = held.pop((name, settlement.claim.token), None)
-        if before is None:
+        row = held.pop((name, settlement.claim.token), None)
+        if row is None:
             stale.append(settlement.claim)
-            continue
-        after = standings.settled(before, new, settlement.verdict, now)
-        if after.state is State.DELIVERED and retention.keep_delivered is None:
-            goes[name] = after
-            continue
-        if after.state is State.DELIVERED and not retention.keep_content:
-            bare.append(settlement.claim.message)
-        stays.append((name, after))
-        attempt = standings.attempt(before.attempts, settlement.verdict, now)
-        made += [] if attempt is None else [(name, attempt)]
+        elif retention.keep_delivered is None and isinstance(settlement.verdict, Delivered):
+            gone.append(name)
+        else:
+            stays.append(_Stay(settlement, rows.standing(row), new))
     if stays:
-        rows.write(sql, stays, now)
-        rows.record(sql, made)
-        rows.redact(sql, bare)
-    rows.discard(sql, goes, retention, now)
+        _write(sql, stays, retention, now)
+    rows.discard(sql, gone, gone if retention.remembers else [], now)
     return stale
 
 
-def _held(sql: Sql, ids: Sequence[str]) -> dict[tuple[str, str], Standing]:
-    """How the claimed ones among them stand, by id and token."""
+def _held(sql: Sql, ids: Sequence[str]) -> dict[tuple[str, str], rows.Row]:
+    """The rows of the claimed ones among them, by id and token."""
     return {
-        (name, str(generation)): rows.standing(tuple(columns))
+        (name, str(generation)): tuple(columns)
         for name, generation, *columns in sql.execute(_HELD, (rows.listed(ids),))
     }
+
+
+@attrs.frozen
+class _Stay:
+    """A message that is settled, and stays in the store."""
+
+    settlement: Settlement
+    before: Standing
+    fates: tuple[Fate, ...]
+
+    def after(self, now: int) -> Standing:
+        return standings.settled(self.before, self.fates, self.settlement.verdict, now)
+
+    def attempt(self, now: int) -> Attempt | None:
+        return standings.attempt(self.before.attempts, self.settlement.verdict, now)
+
+
+def _write(sql: Sql, stays: Sequence[_Stay], retention: Retention, now: int) -> None:
+    named = [(stay.settlement.claim.message.id, stay) for stay in stays]
+    rows.write(sql, [(name, stay.after(now)) for name, stay in named], now)
+    made = [(name, stay.attempt(now)) for name, stay in named]
+    rows.record(sql, [(name, attempt) for name, attempt in made if attempt is not None])
+    if not retention.keep_content:
+        delivered = [s.settlement for s in stays if isinstance(s.settlement.verdict, Delivered)]
+        rows.redact(sql, [settlement.claim.message for settlement in delivered])

@@ -38,7 +38,7 @@ def purge(sql: Sql, ids: Sequence[str], retention: Retention, now: int) -> list[
     def purged(id: str, standing: Standing, now: int) -> Step:
         change = standings.purge(id, standing, now)
         if change.status == "done":
-            rows.discard(sql, {id: standing}, retention, now)
+            rows.discard(sql, [id], [id] if retention.buries(standing, now) else [], now)
         return Step(change)
 
     return steer(sql, ids, purged, now)

@@ -61,8 +61,9 @@ def _discard(sql: Sql, state: State, retention: Retention, limit: int, now: int)
     if since is None or limit < 1:
         return 0
     found = sql.execute(_AGED, (state.value, since, limit)).fetchall()
-    gone = {name: rows.standing(tuple(columns)) for name, *columns in found}
-    rows.discard(sql, gone, retention, now)
+    standings = {name: rows.standing(tuple(columns)) for name, *columns in found}
+    buried = [name for name, standing in standings.items() if retention.buries(standing, now)]
+    rows.discard(sql, list(standings), buried, now)
     return len(found)
 
 
