@@ -1,7 +1,7 @@
 """What a developer runs: ``nox -s tests`` runs everything, the other sessions one part each.
 
-``tests`` runs the suite on the Python that nox itself runs on.  Behind it come
-the suite on every other supported Python of this machine, the suite with the
+``tests`` runs everything on the Python that nox itself runs on.  Behind it come
+the suite, without the slow proofs of the disk, on every other supported Python of this machine, the suite with the
 oldest libraries that pyproject.toml allows, the linter, the type checker and
 the built wheel.  A Python that the machine has not is named and skipped.
 """
@@ -29,6 +29,9 @@ ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 EXAMPLE = ROOT / "tests" / "typing" / "example.py"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+# What they ask is how we speak to the disk, not how Python runs us.
+ONCE = ("tests/test_crash_filesystem.py", "tests/test_crash_sqlite.py", "tests/test_benchmarks.py")
 
 # A shim on the PATH may stand for a Python that is not there, and a Python may
 # have been built without a library that outbox or its tests cannot do without.
@@ -72,17 +75,19 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
-def run_suite(session: nox.Session) -> None:
-    session.run("pytest", "-n", "auto", "--durations=20", *session.posargs)
+def run_suite(session: nox.Session, *, whole: bool) -> None:
+    """pytest; where not *whole*, without what does not change with the Python and takes minutes."""
+    without = () if whole else tuple(f"--ignore={path}" for path in ONCE)
+    session.run("pytest", "-n", "auto", "--durations=20", *without, *session.posargs)
     # .ci/run looks for these lines: one for each Python of the machine.
     version = session.run("python", "-c", "import platform; print(platform.python_version())", silent=True)
     session.log(f"the suite passed on Python {str(version).strip()}")
 
 
 def suite(session: nox.Session) -> None:
-    """The suite on one Python."""
+    """The suite on one more Python."""
     session.install("-e", ".", *group("tests"))
-    run_suite(session)
+    run_suite(session, whole=False)
 
 
 @nox.session
@@ -93,7 +98,8 @@ def tests(session: nox.Session) -> None:
         session.log(f"Python {version}: {path or 'not on this machine, skipped'}")
     for name in (*(f"tests-{version}" for version in FOUND), "oldest", "lint", "types", "wheel"):
         session.notify(name)
-    suite(session)
+    session.install("-e", ".", *group("tests"))
+    run_suite(session, whole=True)
 
 
 for _version, _path in FOUND.items():
@@ -105,7 +111,7 @@ def oldest(session: nox.Session) -> None:
     """The suite with the oldest libraries that the core says it works with."""
     floors = [requirement.replace(">=", "==") for requirement in PYPROJECT["project"]["dependencies"]]
     session.install("-e", ".", *group("tests"), *floors)
-    run_suite(session)
+    run_suite(session, whole=False)
 
 
 @nox.session
