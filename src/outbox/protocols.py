@@ -211,7 +211,9 @@ class SupportsHandOver(Protocol):
     def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """Put as :meth:`Intake.put` does and lease to the caller what was new, in one commit.
 
-        One claim for each message that was stored, in order; none for one that was known.
+        One claim for each message that was stored, in order; none for one
+        that was known, is not due yet, or is of a suspended queue: that one
+        waits as though it had been put.
         """
         ...
 

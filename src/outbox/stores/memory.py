@@ -99,7 +99,9 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             new, _ = self._shelf.put(drafts, now)
-            return [self._shelf.lease(row, now, later(now, lease)) for row in new]
+            open_queues = self._shelf.served(list({row.message.queue for row in new}), now)
+            ready = [r for r in new if r.message.queue in open_queues and r.standing.due <= now]
+            return [self._shelf.lease(row, now, later(now, lease)) for row in ready]
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES

@@ -11,7 +11,7 @@ import attrs
 
 from outbox.codec import encode_envelope
 from outbox.errors import InvalidMessage
-from outbox.lifecycle import Claim, PutResult
+from outbox.lifecycle import PutResult
 from outbox.message import Message
 from outbox.stores import intake, standing as standings
 from outbox.stores.content import Codings
@@ -22,7 +22,7 @@ from . import rows
 from .crowding import Crowd
 from .naming import Sql
 
-__all__ = ["Draft", "drafts", "put"]
+__all__ = ["Draft", "Stored", "drafts", "put"]
 
 # By their places in the list and not by id: the caller's connection may make anything of text.
 _KNOWN: Final = """
@@ -34,6 +34,8 @@ _FORGET: Final = "DELETE FROM outbox_message WHERE id = ?"
 _JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
 _MOST_CONTENT: Final = 999_000_000
 """SQLite's own limit is 1,000,000,000 bytes a row."""
+_STAGE: Final = 7
+_READY: Final = 2
 _LAST_BODY: Final = "SELECT coalesce(max(number), 0) FROM outbox_body"
 _BODY: Final = "INSERT INTO outbox_body (number, sender, recipients, envelope, content, coding) VALUES (?, ?, ?, ?, ?, ?)"
 _MESSAGE: Final = f"""
@@ -47,6 +49,14 @@ class Draft(intake.Draft):
     """With all that can be made ready before the turn to write has come."""
 
     body: rows.Row
+
+
+@attrs.frozen
+class Stored:
+    """What a put answers, and the ids of what is new and due."""
+
+    results: Sequence[PutResult]
+    due: Sequence[str]
 
 
 def drafts(messages: Sequence[Message], codings: Codings) -> list[Draft]:
@@ -67,24 +77,22 @@ def put(
     sql: Sql,
     made: Sequence[Draft],
     retention: Retention,
-    now: int,
-    *,
     crowd: Crowd,
-    leased_until: int | None = None,
-) -> tuple[list[PutResult], list[Claim]]:
-    """See :meth:`outbox.protocols.Intake.put`; what is new is leased at once where *leased_until* is given."""
+    now: int,
+) -> Stored:
+    """See :meth:`outbox.protocols.Intake.put`."""
     new, results = intake.sift(made, _known(sql, made, retention.known_since(now)))
     if not new:
-        return results, []
+        return Stored(results, ())
     if crowd.limited:
         crowd.admit(sql, Load.of(len(draft.message.content) for draft in new), now)
     first = _store_bodies(sql, new)
-    hot = [_hot(number, draft, now, leased_until) for number, draft in enumerate(new, first)]
+    hot = [_hot(number, draft, now) for number, draft in enumerate(new, first)]
     if len(hot) == 1:
         sql.execute(_MESSAGE, hot[0])
     else:
         sql.executemany(_MESSAGE, hot)
-    return results, [] if leased_until is None else _claims(new, hot, now, leased_until)
+    return Stored(results, [row[0] for row in hot if row[_STAGE] == _READY])
 
 
 def _store_bodies(sql: Sql, new: Sequence[Draft]) -> int:
@@ -94,15 +102,6 @@ def _store_bodies(sql: Sql, new: Sequence[Draft]) -> int:
     (last,) = sql.execute(_LAST_BODY).fetchone()
     sql.executemany(_BODY, [(number, *draft.body) for number, draft in enumerate(new, last + 1)])
     return int(last) + 1
-
-
-def _claims(new: Sequence[Draft], hot: Sequence[rows.Row], now: int, until: int) -> list[Claim]:
-    return [
-        standings.claim(
-            draft.message, standings.claimed(standings.fresh(draft.message, now), until), str(row[3]), now
-        )
-        for draft, row in zip(new, hot, strict=True)
-    ]
 
 
 def _known(sql: Sql, made: Sequence[Draft], remembered_since: int) -> dict[str, bytes]:
@@ -118,11 +117,9 @@ def _known(sql: Sql, made: Sequence[Draft], remembered_since: int) -> dict[str, 
     return {ids[place]: digest for place, digest, forgotten in found if not forgotten}
 
 
-def _hot(body: int, draft: Draft, now: int, leased_until: int | None) -> rows.Row:
+def _hot(body: int, draft: Draft, now: int) -> rows.Row:
     message = draft.message
     standing = standings.fresh(message, now)
-    if leased_until is not None:
-        standing = standings.claimed(standing, leased_until)
     return (
         message.id,
         message.queue,

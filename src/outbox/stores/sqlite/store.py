@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import AmbiguousPut, ConfigurationError, CorruptRecord, StoreError
@@ -33,6 +33,8 @@ from .translation import CommitFailed
 from .within import Within
 
 __all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
 
 _DAY: Final = dt.timedelta(days=1)
 _WEEK: Final = 7 * _DAY
@@ -115,13 +117,20 @@ class SQLiteStore:
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`."""
-        results, _ = self._put(messages, None)
+        results = self._put(messages, lambda _, stored: stored.results)
         self._database.news.tell()
         return results
 
     def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`."""
-        _, claims = self._put(messages, lease)
+
+        def claim(sql: Sql, stored: putting.Stored) -> Sequence[Claim]:
+            now = self._now()
+            ready = suspending.of_open_queues(sql, stored.due, now)
+            return claiming.take(sql, ready, self._codings, now, later(now, lease))
+
+        claims = self._put(messages, claim)
+        self._database.news.tell()
         return claims
 
     def within(self, connection: sqlite3.Connection, /) -> Intake:
@@ -133,25 +142,20 @@ class SQLiteStore:
         return Within(connection, self._put_within, self._database)
 
     def _put_within(self, sql: Sql, messages: Sequence[Message]) -> Sequence[PutResult]:
-        return self._stored(sql, putting.drafts(messages, self._codings), None)[0]
+        return self._stored(sql, putting.drafts(messages, self._codings)).results
 
-    def _put(
-        self, messages: Sequence[Message], lease: dt.timedelta | None
-    ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
+    def _put(self, messages: Sequence[Message], then: Callable[[Sql, putting.Stored], T]) -> T:
+        """Store them, and do within the same commit what is to be done *then*."""
         drafts = putting.drafts(messages, self._codings)
         size = sum(len(draft.message.content) for draft in drafts)
         try:
-            return self._database.write(lambda sql: self._stored(sql, drafts, lease), content=size)
+            return self._database.write(lambda sql: then(sql, self._stored(sql, drafts)), content=size)
         except CommitFailed as error:
             raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
 
-    def _stored(
-        self, sql: Sql, drafts: Sequence[putting.Draft], lease: dt.timedelta | None
-    ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
+    def _stored(self, sql: Sql, drafts: Sequence[putting.Draft]) -> putting.Stored:
         self._limits.require_free(self._database.path.parent)
-        now = self._now()
-        until = None if lease is None else later(now, lease)
-        return putting.put(sql, drafts, self._retention, now, crowd=self._crowd, leased_until=until)
+        return putting.put(sql, drafts, self._retention, self._crowd, self._now())
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES

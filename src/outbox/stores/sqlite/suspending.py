@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from outbox.protocols import Suspension
@@ -10,7 +11,7 @@ from outbox.stores.instants import micros, moment
 
 from .naming import Sql
 
-__all__ = ["OPEN", "open_queues", "prune", "suspend", "suspensions", "unsuspend"]
+__all__ = ["OPEN", "of_open_queues", "open_queues", "prune", "suspend", "suspensions", "unsuspend"]
 
 _SUSPEND: Final = "INSERT OR REPLACE INTO outbox_suspension (kind, value, until, reason) VALUES (?, ?, ?, ?)"
 _UNSUSPEND: Final = "DELETE FROM outbox_suspension WHERE kind = ? AND value = ? RETURNING until"
@@ -23,6 +24,8 @@ _ALL: Final = """
 _QUEUES: Final = """
     SELECT value FROM outbox_suspension WHERE kind = 'queue' AND (until IS NULL OR until > ?)
 """
+
+_QUEUE_OF: Final = "SELECT id, queue FROM outbox_message WHERE id IN (SELECT value FROM json_each(?))"
 
 OPEN: Final = """
     NOT EXISTS (
@@ -55,6 +58,15 @@ def suspensions(sql: Sql, now: int) -> list[Suspension]:
         Suspension(kind=kind, value=value, until=None if until is None else moment(until), reason=reason)
         for kind, value, until, reason in sql.execute(_ALL, (now,))
     ]
+
+
+def of_open_queues(sql: Sql, ids: Sequence[str], now: int) -> list[str]:
+    """Those of these messages whose queue is not suspended, in their order."""
+    shut = {value for (value,) in sql.execute(_QUEUES, (now,))}
+    if not shut:
+        return list(ids)
+    queues = dict(sql.execute(_QUEUE_OF, (json.dumps(list(ids)),)).fetchall())
+    return [name for name in ids if queues[name] not in shut]
 
 
 def open_queues(sql: Sql, queues: Iterable[str], now: int) -> list[str]:

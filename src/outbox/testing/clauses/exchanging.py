@@ -14,7 +14,9 @@ from outbox.protocols import (
     SupportsExchange,
     SupportsHandOver,
     SupportsManage,
+    SupportsSuspend,
     SupportsWait,
+    Suspension,
 )
 from outbox.testing.clock import ManualClock
 
@@ -201,6 +203,27 @@ class HandOverClauses(Clauses):
         assert take(store) == []
         for claim in claims:
             settle(store, claim, delivered(claim))
+
+    @clause(SupportsHandOver, SupportsBrowse)
+    def test_what_is_not_due_is_stored_and_not_handed_over(self, store: Whole, clock: ManualClock) -> None:
+        later = mail("later", not_before=clock.now() + LEASE)
+
+        assert ids(store.put_claimed([later, mail("now")], lease=SECOND)) == ["now"]
+
+        assert summaries(store)["later"].state == "queued"
+        clock.advance(LEASE - SECOND)
+        assert ids(take(store)) == ["now"]
+        clock.advance(SECOND)
+        assert ids(take(store)) == ["later"]
+
+    @clause(SupportsHandOver, SupportsSuspend)
+    def test_what_is_of_a_suspended_queue_is_stored_and_not_handed_over(self, store: Whole) -> None:
+        store.suspend(Suspension(kind="queue", value="mail"))
+
+        assert list(store.put_claimed([mail("a")], lease=LEASE)) == []
+
+        store.unsuspend("queue", "mail")
+        assert ids(take(store)) == ["a"]
 
     @clause(SupportsHandOver, SupportsBrowse)
     def test_what_is_put_claimed_stands_as_claimed_until_its_lease_ends(
