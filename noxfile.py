@@ -42,12 +42,20 @@ def candidates(version: str) -> Iterator[str]:
     """Where a Python of *version* may be: on the PATH, under pyenv, installed by uv."""
     name = f"python{version}"
     yield from (str(Path(folder, name)) for folder in os.get_exec_path())
-    # A home directory may be unknown or closed to us: expanduser and glob then find nothing, and do not raise.
+    # A home directory may be unknown to us: expanduser then finds nothing, and does not raise.
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises where there is no home
     pyenv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv"))
     uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", home / ".local/share/uv/python"))
-    yield from map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True))
-    yield from map(str, sorted(uv.glob(f"cpython-{version}.*/bin/{name}"), reverse=True))
+    yield from there(pyenv, f"versions/{version}.*/bin/{name}")
+    yield from there(uv, f"cpython-{version}.*/bin/{name}")
+
+
+def there(folder: Path, pattern: str) -> list[str]:
+    """What is there, the newest first; nothing where we may not look."""
+    try:
+        return sorted(map(str, folder.glob(pattern)), reverse=True)
+    except OSError:
+        return []
 
 
 def works(candidate: str, version: str) -> bool:
