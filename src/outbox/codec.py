@@ -12,17 +12,18 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from .errors import CorruptRecord, FormatError
 from .message import Message, restored
 from .outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 
-__all__ = ["decode", "decode_results", "encode", "encode_envelope", "encode_results", "join"]
+__all__ = ["decode", "decode_results", "encode", "encode_envelope", "encode_results", "encode_texts", "join"]
 
 VERSION: Final = 2
 _PARSE: Final = json.JSONDecoder().decode
+_TEXT: Final = json.encoder.encode_basestring
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _RESULTS: Final[Mapping[str, type[Result]]] = {
@@ -37,27 +38,30 @@ _NAMES: Final = {kind: name for name, kind in _RESULTS.items()}
 
 def encode_envelope(message: Message) -> bytes:
     """Everything but the content, with its length and a digest of both; no line break inside."""
-    fields: dict[str, Any] = {
-        "outbox": VERSION,
-        "id": message.id,
-        "queue": message.queue,
-        "sender": message.sender,
-        "recipients": message.recipients,
-    }
+    # Written out by hand, for it is done for every message; ids and queues hold nothing to escape.
+    said = [
+        f'{{"outbox":{VERSION},"id":"{message.id}","queue":"{message.queue}"',
+        f',"sender":{_TEXT(message.sender)},"recipients":{encode_texts(message.recipients)}',
+    ]
     # What is not said has its default.
     if message.priority:
-        fields["priority"] = message.priority
+        said.append(f',"priority":{message.priority}')
     if message.attributes:
-        fields["attributes"] = dict(message.attributes)
-    for name in ("not_before", "expires_at"):
-        moment = getattr(message, name)
-        if moment is not None:
-            fields[name] = moment.isoformat()
+        said.append(f',"attributes":{_JSON(dict(message.attributes))}')
+    if message.not_before is not None:
+        said.append(f',"not_before":"{message.not_before.isoformat()}"')
+    if message.expires_at is not None:
+        said.append(f',"expires_at":"{message.expires_at.isoformat()}"')
     if message.at_most_once:
-        fields["at_most_once"] = True
-    fields["length"] = len(message.content)
-    head = _JSON(fields)[:-1].encode()
+        said.append(',"at_most_once":true')
+    said.append(f',"length":{len(message.content)}')
+    head = "".join(said).encode()
     return b'%b,"sha256":"%b"}' % (head, _digest(head, message.content))
+
+
+def encode_texts(texts: Iterable[str]) -> str:
+    """Some texts as a JSON array."""
+    return f"[{','.join(map(_TEXT, texts))}]"
 
 
 def _digest(head: bytes, content: bytes) -> bytes:

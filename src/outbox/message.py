@@ -148,11 +148,8 @@ class Message:
     @property
     def envelope_digest(self) -> bytes:
         """SHA-256 over queue, sender and recipients: what tells one message of an id from another."""
-        digest = hashlib.sha256()
-        for part in (self.queue, self.sender, *self.recipients):
-            encoded = part.encode()
-            digest.update(len(encoded).to_bytes(4, "big") + encoded)
-        return digest.digest()
+        parts = [part.encode() for part in (self.queue, self.sender, *self.recipients)]
+        return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
 
 
 def restored(

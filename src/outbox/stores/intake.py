@@ -52,12 +52,13 @@ def sift(drafts: Sequence[D], known: Mapping[str, bytes]) -> tuple[list[D], list
     new: list[D] = []
     results: list[PutResult] = []
     for draft in drafts:
-        if draft.id not in seen:
-            seen[draft.id] = draft.envelope_digest
+        id = draft.id
+        if id not in seen:
+            seen[id] = draft.envelope_digest
             new.append(draft)
-            results.append(PutResult(draft.id, "stored"))
-        elif seen[draft.id] == draft.envelope_digest:
-            results.append(PutResult(draft.id, "known"))
+            results.append(PutResult(id, "stored"))
+        elif seen[id] == draft.envelope_digest:
+            results.append(PutResult(id, "known"))
         else:
             raise ConflictError(
                 f"the id {draft.id} is known with another sender, other recipients or another queue: "

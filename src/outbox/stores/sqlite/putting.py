@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
-from outbox.codec import encode_envelope
+from outbox.codec import encode_envelope, encode_texts
 from outbox.errors import InvalidMessage
 from outbox.lifecycle import PutResult
 from outbox.message import Message
@@ -31,7 +30,6 @@ _KNOWN: Final = """
 """
 _KNOWN_ONE: Final = "SELECT 0, digest, stage = 4 AND settled <= ? FROM outbox_message WHERE id = ?"
 _FORGET: Final = "DELETE FROM outbox_message WHERE id = ?"
-_JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
 _MOST_CONTENT: Final = 999_000_000
 """SQLite's own limit is 1,000,000,000 bytes a row."""
 _STAGE: Final = 7
@@ -68,7 +66,7 @@ def _body(message: Message, codings: Codings) -> rows.Row:
         raise InvalidMessage(
             f"the content of {message.id} has {len(message.content)} bytes, and SQLite keeps {_MOST_CONTENT} at most"
         )
-    recipients = _JSON(message.recipients)
+    recipients = encode_texts(message.recipients)
     content = codings.encode(message.content, message.id)
     return message.sender, recipients, encode_envelope(message), content, codings.name
 
