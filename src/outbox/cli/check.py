@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -18,7 +18,15 @@ import attrs
 from outbox.errors import OutboxError
 from outbox.lifecycle import State
 from outbox.locate import Config, masked, transport_from_url
-from outbox.protocols import Finding, QueueCount, Store, SupportsBrowse, SupportsMaintain, Transport
+from outbox.protocols import (
+    Finding,
+    Guarantee,
+    QueueCount,
+    Store,
+    SupportsBrowse,
+    SupportsMaintain,
+    Transport,
+)
 
 from .exits import Exit
 from .output import Console
@@ -96,6 +104,7 @@ def _store(config: Config, stack: contextlib.ExitStack) -> Generator[Finding, No
     try:
         store = stack.enter_context(opened_store(config))
         yield Finding("ok", f"store {masked(config.store or '')}")
+        yield from _guaranteed(store)
         if isinstance(store, SupportsMaintain):
             yield from store.check()
         if isinstance(store, SupportsBrowse):
@@ -104,6 +113,23 @@ def _store(config: Config, stack: contextlib.ExitStack) -> Generator[Finding, No
         yield Finding("error", str(error))
         return None
     return store
+
+
+def _guaranteed(store: Store) -> Iterator[Finding]:
+    lacks: Collection[Guarantee] = getattr(store, "lacks", ())
+    for guarantee in Guarantee:
+        if guarantee in lacks:
+            yield Finding("ok", f"the store does not promise {guarantee}: {_LACKING[guarantee]}")
+
+
+_LACKING: Final[Mapping[Guarantee, str]] = {
+    Guarantee.ORDER: "another message may go before one of higher priority or earlier due time",
+    Guarantee.DEDUPLICATION: "a message put twice under one id may be sent twice",
+    Guarantee.REFUNDS: "a claim given back unused may count as an attempt",
+    Guarantee.DELAYS: "a delay may be cut short or rounded",
+    Guarantee.LEASES: "a lease may be shorter or longer than was asked for",
+    Guarantee.FENCING: "a worker whose lease was lost may still settle its message",
+}
 
 
 def _unserved(counts: Sequence[QueueCount], config: Config) -> Iterator[Finding]:

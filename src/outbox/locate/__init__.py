@@ -4,10 +4,14 @@ from . import entries
 from .config import Config
 from .durations import parse_duration, spell
 from .masking import holds_secret, masked
-from .urls import store_from_url, transport_from_url
+from .plugins import StoreFactory, TransportFactory
+from .urls import Url, store_from_url, transport_from_url
 
 __all__ = [
     "Config",
+    "StoreFactory",
+    "TransportFactory",
+    "Url",
     "entries",
     "holds_secret",
     "masked",

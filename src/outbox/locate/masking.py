@@ -7,28 +7,32 @@ password is guessed generously, and rather too much is hidden than too little.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
+from urllib.parse import unquote, unquote_plus
 
 from outbox.values import frozen_mapping, printable
 
-__all__ = ["OPTIONS", "holds_secret", "masked"]
+__all__ = ["OPTIONS", "holds_secret", "masked", "secrets_in", "without"]
 
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
         "sqlite": ("remember", "keep_delivered", "busy_timeout"),
         "smtp": ("timeout", "security", "local_hostname", "source_address", "ca_file"),
+        "python": ("path",),
     }
 )
-"""The options of the URLs, none of which is secret; smtps: has those of smtp:."""
+"""The options of the URLs, none of which is secret; smtps: has those of smtp:, and a python: URL has others beside."""
 
 _STARS: Final = "***"
 _NAMES: Final = "|".join(name for names in OPTIONS.values() for name in names)
-_PATH: Final = re.compile(r"(?:sqlite|memory|file):(?!//[^/])")
+_PATH: Final = re.compile(r"(?:sqlite|memory|file):(?!//[^/])|python:[\w.]*(?::[\w.]*)?(?=\?|$)")
 _SLASHES: Final = re.compile(r"(?:[^:/?#@]*:)?//+")
 _SCHEME: Final = re.compile(rf"{_SLASHES.pattern}|(?:smtps?|lmtp|https?|postgres(?:ql)?|rediss?|sqs):/?")
 _HOST: Final = re.compile(r"[^:?]*:")
 _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
+_VALUE: Final = re.compile(r"&[^=&]*=?")
+_SHORT: Final = 4
 _OPTION: Final = re.compile(rf"(?P<shown>[?&](?!(?:{_NAMES})=)(?:[^=&]*=)?).+", re.DOTALL)
 
 
@@ -40,6 +44,29 @@ def masked(url: str) -> str:
 def holds_secret(url: str) -> bool:
     """Whether something in it is not to be shown."""
     return _hidden(url) != url
+
+
+def secrets_in(url: str) -> frozenset[str]:
+    """What :func:`masked` hides of *url*: each piece as it is written, and as it is read."""
+    return frozenset(_pieces(url)) - {""}
+
+
+def _pieces(url: str) -> Iterator[str]:
+    shown = "(.*)".join(map(re.escape, _hidden(url).split(_STARS)))
+    found = re.fullmatch(shown, url, re.DOTALL)
+    for part in found.groups() if found else ():
+        for piece in (part, *_VALUE.split(part)):
+            yield from (piece, unquote(piece), unquote_plus(piece))
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """*text* with ``***`` for each of *secrets*; a very short one is taken for it only where it stands apart."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        pattern = re.escape(secret)
+        if len(secret) < _SHORT:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        text = re.sub(pattern, _STARS, text)
+    return text
 
 
 def _hidden(url: str) -> str:

@@ -10,8 +10,11 @@
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
     smtp://[2001:db8::1]:2525?timeout=30s&security=starttls&local_hostname=me.example.org
+    python:package.module:factory?key=value    what this call returns: a store or a transport of yours
 
 A store or transport is imported when its URL is asked for, and no other.
+Whose scheme is none of these is looked for among what is installed; see
+:mod:`.plugins`.
 """
 
 from __future__ import annotations
@@ -35,13 +38,14 @@ from outbox.values import printable, quoted
 from .durations import parse_duration
 from .masking import OPTIONS, masked
 
-__all__ = ["did_you_mean", "store_from_url", "transport_from_url"]
+__all__ = ["Url", "did_you_mean", "store_from_url", "transport_from_url"]
 
 _LOG: Final = logging.getLogger("outbox.locate")
 
 _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SOURCE: Final = re.compile(r"[!-~]{1,255}")
+_PYTHON: Final = "python"
 _NOT_YET: Final[Mapping[str, str]] = {
     "postgres": "store",
     "postgresql": "store",
@@ -71,8 +75,12 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
             there and *create* is false; the text says what to write.
         StoreError: it is there and cannot be opened.
     """
-    parsed = _Url.parse("store", url, _STORES)
-    return _STORES[parsed.scheme](parsed, create, clock)
+    parsed = Url.parse("store", url, _STORES)
+    if parsed.scheme in _STORES:
+        return _STORES[parsed.scheme](parsed, create, clock)
+    from .plugins import open_store  # noqa: PLC0415 - only where the scheme is none of ours
+
+    return open_store(parsed, create=create, clock=clock)
 
 
 def transport_from_url(url: str, *, password: str | None = None) -> Transport:
@@ -85,26 +93,43 @@ def transport_from_url(url: str, *, password: str | None = None) -> Transport:
     Raises:
         ConfigurationError: the URL cannot be used; the text says what to write.
     """
-    parsed = _Url.parse("transport", url, _TRANSPORTS)
-    return _TRANSPORTS[parsed.scheme](parsed, password)
+    parsed = Url.parse("transport", url, _TRANSPORTS)
+    if parsed.scheme in _TRANSPORTS:
+        return _TRANSPORTS[parsed.scheme](parsed, password)
+    from .plugins import open_transport  # noqa: PLC0415 - only where the scheme is none of ours
+
+    return open_transport(parsed, password=password)
 
 
-@attrs.frozen(kw_only=True)
-class _Url:
-    """A URL taken apart; *shown* is how it may be printed."""
+@attrs.frozen(kw_only=True, repr=False)
+class Url:
+    """A URL taken apart, its ``%…`` resolved; its ``repr`` is how it may be shown.
+
+    Attributes:
+        what: ``"store"`` or ``"transport"``: what it is to name.
+        text: As it was written, with the password that may be in it.
+        shown: The same with ``***`` in the password's place.
+        user, host, path: ``""`` where there is none.
+        password, port: None where there is none.
+        options: What stands behind the ``?``, each name once.
+    """
 
     what: str
+    text: str
     shown: str
     scheme: str
     user: str
-    password: str | None = attrs.field(repr=False)
+    password: str | None
     host: str
     port: int | None
     path: str
-    options: Mapping[str, str] = attrs.field(repr=False)
+    options: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Url {self.shown}>"
 
     @classmethod
-    def parse(cls, what: str, text: str, known: Mapping[str, object]) -> _Url:
+    def parse(cls, what: str, text: str, known: Mapping[str, object]) -> Url:
         shown = masked(text)
         scheme, colon, rest = text.partition(":")
         if not text.isprintable() or " " in text:
@@ -127,13 +152,14 @@ class _Url:
             raise ConfigurationError(f"{what} {shown}: not a URL; {_ENCODE[what]}") from None
 
     @classmethod
-    def _split(cls, what: str, shown: str, text: str) -> _Url:
+    def _split(cls, what: str, shown: str, text: str) -> Url:
         parts = urlsplit(text)
         options = parse_qsl(
             parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), errors="strict"
         )
         parsed = cls(
             what=what,
+            text=text,
             shown=shown,
             scheme=parts.scheme,
             user=unquote(parts.username or "", errors="strict"),
@@ -154,10 +180,16 @@ class _Url:
         return self.user, self.password or "", self.host, self.path, *self.options.values()
 
     def wrong(self, reason: str) -> ConfigurationError:
+        """The error to raise because of *reason*: it names the URL, without its password."""
         return ConfigurationError(f"{self.what} {self.shown}: {reason}")
 
     def settings(self, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-        """The options, each read by its reader; an unknown one is refused."""
+        """The options, each read by its reader; an unknown one is refused.
+
+        Raises:
+            ConfigurationError: there is one that *known* does not name, or
+                its reader raised a ValueError.
+        """
         found: dict[str, Any] = {}
         for name, value in self.options.items():
             if name not in known:
@@ -179,25 +211,37 @@ _ENCODE: Final[Mapping[str, str]] = {
 
 
 def _check_scheme(what: str, shown: str, scheme: str, known: Mapping[str, object]) -> None:
-    if scheme in known:
+    if scheme in known or scheme == _PYTHON:
         return
-    names = ", ".join(f"{name}:" for name in known)
+    ours = [*known, _PYTHON]
+    names = ", ".join(f"{name}:" for name in ours)
     if not scheme:
         raise ConfigurationError(f"{what} {shown!r} is not a URL: it begins with one of {names}")
+    other = "transport" if what == "store" else "store"
+    if scheme in _STORES or scheme in _TRANSPORTS:
+        raise _misplaced(what, shown, scheme, other, names)
+    from .plugins import schemes  # noqa: PLC0415 - what is installed is looked up only where it is asked for
+
+    installed = schemes(what)
+    if scheme in installed:
+        return
+    names = ", ".join(f"{name}:" for name in (*ours, *installed))
     if _NOT_YET.get(scheme) == what:
         raise ConfigurationError(f"{what} {shown}: {scheme}: is not in this release (known: {names})")
-    other = "transport" if what == "store" else "store"
-    if scheme in _STORES or scheme in _TRANSPORTS or scheme in _NOT_YET:
-        raise ConfigurationError(f"{what} {shown}: {scheme}: names a {other}, not a {what} (known: {names})")
-    raise ConfigurationError(
-        f"{what} {shown}: unknown scheme {quoted(scheme, 40)}{did_you_mean(scheme, known)} (known: {names})"
-    )
+    if scheme in _NOT_YET or scheme in schemes(other):
+        raise _misplaced(what, shown, scheme, other, names)
+    hint = did_you_mean(scheme, (*ours, *installed))
+    raise ConfigurationError(f"{what} {shown}: unknown scheme {quoted(scheme, 40)}{hint} (known: {names})")
+
+
+def _misplaced(what: str, shown: str, scheme: str, other: str, names: str) -> ConfigurationError:
+    return ConfigurationError(f"{what} {shown}: {scheme}: names a {other}, not a {what} (known: {names})")
 
 
 # -- stores
 
 
-def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG001 - every store's opener has these
+def _memory(url: Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG001 - every store's opener has these
     if url.host or url.path.strip("/"):
         raise url.wrong("memory: stands alone")
     url.settings({})
@@ -206,7 +250,7 @@ def _memory(url: _Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG
     return MemoryStore() if clock is None else MemoryStore(clock=clock)
 
 
-def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
+def _sqlite(url: Url, create: bool, clock: Clock | None) -> Store:
     path = _sqlite_path(url)
     settings = url.settings(dict.fromkeys(OPTIONS["sqlite"], parse_duration))
     is_there = _is_there(path, url)
@@ -222,7 +266,7 @@ def _sqlite(url: _Url, create: bool, clock: Clock | None) -> Store:
     return store
 
 
-def _file(url: _Url, create: bool, clock: Clock | None) -> Store:
+def _file(url: Url, create: bool, clock: Clock | None) -> Store:
     if url.host or not url.path.strip("/"):
         raise url.wrong(
             "names no directory: write file:///var/spool/outbox (three slashes, an absolute path)"
@@ -240,7 +284,7 @@ def _file(url: _Url, create: bool, clock: Clock | None) -> Store:
     return FilesystemStore(path, **settings)
 
 
-def _is_there(path: Path, url: _Url) -> bool:
+def _is_there(path: Path, url: Url) -> bool:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -253,7 +297,7 @@ def _is_there(path: Path, url: _Url) -> bool:
     return True
 
 
-def _sqlite_path(url: _Url) -> Path:
+def _sqlite_path(url: Url) -> Path:
     if url.host or not url.path.startswith("/"):
         raise url.wrong("write sqlite:///relative.db or sqlite:////absolute.db (three or four slashes)")
     name = url.path[1:]
@@ -270,7 +314,7 @@ def _sqlite_path(url: _Url) -> Path:
 # -- transports
 
 
-def _smtp(url: _Url, password: str | None) -> Transport:
+def _smtp(url: Url, password: str | None) -> Transport:
     if not url.host:
         raise url.wrong(f"names no server: write {url.scheme}://host or {url.scheme}://user@host:port")
     if url.path not in ("", "/"):
@@ -295,7 +339,7 @@ def _smtp(url: _Url, password: str | None) -> Transport:
         raise url.wrong(str(error)) from None
 
 
-def _port(url: _Url, security: str | None) -> int:
+def _port(url: Url, security: str | None) -> int:
     if url.port is not None:
         return url.port
     if security == "tls":
@@ -303,7 +347,7 @@ def _port(url: _Url, security: str | None) -> int:
     return 587 if url.user or security == "starttls" else 25
 
 
-def _password(url: _Url, given: str | None) -> str:
+def _password(url: Url, given: str | None) -> str:
     password = url.password if url.password is not None else given
     if not password:
         raise url.wrong(
@@ -337,12 +381,12 @@ def _source_address(text: str) -> str:
     return text
 
 
-_STORES: Final[Mapping[str, Callable[[_Url, bool, Clock | None], Store]]] = {
+_STORES: Final[Mapping[str, Callable[[Url, bool, Clock | None], Store]]] = {
     "sqlite": _sqlite,
     "file": _file,
     "memory": _memory,
 }
-_TRANSPORTS: Final[Mapping[str, Callable[[_Url, str | None], Transport]]] = {"smtp": _smtp, "smtps": _smtp}
+_TRANSPORTS: Final[Mapping[str, Callable[[Url, str | None], Transport]]] = {"smtp": _smtp, "smtps": _smtp}
 _SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "timeout": parse_duration,
     "security": str,
