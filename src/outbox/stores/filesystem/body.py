@@ -2,35 +2,38 @@
 
 The spool's line is what a repeated put is compared with, and tells the
 ticket under which the message was first put: from it what was begun can be
-finished.  The file of a tombstone holds the first two lines only.
+finished.  The content may be coded; its coding stands in the line.  The file
+of a tombstone holds the first two lines only, as does that of a delivered
+message that is kept without its content.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 from typing import Any, Final
 
 import attrs
 
 from outbox import codec
-from outbox.errors import CorruptRecord, FormatError
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError
 from outbox.message import Message
 from outbox.stores import standing as standings
+from outbox.stores.content import Codings
 
 from .folders import Folders
-from .names import Path, Ticket, ids_path, queued_path, stamp, unstamp
+from .names import Path, Ticket, claimed_path, ids_path, queued_path, stamp, unstamp
 
 __all__ = [
     "HEAD",
+    "LONGEST_CODING",
     "Header",
     "beginning",
     "encode",
     "first",
     "header",
     "header_length",
+    "opened",
     "recipients",
-    "since",
     "whole",
 ]
 
@@ -38,43 +41,64 @@ VERSION: Final = 1
 _PAGE: Final = 4096
 HEAD: Final = 1024
 """The spool's line is never longer than this."""
+LONGEST_CODING: Final = 500
+"""How long the names of the codings may be, so that this holds."""
+_JSON: Final = json.JSONEncoder(separators=(",", ":")).encode
+_PARSE: Final = json.JSONDecoder().decode
 
 
 @attrs.frozen(kw_only=True)
 class Header:
-    """The spool's line: the ticket as it was first put, the queue, and the digest of the envelope."""
+    """The spool's line: what the message was first put as, the queue, the digest of the envelope, the coding.
+
+    Attributes:
+        ticket: As it waits for its first claim.
+        leased: Until when whoever put it had a lease on it from the start.
+    """
 
     ticket: Ticket
     queue: str
     digest: bytes
-    name: str = attrs.field(init=False)
-
-    @name.default
-    def _name(self) -> str:
-        return self.ticket.name
+    coding: str = ""
+    leased: int | None = None
 
     @classmethod
-    def of(cls, message: Message, now: int) -> Header:
-        # The generation starts anywhere: a token of an earlier message of this id, purged since, never fits.
+    def of(
+        cls, message: Message, now: int, *, generation: int, coding: str, leased: int | None = None
+    ) -> Header:
         ticket = Ticket(
             at=standings.fresh(message, now).due,
             id=message.id,
             priority=message.priority,
-            generation=secrets.randbits(47),
+            generation=generation,
             submitted=now,
             size=len(message.content),
         )
-        return cls(ticket=ticket, queue=message.queue, digest=message.envelope_digest)
+        return cls(
+            ticket=ticket, queue=message.queue, digest=message.envelope_digest, coding=coding, leased=leased
+        )
+
+    @property
+    def first(self) -> Ticket:
+        """The ticket under which its own put puts it."""
+        if self.leased is None:
+            return self.ticket
+        return attrs.evolve(self.ticket, at=self.leased, attempts=1)
+
+    @property
+    def queued(self) -> Path:
+        """The folder where it waits for its first claim."""
+        return queued_path(self.queue, self.ticket, self.ticket.submitted)
 
     @property
     def place(self) -> Path:
-        """The folder where its first ticket was put."""
-        return queued_path(self.queue, self.ticket, self.ticket.submitted)
+        """The folder where its own put puts it."""
+        return self.queued if self.leased is None else claimed_path(self.queue, self.leased)
 
 
-def encode(message: Message, header: Header) -> bytes:
+def encode(message: Message, header: Header, codings: Codings) -> bytes:
     ticket = header.ticket
-    line = {
+    line: dict[str, Any] = {
         "spool": VERSION,
         "id": ticket.id,
         "queue": header.queue,
@@ -85,7 +109,23 @@ def encode(message: Message, header: Header) -> bytes:
         "size": ticket.size,
         "envelope": header.digest.hex(),
     }
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n" + codec.encode(message)
+    if header.leased is not None:
+        line["leased"] = stamp(header.leased)
+    if header.coding:
+        line["coding"] = header.coding
+    content = codings.encode(message.content, message.id)
+    return b"\n".join((_JSON(line).encode(), codec.encode_envelope(message), content))
+
+
+def _line(text: bytes) -> dict[str, Any]:
+    try:
+        line: dict[str, Any] = _PARSE(text.decode())
+        version = line["spool"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptRecord(f"the first line cannot be read: {error}") from error
+    if version != VERSION:
+        raise FormatError(f"the file has format {version!r}, this release reads {VERSION}: upgrade outbox")
+    return line
 
 
 def header(data: bytes) -> Header:
@@ -95,14 +135,11 @@ def header(data: bytes) -> Header:
         CorruptRecord: it is not one of ours.
         FormatError: a newer release wrote it.
     """
+    line = _line(data.partition(b"\n")[0])
     try:
-        line: dict[str, Any] = json.loads(data.partition(b"\n")[0])
-        version = line["spool"]
-        if version == VERSION:
-            return _header(line)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        return _header(line)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CorruptRecord(f"the first line cannot be read: {error}") from error
-    raise FormatError(f"the file has format {version!r}, this release reads {VERSION}: upgrade outbox")
 
 
 def _header(line: dict[str, Any]) -> Header:
@@ -116,7 +153,13 @@ def _header(line: dict[str, Any]) -> Header:
     )
     if Ticket.parse(ticket.name) != ticket:
         raise ValueError("its values make no ticket")
-    return Header(ticket=ticket, queue=line["queue"], digest=bytes.fromhex(line["envelope"]))
+    return Header(
+        ticket=ticket,
+        queue=line["queue"],
+        digest=bytes.fromhex(line["envelope"]),
+        coding=line.get("coding", ""),
+        leased=unstamp(line["leased"]) if "leased" in line else None,
+    )
 
 
 def header_length(data: bytes) -> int:
@@ -126,23 +169,36 @@ def header_length(data: bytes) -> int:
     return len(data) if first < 0 or second < 0 else second + 1
 
 
-def whole(id: str, data: bytes) -> tuple[Header, Message]:
-    """The message as it was put, or not at all.
+def opened(id: str, data: bytes, codings: Codings) -> tuple[Message, int]:
+    """The message as it was put, or not at all, and where in *data* its content begins.
 
     Raises:
         CorruptRecord: it is not what was put.
         FormatError: a newer release put it.
+        ConfigurationError: its content is in a coding that this store was opened without.
     """
+    first, start = data.find(b"\n"), header_length(data)
     try:
-        head = header(data)
-        message = codec.decode(data.partition(b"\n")[2])
+        coding = str(_line(data[: max(first, 0)]).get("coding", ""))
+        message = codec.join(data[first + 1 : start - 1], codings.decode(data[start:], coding, id))
+    except ConfigurationError:
+        raise
     except FormatError as error:
         raise FormatError(f"{id}: {error}") from error
     except Exception as error:  # whatever else a damaged record makes the decoder raise: it stops no other
         raise CorruptRecord(f"{id}: {error}") from error
-    if message.id != id or message.envelope_digest != head.digest or message.queue != head.queue:
+    if message.id != id:
+        raise CorruptRecord(f"{id}: it is the file of {message.id}")
+    return message, start
+
+
+def whole(id: str, data: bytes, codings: Codings) -> Message:
+    """The same, where the spool's line fits it too: by that a repeated put is known."""
+    message, _ = opened(id, data, codings)
+    head = header(data)
+    if message.envelope_digest != head.digest or message.queue != head.queue:
         raise CorruptRecord(f"{id}: the envelope is not the one that was stored")
-    return head, message
+    return message
 
 
 def recipients(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -152,11 +208,6 @@ def recipients(data: bytes) -> tuple[str, tuple[str, ...]]:
         return str(envelope["sender"]), tuple(map(str, envelope["recipients"]))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return "", ()
-
-
-def since(message: Message, submitted: int) -> int:
-    """What the age of a message counts from that was never requeued."""
-    return standings.fresh(message, submitted).since
 
 
 def first(folders: Folders, id: str) -> tuple[int | None, int]:

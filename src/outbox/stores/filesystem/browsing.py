@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
+from outbox import codec
 from outbox.errors import CorruptRecord, StoreUnavailable
-from outbox.lifecycle import Attempt, Record, State, Summary
+from outbox.lifecycle import Record, State, Summary
+from outbox.message import Message
 from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
+from outbox.stores.content import Codings
 from outbox.stores.instants import moment
-from outbox.stores.standing import Standing
 
-from . import body, transitions, walking
+from . import body, notes, transitions, walking
 from .folders import Folders
 from .names import Ticket, ids_path
+from .notes import Note
 from .walking import Entry, Place
 
 __all__ = ["browse", "count", "get"]
@@ -27,42 +30,53 @@ _SPARE = 16
 """A ticket that moves is met twice: so many more are looked for."""
 
 
-def get(folders: Folders, id: str) -> Record | None:
+def get(folders: Folders, id: str, codings: Codings) -> Record | None:
     """See :meth:`outbox.protocols.SupportsBrowse.get`; it walks through the names of all tickets."""
     for _ in range(_TRIES):
         place = walking.find(folders, [id]).get(id)
         if place is None:
             return None
         with contextlib.suppress(FileNotFoundError):
-            return _record(folders, place)
+            return _record(folders, place, codings)
     raise StoreUnavailable(f"the message {id} moves faster than it can be read: try again")
 
 
-def _record(folders: Folders, place: Place) -> Record:
-    id = place.ticket.id
-    _, data = folders.disk.read(folders.get(ids_path(id)).handle, id)
-    _, message = body.whole(id, data)
-    standing, history = _learned(folders, place)
+def _record(folders: Folders, place: Place, codings: Codings) -> Record:
+    ticket = place.ticket
+    note = _note(folders, place)
+    message = _message(folders, ticket.id, note, codings)
+    # What its note does not tell is what it was put with.
+    fresh = standings.fresh(message, ticket.submitted)
+    told = Note(fates=fresh.fates, since=fresh.since) if note is None else note
     summary = standings.summary(
-        standing,
-        id=id,
+        told.on(ticket.standing(place.state)),
+        id=ticket.id,
         queue=message.queue,
         priority=message.priority,
         sender=message.sender,
         recipients=message.recipients,
-        size=len(message.content),
+        size=ticket.size,
     )
-    return Record(summary=summary, message=message, history=history)
+    return Record(summary=summary, message=message, history=told.history)
 
 
-def _learned(folders: Folders, place: Place) -> tuple[Standing, Sequence[Attempt]]:
+def _message(folders: Folders, id: str, note: Note | None, codings: Codings) -> Message:
+    if note is not None and note.bare:
+        return codec.join(note.bare.encode(), b"")
+    return body.whole(id, folders.disk.content(folders.get(ids_path(id)).handle, id), codings)
+
+
+def _note(folders: Folders, place: Place) -> Note | None:
     """Raises FileNotFoundError where the ticket has moved on, and CorruptRecord where its note is missing."""
+    ticket = place.ticket
+    if not ticket.revision:
+        return None
     try:
-        return transitions.learned(folders, place.ticket, place.state)
+        return notes.read(folders, ticket.id, ticket.revision)
     except FileNotFoundError as error:
         # The ticket is looked at after its note: where it is still there, the note is not coming.
-        folders.disk.stat(folders.get(place.path).handle, place.ticket.name)
-        raise CorruptRecord(f"{place.ticket.id}: its note is missing") from error
+        folders.disk.stat(folders.get(place.path).handle, ticket.name)
+        raise CorruptRecord(f"{ticket.id}: its note is missing") from error
 
 
 def browse(
@@ -112,21 +126,28 @@ class _Tally:
             self.oldest_due = ticket.at if self.oldest_due is None else min(self.oldest_due, ticket.at)
 
 
-def count(folders: Folders, now: int) -> list[QueueCount]:
-    """See :meth:`outbox.protocols.SupportsBrowse.count`: by the names alone."""
+def count(folders: Folders, served: Callable[[Sequence[str]], Sequence[str]], now: int) -> list[QueueCount]:
+    """See :meth:`outbox.protocols.SupportsBrowse.count`: by the names alone.
+
+    Args:
+        served: Those of some queues that are not suspended.
+    """
     tallies: dict[tuple[str, State], _Tally] = {}
     for entry, ticket in _tickets(folders):
         waiting = entry.state in (State.QUEUED, State.CLAIMED)
         tally = tallies.setdefault((entry.queue, entry.state), _Tally())
         tally.add(ticket, due=waiting and ticket.at <= now)
+    going_on = served([queue for queue, _ in tallies])
     return [
         QueueCount(
             queue=queue,
             state=state,
             number=tally.number,
-            due=tally.due,
+            due=tally.due if queue in going_on else 0,
             oldest_at=None if tally.oldest is None else moment(tally.oldest),
-            oldest_due_at=None if tally.oldest_due is None else moment(tally.oldest_due),
+            oldest_due_at=(
+                None if tally.oldest_due is None or queue not in going_on else moment(tally.oldest_due)
+            ),
         )
         for (queue, state), tally in sorted(tallies.items(), key=lambda item: item[0])
     ]

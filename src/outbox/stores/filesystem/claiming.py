@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
 
-from outbox.errors import CorruptRecord, FormatError
-from outbox.lifecycle import Claim, Fate, Held, State
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError
+from outbox.lifecycle import Claim, Held, State
 from outbox.message import Message
 from outbox.stores import standing as standings
+from outbox.stores.content import Codings
 from outbox.stores.standing import Standing
 
 from . import body, notes, transitions
 from .disk import Strange
 from .folders import Folders
 from .leases import Lease, Leases
+from .names import Path, Ticket, claimed_path
 from .notes import Note
 from .shelves import Pick, Shelves
 
-__all__ = ["claim"]
+__all__ = ["Terms", "claim"]
 
 _UNREADABLE: Final = frozenset({errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENXIO})
 """What the disk says of one bad file; other errors pass, and say nothing of the message."""
+
+
+_LEAP: Final = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """What a claim is made by: its instant, when its leases end, and how content is read."""
+
+    now: int
+    until: int
+    codings: Codings
 
 
 @attrs.frozen
@@ -33,110 +48,103 @@ class _Claimed:
     """A ticket that is ours, and where it came from."""
 
     pick: Pick
-    lease: Lease
+    path: Path
+    ticket: Ticket
     standing: Standing
 
 
 def claim(
-    folders: Folders,
-    leases: Leases,
-    shelves: Shelves,
-    choose: Callable[[], Sequence[Pick]],
-    *,
-    now: int,
-    until: int,
+    folders: Folders, leases: Leases, shelves: Shelves, choose: Callable[[], Sequence[Pick]], terms: Terms
 ) -> list[Claim]:
     """See :meth:`outbox.protocols.Store.claim`; what others took, or cannot be read, is made up for."""
-    while True:
-        picks = choose()
+    # The tokens are such as nobody has: not even whoever had a claim before a loss of power undid it.
+    leap = 1 + secrets.randbelow(_LEAP)
+    while picks := choose():
+        paths = {queue: claimed_path(queue, terms.until) for queue in {pick.queue for pick in picks}}
         ours: list[_Claimed] = []
         claims: list[Claim] = []
         try:
             for pick in picks:
-                claimed = _take(folders, pick, until)
+                claimed = _take(folders, pick, paths[pick.queue], leap, terms)
                 if claimed is None:
                     shelves.collided()
                     continue
                 ours.append(claimed)
-                claims += _read(folders, leases, claimed, now)
+                claims += _read(folders, leases, claimed, terms)
             # Once handed over it may be sent, and must not come back after a loss of power.
             only_once = {each.message.id for each in claims if each.message.at_most_once}
-            folders.sync(each.lease.path for each in ours if each.lease.ticket.id in only_once)
-        except OSError:
+            folders.sync(each.path for each in ours if each.ticket.id in only_once)
+        except (OSError, ConfigurationError):
             _give_back(folders, ours)
             shelves.changed()
             raise
-        if claims or not picks:
+        if claims:
             return claims
+    return []
 
 
-def _take(folders: Folders, pick: Pick, until: int) -> _Claimed | None:
-    standing = standings.claimed(pick.ticket.standing(State.CLAIMED if pick.expired else State.QUEUED), until)
-    ticket = pick.ticket.after(standing).next_generation()
-    path, ticket = Lease(queue=pick.queue, path=pick.path, ticket=ticket).until(until)
+def _take(folders: Folders, pick: Pick, path: Path, leap: int, terms: Terms) -> _Claimed | None:
+    before = pick.ticket.standing(State.CLAIMED if pick.expired else State.QUEUED)
+    standing = standings.claimed(before, terms.until)
+    ticket = pick.ticket.after(standing, generation=pick.ticket.generation + leap)
     if not folders.move(pick.path, pick.ticket.name, path, ticket.name):
         return None
-    return _Claimed(pick, Lease(queue=pick.queue, path=path, ticket=ticket), standing)
+    return _Claimed(pick, path, ticket, standing)
 
 
 def _give_back(folders: Folders, ours: Sequence[_Claimed]) -> None:
     """As though they had never been claimed: nobody has seen their tokens."""
     for each in ours:
         with contextlib.suppress(OSError):
-            folders.move(each.lease.path, each.lease.ticket.name, each.pick.path, each.pick.ticket.name)
+            folders.move(each.path, each.ticket.name, each.pick.path, each.pick.ticket.name)
 
 
-def _read(folders: Folders, leases: Leases, claimed: _Claimed, now: int) -> list[Claim]:
+def _read(folders: Folders, leases: Leases, claimed: _Claimed, terms: Terms) -> list[Claim]:
     """The claim; none where the message cannot be read, and is held."""
-    lease = claimed.lease
+    ticket = claimed.ticket
     try:
-        data = _data(folders, lease)
-        message = _message(lease, data)
-        note = _note(folders, lease, message)
+        message, head = body.opened(ticket.id, _data(folders, claimed), terms.codings)
+        standing = _learned(folders, claimed, message)
     except (CorruptRecord, FormatError) as error:
-        _hold(folders, claimed, str(error), now)
+        _hold(folders, claimed, str(error), terms.now)
         return []
-    leases.keep(attrs.evolve(lease, head=body.header_length(data)))
-    return [standings.claim(message, note.on(claimed.standing), lease.ticket.token, now)]
+    leases.keep(Lease(queue=message.queue, path=claimed.path, ticket=ticket, head=head))
+    return [standings.claim(message, standing, ticket.token, terms.now)]
 
 
-def _data(folders: Folders, lease: Lease) -> bytes:
+def _data(folders: Folders, claimed: _Claimed) -> bytes:
     try:
-        return folders.disk.read(folders.get(lease.path).handle, lease.ticket.name)[1]
+        return folders.disk.content(folders.get(claimed.path).handle, claimed.ticket.name)
     except OSError as error:
         if error.errno in _UNREADABLE or isinstance(error, FileNotFoundError | Strange):
-            raise CorruptRecord(f"{lease.ticket.id}: its file cannot be read: {error.strerror}") from error
+            raise CorruptRecord(f"{claimed.ticket.id}: its file cannot be read: {error.strerror}") from error
         raise
 
 
-def _message(lease: Lease, data: bytes) -> Message:
-    head, message = body.whole(lease.ticket.id, data)
-    if head.queue != lease.queue:
-        raise CorruptRecord(f"{message.id}: it is of the queue {head.queue}, and was in {lease.queue}")
-    return message
-
-
-def _note(folders: Folders, lease: Lease, message: Message) -> Note:
-    if not lease.ticket.revision:
-        waiting = (Fate.WAITING,) * len(message.recipients)
-        return Note(fates=waiting, since=body.since(message, lease.ticket.submitted))
+def _learned(folders: Folders, claimed: _Claimed, message: Message) -> Standing:
+    """How the message stands now that it is claimed, with what its note tells."""
+    ticket, queue = claimed.ticket, claimed.pick.queue
+    if message.queue != queue:
+        raise CorruptRecord(f"{message.id}: it is of the queue {message.queue}, and was in {queue}")
+    if not ticket.revision:
+        fresh = standings.fresh(message, ticket.submitted)
+        return standings.in_doubt(attrs.evolve(claimed.standing, fates=fresh.fates, since=fresh.since))
     try:
-        note = notes.read(folders, message.id, lease.ticket.revision)
+        note = notes.read(folders, message.id, ticket.revision)
     except FileNotFoundError as error:
         raise CorruptRecord(f"{message.id}: its note is missing") from error
     if len(note.fates) != len(message.recipients):
         raise CorruptRecord(f"{message.id}: its note is about other recipients")
-    return note
+    return note.on(claimed.standing)
 
 
 def _hold(folders: Folders, claimed: _Claimed, reason: str, now: int) -> None:
-    lease, standing = claimed.lease, claimed.standing
+    ticket, standing = claimed.ticket, claimed.standing
     verdict = Held(fates={}, reason=reason)
-    before, history = transitions.learned_or_feared(folders, lease.ticket, State.CLAIMED)
+    before, history = transitions.learned_or_feared(folders, ticket, State.CLAIMED)
     after = standings.settled(attrs.evolve(standing, since=before.since), before.fates, verdict, now)
     attempt = standings.attempt(standing.attempts, verdict, now)
     note = Note.of(after, [*history, *([attempt] if attempt else [])])
-    transitions.make(
-        folders,
-        [transitions.plan(folders, lease.queue, lease.path, lease.ticket, after, now=now, note=note)],
-    )
+    queue = claimed.pick.queue
+    held = transitions.plan(folders, queue, claimed.path, ticket, after, now=now, note=note)
+    transitions.make(folders, [held])

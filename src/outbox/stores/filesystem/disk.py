@@ -181,18 +181,24 @@ class Disk:
 
     def read(self, folder: int, name: str, limit: int | None = None) -> tuple[Status, bytes]:
         """What the file is and what it holds, at most its first *limit* bytes."""
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        found, data = _contents(folder, name, limit)
+        return _status(found), data
+
+    def content(self, folder: int, name: str) -> bytes:
+        """All that the file holds."""
+        return _contents(folder, name, None)[1]
+
+    def cut(self, folder: int, name: str, size: int) -> None:
+        """Cut the file to its first *size* bytes; not durable."""
+        file = _opened_to_write(folder, name)
         try:
-            status = _status(os.fstat(file))
-            if status.kind is not Kind.FILE:
-                raise Strange(errno.EINVAL, "it is no regular file", name)
-            return status, _read(file, status.size if limit is None else limit)
+            os.ftruncate(file, size)
         finally:
             os.close(file)
 
     def bury(self, folder: int, name: str, size: int, mtime: int) -> None:
         """Cut the file to its first *size* bytes and mark it a tombstone of that time; not durable."""
-        file = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        file = _opened_to_write(folder, name)
         try:
             os.ftruncate(file, size)
             os.utime(file, ns=(mtime, mtime))
@@ -205,7 +211,9 @@ class Disk:
         try:
             os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
-            os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, _FILE_MODE, dir_fd=folder))
+            flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, flags, _FILE_MODE, dir_fd=folder))
+            os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
 
     # -- the rest
 
@@ -244,6 +252,10 @@ def _require_ours(found: os.stat_result, name: str) -> None:
         )
 
 
+def _opened_to_write(folder: int, name: str) -> int:
+    return os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+
 def _status(found: os.stat_result) -> Status:
     kind = Kind.FILE if stat.S_ISREG(found.st_mode) else Kind.OTHER
     return Status(
@@ -255,6 +267,17 @@ def _status(found: os.stat_result) -> Status:
         kind=Kind.FOLDER if stat.S_ISDIR(found.st_mode) else kind,
         owner=found.st_uid,
     )
+
+
+def _contents(folder: int, name: str, limit: int | None) -> tuple[os.stat_result, bytes]:
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise Strange(errno.EINVAL, "it is no regular file", name)
+        return found, _read(file, found.st_size if limit is None else limit)
+    finally:
+        os.close(file)
 
 
 def _read(file: int, size: int) -> bytes:

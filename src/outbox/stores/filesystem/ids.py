@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from .disk import Status
 from .folders import Folders
-from .names import Path, ids_path
+from .names import GONE, Path, ids_path
 
-__all__ = ["forget", "free", "give_up", "status"]
+__all__ = ["forget", "free", "give_up", "is_gone", "status"]
 
 
 def status(folders: Folders, id: str) -> Status | None:
@@ -28,8 +28,19 @@ def free(folders: Folders, id: str) -> None:
     _give_up(folders, id, None)
 
 
+def is_gone(folders: Folders, id: str, inode: int) -> bool:
+    """Whether the file that the name leads to is that of a message that was removed."""
+    try:
+        return folders.disk.stat(folders.get(GONE).handle, id).inode == inode
+    except FileNotFoundError:
+        return False
+
+
 def forget(folders: Folders, path: Path, name: str, id: str) -> bool:
     """Remove a message: its name first, so that a ticket without one is a message that is gone.
+
+    While the ticket is there no other file can have its inode: so what is
+    removed is its own name, and not that of a message which has come since.
 
     Returns:
         Whether the name was still this message's.

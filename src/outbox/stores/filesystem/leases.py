@@ -13,7 +13,7 @@ from outbox.lifecycle import Claim, State
 
 from . import walking
 from .folders import Folders
-from .names import Path, Ticket, claimed_path
+from .names import Path, Ticket
 
 __all__ = ["Key", "Lease", "Leases", "key"]
 
@@ -31,10 +31,6 @@ class Lease:
     path: Path
     ticket: Ticket
     head: int | None = None
-
-    def until(self, end: int) -> tuple[Path, Ticket]:
-        """Where the ticket is once the lease runs until then."""
-        return claimed_path(self.queue, end), attrs.evolve(self.ticket, at=end)
 
 
 def key(claim: Claim) -> Key:

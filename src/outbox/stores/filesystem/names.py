@@ -14,19 +14,19 @@ are due, and among equals by id.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import re
-import secrets
 from typing import Final, TypeAlias
 
 import attrs
 
 from outbox.lifecycle import State
-from outbox.stores.instants import micros, moment
 from outbox.stores.standing import Standing
 
 __all__ = [
     "CLAIMED",
+    "GONE",
     "IDS",
     "LATER",
     "LEVELS",
@@ -37,6 +37,7 @@ __all__ = [
     "REMEMBERED",
     "SECOND",
     "SETTLED_WIDTH",
+    "SUSPENDED",
     "TMP",
     "Path",
     "Ticket",
@@ -59,6 +60,8 @@ Path: TypeAlias = tuple[str, ...]
 """A folder, by the names that lead to it from the root of the spool."""
 
 TMP: Final = ("tmp",)
+GONE: Final = ("gone",)
+SUSPENDED: Final = ("suspended",)
 IDS: Final = ("ids",)
 NOTES: Final = ("notes",)
 QUEUES: Final = ("queues",)
@@ -66,7 +69,8 @@ REMEMBERED: Final = ("remembered",)
 LATER, READY, CLAIMED = "later", "ready", "claimed"
 
 SECOND: Final = 1_000_000
-_LEAP: Final = 1 << 20
+# In UTC, but not aware of it: an aware one costs three times as much, and there are several in each name.
+_EPOCH: Final = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - see above
 LEVELS: Final = (SECOND, 64 * SECOND, 64**2 * SECOND, 64**3 * SECOND)
 """How wide the slots of ``later`` are: a scheduled ticket goes into ever finer ones as its time comes."""
 READY_WIDTH: Final = 64 * SECOND
@@ -87,24 +91,17 @@ _SLOT: Final = re.compile(r"(?:([0-3])-)?(\d{8}T\d{6})", re.ASCII)
 
 def stamp(at: int) -> str:
     """Microseconds since 1970 as ``20261121T064302.250000``, UTC: fixed in width, so that text sorts as time."""
-    text = moment(at).isoformat(timespec="microseconds")
-    return text[:4] + text[5:7] + text[8:13] + text[14:16] + text[17:26]
+    text = (_EPOCH + dt.timedelta(0, 0, at)).isoformat("T", "microseconds")
+    return text[:4] + text[5:7] + text[8:13] + text[14:16] + text[17:]
 
 
 def unstamp(text: str) -> int:
     """The inverse of :func:`stamp`, also of a slot's name; raises ValueError."""
-    whole, _, fraction = text.partition(".")
-    when = dt.datetime(
-        int(whole[:4]),
-        int(whole[4:6]),
-        int(whole[6:8]),
-        int(whole[9:11]),
-        int(whole[11:13]),
-        int(whole[13:15]),
-        int(fraction or "0"),
-        tzinfo=dt.UTC,
-    )
-    return micros(when)
+    try:
+        since = dt.datetime.fromisoformat(text) - _EPOCH
+    except TypeError as error:
+        raise ValueError(f"{text!r} names no instant in UTC") from error
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
 def slot(at: int, width: int) -> str:
@@ -126,7 +123,7 @@ def slot_start(name: str) -> int | None:
 # -- tickets
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # so that the name is made once
 class Ticket:
     """What a ticket's name says.
 
@@ -146,7 +143,7 @@ class Ticket:
     submitted: int
     size: int
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         note = stamp(self.revision) if self.revision else "0"
         return (
@@ -162,23 +159,27 @@ class Ticket:
     def parse(cls, name: str) -> Ticket | None:
         """The ticket of this name; None where it is not one of ours."""
         match = _NAME.fullmatch(name)
-        if match is None:
-            return None
-        at, id, priority, attempts, lost, generation, revision, submitted, size = match.groups()
         try:
-            return cls(
-                at=unstamp(at),
-                id=id,
-                priority=int(priority),
-                attempts=int(attempts),
-                lost=int(lost),
-                generation=int(generation, 16),
-                revision=0 if revision == "0" else unstamp(revision),
-                submitted=unstamp(submitted),
-                size=int(size),
-            )
+            return None if match is None else cls._read(name, match)
         except ValueError:
             return None
+
+    @classmethod
+    def _read(cls, name: str, match: re.Match[str]) -> Ticket:
+        at, id, priority, attempts, lost, generation, revision, submitted, size = match.groups()
+        ticket = cls(
+            at=unstamp(at),
+            id=id,
+            priority=int(priority),
+            attempts=int(attempts),
+            lost=int(lost),
+            generation=int(generation, 16),
+            revision=0 if revision == "0" else unstamp(revision),
+            submitted=unstamp(submitted),
+            size=int(size),
+        )
+        vars(ticket)["name"] = name
+        return ticket
 
     @staticmethod
     def is_id(text: str) -> bool:
@@ -198,17 +199,21 @@ class Ticket:
             lost=self.lost,
         )
 
-    def next_generation(self) -> Ticket:
-        """With a token that nobody has: not even whoever claimed it before a loss of power undid the claim."""
-        return attrs.evolve(self, generation=self.generation + 1 + secrets.randbelow(_LEAP))
-
-    def without_note(self) -> Ticket:
-        return attrs.evolve(self, revision=0)
-
-    def after(self, standing: Standing) -> Ticket:
-        """The ticket of the same message once it stands so."""
-        at = standing.due if standing.settled is None else standing.settled
-        return attrs.evolve(self, at=at, attempts=standing.attempts, lost=standing.lost)
+    def after(
+        self, standing: Standing, *, generation: int | None = None, revision: int | None = None
+    ) -> Ticket:
+        """The ticket of the same message once it stands so; what is not said stays."""
+        return Ticket(
+            at=standing.due if standing.settled is None else standing.settled,
+            id=self.id,
+            priority=self.priority,
+            attempts=standing.attempts,
+            lost=standing.lost,
+            generation=self.generation if generation is None else generation,
+            revision=self.revision if revision is None else revision,
+            submitted=self.submitted,
+            size=self.size,
+        )
 
 
 # -- where they belong

@@ -14,9 +14,10 @@ from typing import Any
 
 import attrs
 
-from outbox.codec import decode_results, encode_results
+from outbox.codec import decode_results, encode_envelope, encode_results
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Attempt, Event, Fate
+from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.instants import micros, moment
 from outbox.stores.standing import Standing
@@ -24,7 +25,7 @@ from outbox.stores.standing import Standing
 from .folders import Folders
 from .names import Path, note_path, stamp, unstamp
 
-__all__ = ["Note", "discard", "name_of", "parse_name", "read", "write"]
+__all__ = ["Note", "bare", "discard", "name_of", "parse_name", "read", "write"]
 
 
 @attrs.frozen(kw_only=True)
@@ -33,12 +34,15 @@ class Note:
 
     Attributes:
         since: What its age counts from.
+        bare: The envelope of what is kept without its content, as
+            :mod:`outbox.codec` writes it; ``""`` where the content is there.
     """
 
     fates: tuple[Fate, ...]
     since: int
     reason: str = ""
     history: tuple[Attempt, ...] = ()
+    bare: str = ""
 
     @classmethod
     def of(cls, standing: Standing, history: Sequence[Attempt]) -> Note:
@@ -51,12 +55,14 @@ class Note:
         )
 
     def encode(self) -> bytes:
-        fields = {
+        fields: dict[str, Any] = {
             "reason": self.reason,
             "fates": [fate.value for fate in self.fates],
             "since": stamp(self.since),
             "history": [_attempt_fields(attempt) for attempt in self.history],
         }
+        if self.bare:
+            fields["bare"] = self.bare
         text = json.dumps(fields, ensure_ascii=False, indent=1).encode(errors="surrogatepass")
         return text + b"\n" + hashlib.sha256(text).hexdigest().encode() + b"\n"
 
@@ -73,9 +79,15 @@ class Note:
                 since=unstamp(fields["since"]),
                 reason=fields["reason"],
                 history=tuple(map(_attempt, fields["history"])),
+                bare=fields.get("bare", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptRecord(f"the note cannot be read: {error}") from error
+
+
+def bare(message: Message) -> str:
+    """The envelope of this message without its content."""
+    return encode_envelope(attrs.evolve(message, content=b"")).decode()
 
 
 def _attempt_fields(attempt: Attempt) -> dict[str, Any]:

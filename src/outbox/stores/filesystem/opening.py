@@ -8,17 +8,17 @@ import secrets
 from typing import Final
 
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, UnsupportedError
+from outbox.lifecycle import State
 
-from . import body, ids, notes, transitions, walking
+from . import body, ids, leftovers, notes, transitions, walking
 from .disk import Disk, Kind, Status
 from .folders import Folders
-from .names import IDS, NOTES, TMP, Path, Ticket, ids_path
+from .names import IDS, TMP, Path, Ticket, ids_path
 
 __all__ = ["open_spool"]
 
 VERSION: Final = 1
 _FORMAT: Final = f"outbox spool {VERSION}\n".encode()
-_CHUNK: Final = 10_000
 
 
 def open_spool(disk: Disk, path: str) -> Folders:
@@ -135,21 +135,33 @@ def _sweep(folders: Folders, *, alone: bool) -> None:
         alone: Whether no process can be in the middle of a put.
     """
     if alone:
-        for name in folders.entries(TMP, Kind.FILE):
-            if Ticket.parse(name) is not None:
-                folders.unlink(TMP, name)
+        _sweep_drafts(folders)
+    leftovers.remove_gone(folders)
     for entry in walking.walk(folders):
         if (ticket := Ticket.parse(entry.name)) is not None:
             _name(folders, entry.path, ticket)
+            if entry.state is State.DELIVERED:
+                _cut(folders, entry.path, ticket)
     for path, name in walking.tombstones(folders):
         if (ticket := Ticket.parse(name)) is not None:
             _name_tombstone(folders, path, ticket)
+    _sweep_ids(folders)
+    if alone:
+        for id, revision in leftovers.orphans(folders):
+            notes.discard(folders, id, revision)
+
+
+def _sweep_drafts(folders: Folders) -> None:
+    for name in folders.entries(TMP, Kind.FILE):
+        if Ticket.parse(name) is not None:
+            folders.unlink(TMP, name)
+
+
+def _sweep_ids(folders: Folders) -> None:
     for folder in folders.subfolders(IDS):
         for id in folders.entries((*IDS, folder), Kind.FILE):
             if Ticket.is_id(id) and _links(folders, id) == 1:
                 ids.free(folders, id)
-    if alone:
-        _sweep_notes(folders)
 
 
 def _name(folders: Folders, path: Path, ticket: Ticket) -> None:
@@ -166,6 +178,13 @@ def _name(folders: Folders, path: Path, ticket: Ticket) -> None:
             folders.disk.link(handle, ticket.name, folders.need(ids_path(ticket.id)).handle, ticket.id)
     except FileNotFoundError:
         return  # it has moved on, and so is not what a crash has left
+
+
+def _cut(folders: Folders, path: Path, ticket: Ticket) -> None:
+    """Finish what a settle has begun: take out the content that is not to be kept."""
+    with contextlib.suppress(FileNotFoundError, CorruptRecord):
+        if ticket.revision and notes.read(folders, ticket.id, ticket.revision).bare:
+            transitions.cut(folders, path, ticket)
 
 
 def _is(known: Status | None, found: Status) -> bool:
@@ -198,28 +217,3 @@ def _name_tombstone(folders: Folders, path: Path, ticket: Ticket) -> None:
 def _links(folders: Folders, id: str) -> int:
     found = ids.status(folders, id)
     return 0 if found is None else found.links
-
-
-def _sweep_notes(folders: Folders) -> None:
-    """Remove the notes that no ticket names; ten thousand are held against one walk."""
-    chunk: set[tuple[str, int]] = set()
-    for path in walking.slots(folders, NOTES):
-        for name in folders.entries(path, Kind.FILE):
-            note = notes.parse_name(name)
-            if note is not None:
-                chunk.add(note)
-            if len(chunk) >= _CHUNK:
-                _sweep_chunk(folders, chunk)
-                chunk = set()
-    _sweep_chunk(folders, chunk)
-
-
-def _sweep_chunk(folders: Folders, chunk: set[tuple[str, int]]) -> None:
-    if not chunk:
-        return
-    for entry in walking.walk(folders):
-        ticket = Ticket.parse(entry.name)
-        if ticket is not None:
-            chunk.discard((ticket.id, ticket.revision))
-    for id, revision in chunk:
-        notes.discard(folders, id, revision)

@@ -1,160 +1,235 @@
 """Messages into the spool, all or none.
 
 Drafts first, each on the platter; then the ids, which another put may have
-taken; then, when nothing can conflict any more, the tickets, by which they
-can be claimed; and one sync of each folder.  A kill between two renames
-leaves some of a batch stored and others not: its ``put`` had not returned,
-and each of its messages is there whole, or not at all.
+taken; then, when nothing can conflict any more and there is room, the
+tickets, by which they can be claimed; and one sync of each folder.  A kill
+between two renames leaves some of a batch stored and others not: its ``put``
+had not returned, and each of its messages is there whole, or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Collection, Sequence
 
 import attrs
 
-from outbox.errors import AmbiguousPut, StoreError
-from outbox.lifecycle import PutResult
+from outbox.errors import AmbiguousPut
+from outbox.lifecycle import Claim, PutResult
 from outbox.message import Message
+from outbox.stores import standing as standings
+from outbox.stores.content import Codings
 from outbox.stores.intake import sift
+from outbox.stores.limits import Load
 
 from . import body, ids
 from .body import Header
+from .crowding import Crowd
 from .disk import Status
 from .folders import Folders
+from .leases import Lease, Leases
 from .names import TMP, Path, ids_path
 
-__all__ = ["put"]
+__all__ = ["Put", "Terms"]
 
 
-@attrs.define
-class _Batch:
-    """What one put has done so far, and what it takes to undo it."""
+@attrs.frozen(kw_only=True)
+class Terms:
+    """How a store takes messages in.
 
-    drafts: list[Header] = attrs.Factory(list)
-    placed: list[Header] = attrs.Factory(list)
-    known: set[str] = attrs.Factory(set)
-    touched: list[Path] = attrs.Factory(list)
-
-
-def put(
-    folders: Folders, messages: Sequence[Message], *, now: int, remembered_since: int
-) -> Sequence[PutResult]:
-    """See :meth:`outbox.protocols.Intake.put`; OSError where nothing was stored."""
-    new, results = sift(messages, {})
-    batch = _Batch()
-    try:
-        _draft(folders, batch, new, now)
-        _reserve(folders, batch, new, remembered_since)
-        _place(folders, batch)
-    except (OSError, StoreError) as error:
-        if not _undo(folders, batch):
-            raise AmbiguousPut(
-                f"the put failed ({error}) when part of it could be claimed already: put it again with the same ids"
-            ) from error
-        raise
-    _sync(folders, batch)
-    return [PutResult(each.id, "known") if each.id in batch.known else each for each in results]
-
-
-def _draft(folders: Folders, batch: _Batch, messages: Iterable[Message], now: int) -> None:
-    for message in messages:
-        header = Header.of(message, now)
-        batch.drafts.append(header)
-        folders.create(TMP, header.name, body.encode(message, header))
-
-
-def _reserve(folders: Folders, batch: _Batch, messages: Sequence[Message], remembered_since: int) -> None:
-    """Take the ids; a draft whose id is known already is dropped."""
-    reserved = []
-    for message, header in zip(messages, list(batch.drafts), strict=True):
-        while not _take(folders, header):
-            found = _holder(folders, message, remembered_since)
-            if found is not None:
-                _finish(folders, found)
-                batch.touched.append(found.place)
-                batch.known.add(message.id)
-                folders.unlink(TMP, header.name)
-                break
-        else:
-            reserved.append(header)
-    batch.drafts = reserved
-
-
-def _take(folders: Folders, header: Header) -> bool:
-    id = header.ticket.id
-    try:
-        folders.disk.link(folders.need(TMP).handle, header.name, folders.need(ids_path(id)).handle, id)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _holder(folders: Folders, message: Message, remembered_since: int) -> Header | None:
-    """Whose the id is; None where it has become free.
-
-    Raises:
-        ConflictError: another envelope's.
-        CorruptRecord: it cannot be told.
+    Attributes:
+        leased: Until when the caller has a lease on what is new and due; None is not at all.
+        leased_queues: Those of which it has one; the others are suspended.
     """
-    try:
-        status, data = folders.disk.read(folders.need(ids_path(message.id)).handle, message.id, body.HEAD)
-    except FileNotFoundError:
-        return None
-    if _spent(status, remembered_since):
-        ids.give_up(folders, message.id, status.inode)
-        return None
-    header = body.header(data)
-    sift((message,), {message.id: header.digest})
-    return header
+
+    now: int
+    remembered_since: int
+    codings: Codings
+    crowd: Crowd
+    leased: int | None = None
+    leased_queues: Collection[str] = ()
+
+    def leases(self, message: Message) -> bool:
+        """Whether the caller is to have it at once."""
+        due = standings.fresh(message, self.now).due <= self.now
+        return self.leased is not None and due and message.queue in self.leased_queues
 
 
-def _spent(status: Status, remembered_since: int) -> bool:
-    """Whether its message is gone, or need not be remembered any more."""
-    return status.links == 1 or (status.buried and status.mtime // 1000 <= remembered_since)
+@attrs.frozen
+class _Draft:
+    message: Message
+    header: Header
+    leased: bool
+
+    @property
+    def name(self) -> str:
+        return self.header.first.name
 
 
-def _finish(folders: Folders, header: Header) -> None:
-    """Make a message as good as stored whose put was killed, or has not come so far.
+class Put:
+    """One put: what it has done so far, and how it is undone."""
 
-    Its ticket gets another name, so that a put that fails after all, and
-    takes back what it did, does not take back what is acknowledged here.
-    """
-    adopted = attrs.evolve(header.ticket, generation=header.ticket.generation + 1).name
-    if not folders.move(TMP, header.name, header.place, adopted):
-        folders.move(header.place, header.name, header.place, adopted)
+    def __init__(self, folders: Folders, terms: Terms) -> None:
+        self._folders = folders
+        self._terms = terms
+        self._drafts: list[_Draft] = []
+        self._placed: list[_Draft] = []
+        self._touched: list[Path] = []
+        self._known: set[str] = set()
 
+    @property
+    def finished_another(self) -> bool:
+        """Whether what another put has begun may have been stored by this one."""
+        return bool(self._known)
 
-def _place(folders: Folders, batch: _Batch) -> None:
-    for header in batch.drafts:
-        # Where the draft is gone somebody else's put of the same message has finished it: to the same place.
-        folders.move(TMP, header.name, header.place, header.name)
-        batch.placed.append(header)
-    batch.touched += [header.place for header in batch.placed]
+    @property
+    def left_waiting(self) -> bool:
+        """Whether something was stored that the caller has no lease on."""
+        return not all(draft.leased for draft in self._placed)
 
-
-def _undo(folders: Folders, batch: _Batch) -> bool:
-    """Whether nothing of it can be claimed."""
-    clean = True
-    for header in batch.placed:
+    def put(self, messages: Sequence[Message]) -> Sequence[PutResult]:
+        """See :meth:`outbox.protocols.Intake.put`; OSError where nothing was stored."""
+        new, results = sift(messages, {})
         try:
-            gone = folders.unlink(header.place, header.name)
+            self._draft(new)
+            self._reserve()
+            load = Load.of(draft.header.ticket.size for draft in self._drafts)
+            with self._terms.crowd.admitted(self._folders, load, self._terms.now):
+                self._place()
+        except Exception as error:
+            if not self._undo():
+                raise AmbiguousPut(
+                    f"the put failed ({error}) when part of it could be claimed already: "
+                    "put it again with the same ids"
+                ) from error
+            raise
+        self._sync()
+        return [PutResult(each.id, "known") if each.id in self._known else each for each in results]
+
+    def claims(self, leases: Leases) -> list[Claim]:
+        """Those on what was stored, where it was leased."""
+        return [self._claim(draft, leases) for draft in self._placed if draft.leased]
+
+    def _claim(self, draft: _Draft, leases: Leases) -> Claim:
+        header, ticket = draft.header, draft.header.first
+        leases.keep(Lease(queue=header.queue, path=header.place, ticket=ticket))
+        standing = standings.claimed(standings.fresh(draft.message, self._terms.now), ticket.at)
+        return standings.claim(draft.message, standing, ticket.token, self._terms.now)
+
+    def _draft(self, messages: Sequence[Message]) -> None:
+        terms = self._terms
+        # It starts anywhere: a token of an earlier message of one of these ids, purged since, never fits.
+        generation = secrets.randbits(47)
+        for message in messages:
+            leased = terms.leases(message)
+            header = Header.of(
+                message,
+                terms.now,
+                generation=generation,
+                coding=terms.codings.name,
+                leased=terms.leased if leased else None,
+            )
+            draft = _Draft(message, header, leased)
+            self._drafts.append(draft)
+            self._folders.create(TMP, draft.name, body.encode(message, header, terms.codings))
+
+    def _reserve(self) -> None:
+        """Take the ids; a draft whose id is known already is dropped."""
+        reserved = []
+        for draft in list(self._drafts):
+            while not self._take(draft):
+                found = self._holder(draft.message)
+                if found is not None:
+                    self._finish(found)
+                    self._known.add(draft.message.id)
+                    self._folders.unlink(TMP, draft.name)
+                    break
+            else:
+                reserved.append(draft)
+        self._drafts = reserved
+
+    def _take(self, draft: _Draft) -> bool:
+        id, folders = draft.message.id, self._folders
+        try:
+            folders.disk.link(folders.need(TMP).handle, draft.name, folders.need(ids_path(id)).handle, id)
+        except FileExistsError:
+            return False
+        return True
+
+    def _holder(self, message: Message) -> Header | None:
+        """Whose the id is; None where it has become free.
+
+        Raises:
+            ConflictError: another envelope's.
+            CorruptRecord: it cannot be told.
+        """
+        id, folders = message.id, self._folders
+        try:
+            status, data = folders.disk.read(folders.need(ids_path(id)).handle, id, body.HEAD)
+        except FileNotFoundError:
+            return None
+        if self._spent(status) or ids.is_gone(folders, id, status.inode):
+            ids.give_up(folders, id, status.inode)
+            return None
+        header = body.header(data)
+        sift((message,), {id: header.digest})
+        return header
+
+    def _spent(self, status: Status) -> bool:
+        """Whether its message is gone, or need not be remembered any more."""
+        over = status.mtime // 1000 <= self._terms.remembered_since
+        return status.links == 1 or (status.buried and over)
+
+    def _finish(self, header: Header) -> None:
+        """Make a message as good as stored whose put was killed, or has not come so far.
+
+        Its ticket gets another name, so that a put that fails after all, and
+        takes back what it did, does not take back what is acknowledged here.
+        What its put has leased already is not here, and is never taken back.
+        """
+        folders, name = self._folders, header.first.name
+        adopted = attrs.evolve(header.ticket, generation=header.ticket.generation + 1).name
+        if not folders.move(TMP, name, header.queued, adopted):
+            folders.move(header.queued, name, header.queued, adopted)
+        self._touched += [header.queued, header.place]
+
+    def _place(self) -> None:
+        for draft in self._drafts:
+            moved = self._folders.move(TMP, draft.name, draft.header.place, draft.name)
+            if not moved and self._terms.leased is not None:
+                # Somebody else's put of the same message has finished it: it waits, and is not the caller's.
+                self._known.add(draft.message.id)
+                self._touched.append(draft.header.queued)
+                continue
+            # Where it is not moved it has been finished all the same: to the same place.
+            self._placed.append(draft)
+        self._touched += [draft.header.place for draft in self._placed]
+
+    def _undo(self) -> bool:
+        """Whether nothing of it can be claimed."""
+        clean = True
+        for draft in self._placed:
+            clean = self._taken_back(draft) and clean
+        for draft in self._drafts:
+            # What stays behind is no message: the next put of this id, or a prune, removes it.
+            with contextlib.suppress(OSError):
+                self._folders.unlink(TMP, draft.name)
+                ids.free(self._folders, draft.message.id)
+        return clean
+
+    def _taken_back(self, draft: _Draft) -> bool:
+        if draft.header.leased is not None:
+            return False
+        try:
+            return self._folders.unlink(draft.header.place, draft.name)
         except OSError:
-            gone = False
-        clean = clean and gone
-    for header in batch.drafts:
-        # What stays behind is no message: the next put of this id, or a prune, removes it.
-        with contextlib.suppress(OSError):
-            folders.unlink(TMP, header.name)
-            ids.free(folders, header.ticket.id)
-    return clean
+            return False
 
-
-def _sync(folders: Folders, batch: _Batch) -> None:
-    try:
-        folders.sync(batch.touched)
-    except OSError as error:
-        raise AmbiguousPut(
-            f"the put may or may not outlast a loss of power ({error}): put it again with the same ids"
-        ) from error
+    def _sync(self) -> None:
+        try:
+            self._folders.sync(self._touched)
+        except OSError as error:
+            raise AmbiguousPut(
+                f"the put may or may not outlast a loss of power ({error}): put it again with the same ids"
+            ) from error

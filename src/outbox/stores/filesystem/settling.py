@@ -10,11 +10,13 @@ import attrs
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Attempt, Claim, Fate, Settlement, State, Verdict
 from outbox.stores import standing as standings
+from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
 
-from . import body, notes, transitions
+from . import notes, transitions
 from .folders import Folders
 from .leases import Lease, Leases, key
+from .names import claimed_path
 from .notes import Note
 from .transitions import Transition
 
@@ -27,8 +29,8 @@ class _Case:
 
     claim: Claim
     lease: Lease
+    after: Standing
     transition: Transition
-    remembered: bool
 
 
 def settle(
@@ -37,9 +39,8 @@ def settle(
     settlements: Sequence[Settlement],
     fates: Sequence[tuple[Fate, ...]],
     *,
+    retention: Retention,
     now: int,
-    keep_delivered: bool,
-    remembered_since: int,
 ) -> list[Claim]:
     """See :meth:`outbox.protocols.Store.settle`; *fates* are the verdicts', in the recipients' order."""
     held = leases.find([settlement.claim for settlement in settlements])
@@ -48,7 +49,7 @@ def settle(
         # Taken out: a second settlement of the same claim comes too late.
         lease = held.pop(key(settlement.claim), None)
         if lease is not None:
-            cases[number] = _case(folders, lease, settlement, new, now=now, keep_delivered=keep_delivered)
+            cases[number] = _case(folders, lease, settlement, new, retention=retention, now=now)
     numbers = list(cases)
     made = transitions.make(
         folders,
@@ -58,8 +59,7 @@ def settle(
     settled = {numbers[each] for each in made}
     for number in settled:
         leases.drop(cases[number].claim)
-        if cases[number].remembered:
-            _remember(folders, cases[number], remembered_since)
+        _clear(folders, cases[number], retention)
     return [each.claim for number, each in enumerate(settlements) if number not in settled]
 
 
@@ -69,39 +69,42 @@ def _case(
     settlement: Settlement,
     fates: tuple[Fate, ...],
     *,
+    retention: Retention,
     now: int,
-    keep_delivered: bool,
 ) -> _Case:
     claim, verdict = settlement.claim, settlement.verdict
-    before = lease.ticket.standing(State.CLAIMED)
-    after = standings.settled(before, fates, verdict, now)
-    remembered = after.state is State.DELIVERED and not keep_delivered
-    note = None if remembered else _note(folders, lease, claim, after, verdict, now=now)
-    return _Case(
-        claim,
-        lease,
-        transitions.plan(
-            folders,
-            lease.queue,
-            lease.path,
-            lease.ticket,
-            after,
-            now=now,
-            note=note,
-            remembered=remembered,
-        ),
-        remembered,
-    )
+    after = standings.settled(lease.ticket.standing(State.CLAIMED), fates, verdict, now)
+    if after.state is State.DELIVERED and retention.keep_delivered is None:
+        transition = transitions.removal(lease.path, lease.ticket, after, retention, now)
+    else:
+        note = _note(folders, lease, claim, after, verdict, now=now)
+        if note is not None and _is_bare(after, retention):
+            note = attrs.evolve(note, bare=notes.bare(claim.message))
+        transition = transitions.plan(
+            folders, lease.queue, lease.path, lease.ticket, after, now=now, note=note
+        )
+    return _Case(claim, lease, after, transition)
+
+
+def _is_bare(standing: Standing, retention: Retention) -> bool:
+    return standing.state is State.DELIVERED and not retention.keep_content
+
+
+def _clear(folders: Folders, case: _Case, retention: Retention) -> None:
+    if case.after.state is not State.DELIVERED:
+        return
+    if retention.keep_delivered is None:
+        transitions.cleared(folders, case.transition, case.lease.head)
+    elif not retention.keep_content:
+        transitions.cut(folders, case.transition.to, case.transition.new, case.lease.head)
 
 
 def _note(
     folders: Folders, lease: Lease, claim: Claim, after: Standing, verdict: Verdict, *, now: int
 ) -> Note | None:
     """What is known of it now; None where that is no more than when it was put."""
-    blank = Note(
-        fates=(Fate.WAITING,) * len(claim.message.recipients),
-        since=body.since(claim.message, lease.ticket.submitted),
-    )
+    fresh = standings.fresh(claim.message, lease.ticket.submitted)
+    blank = Note(fates=fresh.fates, since=fresh.since)
     old = blank
     if lease.ticket.revision:
         # One that has gone bad since the claim, or was replaced by whoever took the claim: the verdict says the rest.
@@ -110,7 +113,7 @@ def _note(
     attempt = standings.attempt(lease.ticket.attempts, verdict, now)
     history: tuple[Attempt, ...] = old.history if attempt is None else (*old.history, attempt)
     note = Note.of(attrs.evolve(after, since=old.since), history)
-    return None if note == blank else note
+    return None if note == blank and after.state is State.QUEUED else note
 
 
 def _again(leases: Leases, cases: Mapping[int, _Case]) -> dict[int, Transition]:
@@ -121,14 +124,6 @@ def _again(leases: Leases, cases: Mapping[int, _Case]) -> dict[int, Transition]:
         for number, case in cases.items()
         if (lease := found.get(key(case.claim))) is not None
     }
-
-
-def _remember(folders: Folders, case: _Case, remembered_since: int) -> None:
-    where, ticket = case.transition.to, case.transition.new
-    if ticket.at > remembered_since:
-        transitions.bury(folders, where, ticket, case.lease.head)
-    else:
-        transitions.forget(folders, where, ticket)
 
 
 def extend(folders: Folders, leases: Leases, claims: Sequence[Claim], until: int) -> list[Claim]:
@@ -145,7 +140,7 @@ def extend(folders: Folders, leases: Leases, claims: Sequence[Claim], until: int
 def _extended(folders: Folders, leases: Leases, lease: Lease | None, until: int) -> bool:
     if lease is None:
         return False
-    to, new = lease.until(until)
+    to, new = claimed_path(lease.queue, until), attrs.evolve(lease.ticket, at=until)
     if not folders.move(lease.path, lease.ticket.name, to, new.name):
         return False
     leases.keep(attrs.evolve(lease, path=to, ticket=new))

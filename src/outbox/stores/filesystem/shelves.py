@@ -26,7 +26,6 @@ __all__ = ["Pick", "Shelves"]
 
 _CROWDED: Final = 64
 """For so many claims after a collision the tickets are taken at random."""
-_SUSPECT_MARK: Final = ",l000,"
 
 
 @attrs.frozen
@@ -65,13 +64,11 @@ class _Shelf:
         ready: list[Pick] = []
         suspects: list[Pick] = []
         for window in self._ready(now, mark):
-            plain = [name for name in window.names if _SUSPECT_MARK in name]
-            if not suspects and len(plain) < len(window.names):
-                odd = next(name for name in window.names if _SUSPECT_MARK not in name)
-                suspects += self._picks(window, [odd])
-            some = plain[: limit - len(ready)]
+            if not suspects:
+                suspects += self._picks(window, window.suspects[:1])
+            some = window.names[: limit - len(ready)]
             if crowded:
-                some = self._die.sample(plain, len(some))
+                some = self._die.sample(window.names, len(some))
             ready += self._picks(window, some)
             if len(ready) >= limit:
                 break
@@ -89,7 +86,7 @@ class _Shelf:
             for path in walking.slots(self._folders, priority):
                 window = self._window(path)
                 window.look(mark)
-                if window.names:
+                if len(window):
                     yield window
                 elif window.whole:
                     self._discard(path, now)
@@ -102,16 +99,14 @@ class _Shelf:
             window = self._window(path)
             # A name goes on after its instant: with this it sorts before the next one.
             window.look((mark, now), stamp(now) + "-")
-            picks += self._picks(window, window.names, expired=True)
-            if not window.names and window.whole:
+            picks += self._picks(window, [*window.names, *window.suspects], expired=True)
+            if not len(window) and window.whole:
                 self._discard(path, now)
         return picks
 
     def _picks(self, window: Window, names: Sequence[str], *, expired: bool = False) -> list[Pick]:
-        tickets = [(name, Ticket.parse(name)) for name in names]
-        return [
-            Pick(self._queue, window.path, ticket, expired) for _, ticket in tickets if ticket is not None
-        ]
+        tickets = map(Ticket.parse, names)
+        return [Pick(self._queue, window.path, ticket, expired) for ticket in tickets if ticket is not None]
 
     def _window(self, path: Path) -> Window:
         if path not in self._windows:
@@ -131,7 +126,7 @@ class _Shelf:
             for path in walking.slots(self._folders, priority):
                 window = self._window(path)
                 window.look(mark)
-                if window.names or not window.whole:
+                if len(window) or not window.whole:
                     return 0
         ends = (
             earliest(self._folders, path) for path in walking.slots(self._folders, (*self._path, CLAIMED))

@@ -9,6 +9,7 @@ import attrs
 
 from outbox.protocols import Change
 from outbox.stores import standing as standings
+from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing, Step
 
 from . import transitions, walking
@@ -29,7 +30,6 @@ class _Decided:
     number: int
     change: Change
     transition: Transition | None = None
-    remembered: bool = False
 
 
 def steer(folders: Folders, ids: Sequence[str], command: Command, now: int) -> list[Change]:
@@ -41,52 +41,29 @@ def steer(folders: Folders, ids: Sequence[str], command: Command, now: int) -> l
         if step.standing is None:
             return _Decided(number, step.change)
         note = Note.of(step.standing, history)
-        return _Decided(number, step.change, _planned(folders, place, step.standing, now, note))
+        transition = transitions.plan(
+            folders, place.queue, place.path, place.ticket, step.standing, now=now, note=note
+        )
+        return _Decided(number, step.change, transition)
 
     return [decided.change for decided in _rounds(folders, ids, decide)]
 
 
-def purge(folders: Folders, ids: Sequence[str], *, now: int, remembered_since: int) -> list[Change]:
-    """See :meth:`FilesystemStore.purge`: each becomes a tombstone first, so that nobody else can have it."""
+def purge(folders: Folders, ids: Sequence[str], retention: Retention, now: int) -> list[Change]:
+    """See :meth:`FilesystemStore.purge`: each is out of the way first, so that nobody else can have it."""
 
     def decide(number: int, place: Place) -> _Decided:
         before, _ = transitions.learned_or_feared(folders, place.ticket, place.state)
         change = standings.purge(place.ticket.id, before, now)
         if change.status != "done":
             return _Decided(number, change)
-        remembered = standings.remembered(before) and (before.settled or now) > remembered_since
-        transition = _planned(folders, place, before, now, None, remembered=True)
-        return _Decided(number, change, transition, remembered)
+        return _Decided(number, change, transitions.removal(place.path, place.ticket, before, retention, now))
 
     decided = _rounds(folders, ids, decide)
-    gone = [each for each in decided if each.transition is not None]
-    for each in gone:
-        _forget(folders, each)
-    # Or a loss of power brings back a tombstone of what nobody has received.
-    folders.sync(each.transition.to for each in gone if each.transition is not None)
+    for each in decided:
+        if each.transition is not None:
+            transitions.cleared(folders, each.transition)
     return [each.change for each in decided]
-
-
-def _planned(
-    folders: Folders,
-    place: Place,
-    standing: Standing,
-    now: int,
-    note: Note | None,
-    *,
-    remembered: bool = False,
-) -> Transition:
-    return transitions.plan(
-        folders, place.queue, place.path, place.ticket, standing, now=now, note=note, remembered=remembered
-    )
-
-
-def _forget(folders: Folders, decided: _Decided) -> None:
-    transition = decided.transition
-    if transition is not None and decided.remembered:
-        transitions.bury(folders, transition.to, transition.new)
-    elif transition is not None:
-        transitions.forget(folders, transition.to, transition.new)
 
 
 def _rounds(folders: Folders, ids: Sequence[str], decide: Callable[[int, Place], _Decided]) -> list[_Decided]:

@@ -7,67 +7,32 @@ import datetime as dt
 import functools
 import math
 import os
-import secrets
-import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, OutboxError
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount
+from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount, Suspension
 from outbox.stores import standing as standings
-from outbox.stores.instants import later, micros, span, width
-from outbox.stores.news import News
+from outbox.stores.content import Codings, ContentCoding
+from outbox.stores.instants import later, micros, span
+from outbox.stores.limits import Limits
+from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
-from . import browsing, claiming, putting, settling, steering, upkeep
+from . import browsing, checking, claiming, putting, settling, steering, suspending, upkeep
+from .body import LONGEST_CODING
 from .disk import Disk
-from .folders import Folders
-from .gate import Gate
-from .leases import Leases
-from .opening import open_spool
-from .shelves import Shelves
+from .spool import Spool
 from .translation import translated
 
 __all__ = ["FilesystemStore"]
 
 _WEEK: Final = dt.timedelta(days=7)
 _ZERO: Final = dt.timedelta(0)
-_BELL: Final = "bell"
-
-
-class _Spool:
-    """What one process has open of it; a forked child makes its own."""
-
-    def __init__(self, disk: Disk, path: str) -> None:
-        self._path = path
-        self.gate = Gate(path)
-        self.news = News()
-        self.seen = threading.local()
-        self.folders: Folders = open_spool(disk, path)
-        self.leases = Leases(self.folders)
-        self.shelves = Shelves(self.folders)
-
-    def close(self) -> None:
-        if self.gate.close():
-            self.shelves.close()
-            self.folders.close()
-        self.news.tell()
-
-    def shut(self) -> _Spool:
-        """The same, for nobody to use."""
-        self.gate = Gate(self._path)
-        self.gate.close()
-        return self
-
-    def bell(self) -> int:
-        try:
-            return self.folders.disk.stat(self.folders.root.handle, _BELL).mtime
-        except FileNotFoundError:
-            return 0
 
 
 class FilesystemStore:
@@ -83,9 +48,13 @@ class FilesystemStore:
     Args:
         path: The directory; the one above it must be there.
         clock: Decides what is due and when a lease has run out.
-        remember: How long the id of a delivered message is known.
-        keep_delivered: How long the whole record of a delivered message
-            stays; None is not at all.
+        remember, remember_at_most, keep_delivered, keep_content, discard_after:
+            See :class:`outbox.stores.retention.Retention`.
+        max_messages, max_bytes, min_free: See :class:`outbox.stores.limits.Limits`;
+            what other processes put is counted within a second, and within one
+            more for every fifty thousand messages that wait.
+        coding: What is done to content at rest, in order; see :mod:`outbox.stores.content`.
+        also_reads: Further codings that content may be kept in.
         poll: How often ``wait`` looks for what other processes have put.
         disk: For tests: what stands between the store and the file system.
 
@@ -105,25 +74,38 @@ class FilesystemStore:
         *,
         clock: Clock | None = None,
         remember: dt.timedelta = _WEEK,
+        remember_at_most: int = 1_000_000,
         keep_delivered: dt.timedelta | None = None,
+        keep_content: bool = True,
+        discard_after: dt.timedelta | None = None,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        min_free: int | None = None,
+        coding: Sequence[ContentCoding] = (),
+        also_reads: Sequence[ContentCoding] = (),
         poll: dt.timedelta = dt.timedelta(milliseconds=25),
         disk: Disk | None = None,
     ) -> None:
-        if remember < _ZERO or (keep_delivered or _ZERO) < _ZERO:
-            raise ConfigurationError("remember and keep_delivered must not be negative")
         if poll <= _ZERO:
             raise ConfigurationError("poll must be positive")
         if not os.fspath(path):
             raise ConfigurationError("FilesystemStore keeps its messages in a directory: pass its path")
+        self._retention = Retention(
+            remember=remember,
+            remember_at_most=remember_at_most,
+            keep_delivered=keep_delivered,
+            keep_content=keep_content,
+            discard_after=discard_after,
+        )
+        self._limits = Limits(max_messages=max_messages, max_bytes=max_bytes, min_free=min_free)
+        self._codings = _codings(coding, also_reads)
         self._disk = disk or Disk()
         self._clock = clock or SystemClock()
-        self._remember = width(remember)
-        self._keep_delivered = keep_delivered
         self._poll = poll
         self._path = os.path.abspath(path)  # noqa: PTH100 - the seam speaks of strings
-        self._abandoned: list[_Spool] = []
+        self._abandoned: list[Spool] = []
         with self._translated():
-            self._spool = _Spool(self._disk, self._path)
+            self._spool = self._opened()
         self._watch_forks()
 
     def __repr__(self) -> str:
@@ -136,31 +118,62 @@ class FilesystemStore:
 
         Where the process is killed meanwhile each message is there whole, or not at all.
         """
-        batch = tuple(messages)
-        now = self._now()
+        return self._put(messages, None)[0]
+
+    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+        """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`; in the event of a kill as in :meth:`put`."""
+        return self._put(messages, lease)[1]
+
+    def _put(
+        self, messages: Sequence[Message], lease: dt.timedelta | None
+    ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
+        batch, now = tuple(messages), self._now()
         with self._inside() as spool:
+            self._limits.require_free(self._path)
+            terms = putting.Terms(
+                now=now,
+                remembered_since=self._retention.known_since(now),
+                codings=self._codings,
+                crowd=spool.crowd,
+                leased=None if lease is None else later(now, lease),
+                leased_queues=() if lease is None else self._going_on(spool, batch, now),
+            )
+            put = putting.Put(spool.folders, terms)
             try:
-                return putting.put(spool.folders, batch, now=now, remembered_since=now - self._remember)
+                results = put.put(batch)
             finally:
-                self._ring(spool)
+                if lease is None or put.finished_another or put.left_waiting:
+                    spool.ring(now)
+            return results, [] if lease is None else put.claims(spool.leases)
+
+    @staticmethod
+    def _going_on(spool: Spool, messages: Sequence[Message], now: int) -> Collection[str]:
+        """The queues of these messages that are not suspended."""
+        queues = list({message.queue for message in messages})
+        return spool.suspended.served(spool.folders, queues, spool.bell(), now)
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES
     ) -> Sequence[Claim]:
-        """See :meth:`outbox.protocols.Store.claim`; ties between queues as in :mod:`outbox.stores.selection`."""
+        """See :meth:`outbox.protocols.Store.claim`; ties between queues as in :mod:`outbox.stores.selection`.
+
+        Raises:
+            ConfigurationError: content is in a coding that this store was
+                opened without; nothing was claimed.
+        """
         names = distinct(queues)
         with self._inside() as spool:
             spool.news.look()
             bell = spool.seen.bell = spool.bell()
             now = self._now()
-            if limit < 1 or not names:
+            going_on = spool.suspended.served(spool.folders, names, bell, now)
+            if limit < 1 or not going_on:
                 return []
             choose = functools.partial(
-                spool.shelves.choose, names, bell, now=now, limit=limit, max_bytes=max_bytes
+                spool.shelves.choose, going_on, bell, now=now, limit=limit, max_bytes=max_bytes
             )
-            return claiming.claim(
-                spool.folders, spool.leases, spool.shelves, choose, now=now, until=later(now, lease)
-            )
+            terms = claiming.Terms(now=now, until=later(now, lease), codings=self._codings)
+            return claiming.claim(spool.folders, spool.leases, spool.shelves, choose, terms)
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.extend`; a lease that ran out and was not taken is extended."""
@@ -178,18 +191,11 @@ class FilesystemStore:
         with self._inside() as spool:
             try:
                 return settling.settle(
-                    spool.folders,
-                    spool.leases,
-                    settlements,
-                    fates,
-                    now=now,
-                    keep_delivered=self._keep_delivered is not None,
-                    remembered_since=now - self._remember,
+                    spool.folders, spool.leases, settlements, fates, retention=self._retention, now=now
                 )
             finally:
                 if returned:
-                    self._ring(spool)
-                spool.shelves.changed()
+                    spool.ring(now)
 
     def close(self) -> None:
         """See :meth:`outbox.protocols.Store.close`; what other threads are doing is waited for."""
@@ -218,15 +224,17 @@ class FilesystemStore:
     def next_due(self, queues: Sequence[str]) -> dt.timedelta | None:
         """See :meth:`outbox.protocols.SupportsWait.next_due`; never too late, but sooner where there is very much."""
         with self._inside() as spool:
-            at = spool.shelves.due_at(distinct(queues), spool.bell())
-            return None if at is None else span(max(0, at - self._now()))
+            bell, now = spool.bell(), self._now()
+            going_on = spool.suspended.served(spool.folders, distinct(queues), bell, now)
+            at = spool.shelves.due_at(going_on, bell)
+            return None if at is None else span(max(0, at - now))
 
     # -- looking
 
     def get(self, id: str, /) -> Record | None:
         """See :meth:`outbox.protocols.SupportsBrowse.get`; it walks through the names of all tickets."""
         with self._inside() as spool:
-            return browsing.get(spool.folders, id)
+            return browsing.get(spool.folders, id, self._codings)
 
     def browse(
         self,
@@ -245,7 +253,9 @@ class FilesystemStore:
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
         with self._inside() as spool:
-            return browsing.count(spool.folders, self._now())
+            bell, now = spool.bell(), self._now()
+            serve = functools.partial(spool.suspended.served, spool.folders, bell=bell, now=now)
+            return browsing.count(spool.folders, serve, now)
 
     # -- a person's word
 
@@ -257,7 +267,7 @@ class FilesystemStore:
             try:
                 return steering.steer(spool.folders, ids, command, now)
             finally:
-                self._ring(spool)
+                spool.ring(now)
 
     def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.cancel`."""
@@ -276,14 +286,35 @@ class FilesystemStore:
         """
         now = self._now()
         with self._inside() as spool:
-            return steering.purge(spool.folders, ids, now=now, remembered_since=now - self._remember)
+            return steering.purge(spool.folders, ids, self._retention, now)
+
+    # -- what is suspended
+
+    def suspend(self, suspension: Suspension, /) -> None:
+        """See :meth:`outbox.protocols.SupportsSuspend.suspend`."""
+        with self._inside() as spool:
+            suspending.suspend(spool.folders, suspension)
+            spool.ring_out(self._now())
+
+    def unsuspend(self, kind: str, value: str, /) -> bool:
+        """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
+        with self._inside() as spool:
+            now = self._now()
+            was = suspending.unsuspend(spool.folders, kind, value, now)
+            spool.ring_out(now)
+            return was
+
+    def suspensions(self) -> Sequence[Suspension]:
+        """See :meth:`outbox.protocols.SupportsSuspend.suspensions`."""
+        with self._inside() as spool:
+            return suspending.suspensions(spool.folders, self._now())
 
     # -- upkeep
 
     def check(self) -> Sequence[Finding]:
         """See :meth:`outbox.protocols.SupportsMaintain.check`; it reads every file."""
         with self._inside() as spool:
-            return list(upkeep.check(spool.folders, self._path))
+            return list(checking.check(spool.folders, self._path, self._codings, self._now()))
 
     def migrate(self) -> Sequence[str]:
         """See :meth:`outbox.protocols.SupportsMaintain.migrate`; there is one format yet."""
@@ -294,13 +325,7 @@ class FilesystemStore:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
         now = self._now()
         with self._inside() as spool:
-            return upkeep.prune(
-                spool.folders,
-                limit=max(0, limit),
-                now=now,
-                kept_since=now - width(self._keep_delivered or _ZERO),
-                remembered_since=now - self._remember,
-            )
+            return upkeep.prune(spool.folders, self._retention, limit=max(0, limit), now=now)
 
     # --
 
@@ -308,7 +333,7 @@ class FilesystemStore:
         return micros(self._clock.now())
 
     @contextlib.contextmanager
-    def _inside(self) -> Iterator[_Spool]:
+    def _inside(self) -> Iterator[Spool]:
         spool = self._spool
         with spool.gate.inside(), self._translated():
             yield spool
@@ -320,15 +345,8 @@ class FilesystemStore:
         except OSError as error:
             raise translated(error, self._path) from error
 
-    def _ring(self, spool: _Spool) -> None:
-        """Tell this process and the others that something may have come."""
-        spool.shelves.changed()
-        # The time is read by nobody: it only has to be another one each time.
-        with contextlib.suppress(OSError):
-            spool.folders.disk.touch(
-                spool.folders.root.handle, _BELL, self._now() * 1000 + secrets.randbelow(10**9)
-            )
-        spool.news.tell()
+    def _opened(self) -> Spool:
+        return Spool(self._disk, self._path, self._limits)
 
     # -- fork
 
@@ -346,7 +364,16 @@ class FilesystemStore:
         """Locks may be held by threads that are not in the child, and open listings are shared: begin anew."""
         self._abandoned.append(self._spool)
         try:
-            self._spool = _Spool(self._disk, self._path)
+            self._spool = self._opened()
         except (OSError, OutboxError):
             # What cannot be opened here is not the parent's either: the child is told that it is closed.
             self._spool = self._abandoned[-1].shut()
+
+
+def _codings(coding: Sequence[ContentCoding], also_reads: Sequence[ContentCoding]) -> Codings:
+    codings = Codings(coding, also_reads)
+    if len(codings.name) > LONGEST_CODING:
+        raise ConfigurationError(
+            f"the names of the codings have {len(codings.name)} letters together: {LONGEST_CODING} at most"
+        )
+    return codings

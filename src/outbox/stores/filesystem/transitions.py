@@ -14,14 +14,26 @@ import attrs
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Attempt, Fate, State
 from outbox.stores import standing as standings
+from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
 
 from . import body, ids, notes
 from .folders import Folders
-from .names import Path, Ticket, queued_path, remembered_path, settled_path
+from .names import GONE, Path, Ticket, queued_path, remembered_path, settled_path
 from .notes import Note
 
-__all__ = ["Transition", "bury", "forget", "learned", "learned_or_feared", "make", "plan", "target"]
+__all__ = [
+    "Transition",
+    "bury",
+    "cleared",
+    "cut",
+    "forget",
+    "learned",
+    "learned_or_feared",
+    "make",
+    "plan",
+    "removal",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +45,11 @@ class Transition:
     to: Path
     new: Ticket
     note: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What the ticket is called from then on: what is removed for good is found by its id."""
+        return self.new.id if self.to == GONE else self.new.name
 
     @property
     def obsolete(self) -> int:
@@ -71,15 +88,6 @@ def learned_or_feared(folders: Folders, ticket: Ticket, state: State) -> tuple[S
     return attrs.evolve(standing, fates=fates, since=since or ticket.submitted, reason=reason), ()
 
 
-def target(queue: str, ticket: Ticket, standing: Standing, now: int, *, remembered: bool = False) -> Path:
-    """The folder of a ticket that stands so."""
-    if remembered:
-        return remembered_path(ticket.at)
-    if standing.state is State.QUEUED:
-        return queued_path(queue, ticket, now)
-    return settled_path(queue, standing.state, ticket.at)
-
-
 def plan(
     folders: Folders,
     queue: str,
@@ -89,17 +97,24 @@ def plan(
     *,
     now: int,
     note: Note | None,
-    remembered: bool = False,
 ) -> Transition:
     """What is to be renamed so that the message stands so; the note, where there is one, is written."""
-    new = ticket.after(standing)
-    written = None
-    revision = 0
+    revision, written = 0, None
     if note is not None:
         revision, written = notes.write(folders, ticket.id, note, after=ticket.revision, now=now)
-    new = attrs.evolve(new, revision=revision)
-    to = target(queue, new, standing, now, remembered=remembered)
+    new = ticket.after(standing, revision=revision)
+    if standing.state is State.QUEUED:
+        to = queued_path(queue, new, now)
+    else:
+        to = settled_path(queue, standing.state, new.at)
     return Transition(path=path, ticket=ticket, to=to, new=new, note=written)
+
+
+def removal(path: Path, ticket: Ticket, standing: Standing, retention: Retention, now: int) -> Transition:
+    """What is to be renamed so that a settled message is there no more; its id may stay known."""
+    new = ticket.after(standing, revision=0)
+    to = remembered_path(new.at) if retention.buries(standing, now) else GONE
+    return Transition(path=path, ticket=ticket, to=to, new=new)
 
 
 def make(
@@ -130,7 +145,7 @@ def make(
 
 def _rename(folders: Folders, transitions: Mapping[int, Transition], made: set[int]) -> None:
     for number, each in transitions.items():
-        if folders.move(each.path, each.ticket.name, each.to, each.new.name):
+        if folders.move(each.path, each.ticket.name, each.to, each.name):
             made.add(number)
 
 
@@ -144,14 +159,35 @@ def _discard_notes(folders: Folders, transitions: Sequence[Transition], made: Co
                 notes.discard(folders, each.new.id, each.new.revision)
 
 
+def cleared(folders: Folders, removed: Transition, head: int | None = None) -> None:
+    """Of what was removed leave nothing that takes up room; *head* as in :func:`bury`.
+
+    Not durable: what a crash leaves here says the same, and is seen to by the next start or prune.
+    """
+    with contextlib.suppress(OSError):
+        if removed.to == GONE:
+            ids.forget(folders, GONE, removed.name, removed.new.id)
+        else:
+            bury(folders, removed.to, removed.new, head)
+
+
 def bury(folders: Folders, path: Path, ticket: Ticket, head: int | None = None) -> None:
-    """Make the file of a remembered message a tombstone; not durable, for it costs only room and time."""
-    with contextlib.suppress(OSError, CorruptRecord):
+    """Make the file of a remembered message a tombstone; *head* is how long it is before its content."""
+    with contextlib.suppress(OSError):
         handle = folders.get(path).handle
-        if head is None:
-            _, data = folders.disk.read(handle, ticket.name)
-            head = body.header_length(data)
-        folders.disk.bury(handle, ticket.name, head, ticket.at * 1000)
+        length = _head(folders, path, ticket) if head is None else head
+        folders.disk.bury(handle, ticket.name, length, ticket.at * 1000)
+
+
+def cut(folders: Folders, path: Path, ticket: Ticket, head: int | None = None) -> None:
+    """Take the content out of the file of a message whose note has what is kept of it."""
+    with contextlib.suppress(OSError):
+        length = _head(folders, path, ticket) if head is None else head
+        folders.disk.cut(folders.get(path).handle, ticket.name, length)
+
+
+def _head(folders: Folders, path: Path, ticket: Ticket) -> int:
+    return body.header_length(folders.disk.read(folders.get(path).handle, ticket.name)[1])
 
 
 def forget(folders: Folders, path: Path, ticket: Ticket) -> bool:

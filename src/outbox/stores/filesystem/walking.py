@@ -49,6 +49,12 @@ class Entry:
     def id(self) -> str:
         return self.name.split(",", 2)[1]
 
+    @property
+    def size(self) -> int:
+        """Bytes of content; 0 where the name is no ticket's."""
+        size = self.name.rpartition(",b")[2]
+        return int(size) if size.isdecimal() else 0
+
 
 @attrs.frozen(kw_only=True)
 class Place:
@@ -140,11 +146,11 @@ def find(folders: Folders, wanted: Iterable[str]) -> dict[str, Place]:
 def _may_be_there(folders: Folders, id: str) -> bool:
     """Whether the id is that of a message: not of a tombstone, and not of a put that is under way."""
     status = ids.status(folders, id) if Ticket.is_id(id) else None
-    if status is None or status.links == 1 or status.buried:
+    if status is None or status.links == 1 or status.buried or ids.is_gone(folders, id, status.inode):
         return False
     try:
         _, data = folders.disk.read(folders.get(ids_path(id)).handle, id, body.HEAD)
-        draft = body.header(data).ticket.name
+        draft = body.header(data).first.name
         folders.disk.stat(folders.get(TMP).handle, draft)
     except (FileNotFoundError, CorruptRecord, FormatError):
         return True

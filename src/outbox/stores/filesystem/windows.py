@@ -8,8 +8,9 @@ taken by another process costs one failed rename.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 from .disk import Kind, Listing
@@ -23,6 +24,7 @@ LAST: Final = "~"
 """Sorts after every ticket."""
 _LOW: Final = 100
 _COMMAS: Final = 8
+_NEVER_LOST: Final = ",l000,"
 
 
 class Window:
@@ -31,14 +33,19 @@ class Window:
     Attributes:
         names: Sorted: the earliest due is first.  They are not taken apart
             before they are wanted.
+        suspects: Likewise, those with claims that never settled.
     """
 
     def __init__(self, folders: Folders, path: Path) -> None:
         self._folders = folders
         self.path = path
         self.names: list[str] = []
+        self.suspects: list[str] = []
         self._listing: Listing | None = None
         self._mark: Hashable = None
+
+    def __len__(self) -> int:
+        return len(self.names) + len(self.suspects)
 
     @property
     def whole(self) -> bool:
@@ -53,15 +60,19 @@ class Window:
         anew = self.whole and mark != self._mark
         if anew:
             self._begin(mark)
-        if len(self.names) < _LOW:
+        if len(self) < _LOW:
             self._read_on(until)
-        if not self.names and self.whole and not anew:
+        if not len(self) and self.whole and not anew:
             self._begin(mark)
             self._read_on(until)
 
-    def take(self, names: Collection[str]) -> None:
+    def take(self, names: Iterable[str]) -> None:
         """Show these no more."""
-        self.names = [name for name in self.names if name not in names]
+        for name in names:
+            kind = self.names if _NEVER_LOST in name else self.suspects
+            place = bisect.bisect_left(kind, name)
+            if kind[place : place + 1] == [name]:
+                del kind[place]
 
     def close(self) -> None:
         if self._listing is not None:
@@ -70,7 +81,7 @@ class Window:
 
     def _begin(self, mark: Hashable) -> None:
         self.close()
-        self.names = []
+        self.names, self.suspects = [], []
         self._mark = mark
         with contextlib.suppress(FileNotFoundError):
             self._listing = self._folders.listing(self.path)
@@ -78,7 +89,7 @@ class Window:
     def _read_on(self, until: str) -> None:
         if self._listing is None:
             return
-        shown = set(self.names)
+        shown = {*self.names, *self.suspects}
         for _ in range(WIDTH - len(shown)):
             name, kind = next(self._listing, ("", Kind.FILE))
             if not name:
@@ -86,4 +97,5 @@ class Window:
                 break
             if kind is Kind.FILE and name.count(",") == _COMMAS and name < until:
                 shown.add(name)
-        self.names = sorted(shown)
+        self.names = sorted(name for name in shown if _NEVER_LOST in name)
+        self.suspects = sorted(name for name in shown if _NEVER_LOST not in name)
