@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import os
 import random
 import threading
@@ -80,11 +81,15 @@ class ModelDisk(Disk):
 
     Args:
         logged: Whether the power may be lost; without that it is faster.
+        frugal: Whether the number of a removed file is given to the next
+            one, as file systems do; not where the power may be lost.
     """
 
-    def __init__(self, *, logged: bool = True) -> None:
+    def __init__(self, *, logged: bool = True, frugal: bool = False) -> None:
         self.step: Callable[[str], None] = lambda _: None
         self._logged = logged
+        self._frugal = frugal
+        self._free: list[int] = []
         self.calls: Counter[str] = Counter()
         self.log: list[_Operation] = []
         self.state = _State()
@@ -212,7 +217,7 @@ class ModelDisk(Disk):
         with self._lock:
             if name in self._names(folder):
                 raise _error(errno.EEXIST, name)
-            above, number = self._handles[folder], self._number()
+            above, number = self._handles[folder], heapq.heappop(self._free) if self._free else self._number()
             file = _File()
 
             def apply(state: _State) -> None:
@@ -246,7 +251,7 @@ class ModelDisk(Disk):
             number, source, target = self._find(folder, name), self._handles[folder], self._handles[other]
             replaced = self._names(other).get(new)
             if replaced is not None:
-                self._links[replaced] -= 1
+                self._unlinked(replaced)
 
             def apply(state: _State) -> None:
                 _drop(state, source, name)
@@ -259,7 +264,17 @@ class ModelDisk(Disk):
         with self._lock:
             number, above = self._find(folder, name), self._handles[folder]
             self._do(lambda state: _drop(state, above, name), {above}, {(above, name), number})
-            self._links[number] -= 1
+            self._unlinked(number)
+
+    def _unlinked(self, number: int) -> None:
+        self._links[number] -= 1
+        if self._frugal and not self._links[number]:
+            heapq.heappush(self._free, number)
+
+    @property
+    def locked(self) -> bool:
+        """Whether somebody is alone in a folder."""
+        return any(lock.locked() for lock in self._locks.values())
 
     def stat(self, folder: int, name: str) -> Status:
         self._call("stat")
@@ -284,26 +299,39 @@ class ModelDisk(Disk):
                 raise _error(errno.EISDIR, name)
             return status, self.state.files[status.inode].content[:limit]
 
+    def content(self, folder: int, name: str) -> bytes:
+        return self.read(folder, name)[1]
+
+    def cut(self, folder: int, name: str, size: int) -> None:
+        self._call("cut")
+        with self._lock:
+            self._shorten(self._find(folder, name), size)
+
     def bury(self, folder: int, name: str, size: int, mtime: int) -> None:
         self._call("bury")
         with self._lock:
             number = self._find(folder, name)
-            file = self.state.files[number]
-            before = attrs.evolve(file)
-            file.content = file.content[:size]
+            file = self._shorten(number, size)
             file.mode, file.mtime = BURIED, mtime
+
+    def _shorten(self, number: int, size: int) -> _File:
+        file = self.state.files[number]
+        before = attrs.evolve(file)
+        file.content = file.content[:size]
+        if self._logged:
             # Never synced: a loss of power may keep all of it, or half, or nothing.
             self.log.append(
                 _Operation(
                     lambda state: _unbury(state, number, before), frozenset(), frozenset({("buried", number)})
                 )
             )
+        return file
 
     def touch(self, folder: int, name: str, mtime: int) -> None:
         self._call("touch")
         with self._lock:
             names = self._names(folder)
-            number = names.setdefault(name, -1)
+            number = names.setdefault(name, self._number())
             self.state.files.setdefault(number, _File()).mtime = mtime
 
     # -- the rest

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -13,11 +15,29 @@ from outbox.contrib.cryptography import Sealed, new_key
 from outbox.errors import ConfigurationError, CorruptRecord
 from outbox.lifecycle import State
 from outbox.stores.content import Codings, ContentCoding, Deflate
+from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import known, mail, put, states, take
 
 SECRET = b"Subject: your new password\r\n\r\nIt is correct horse battery staple.\r\n" * 20
 KEY = new_key()
+
+
+Open: TypeAlias = Callable[..., Any]
+
+
+@pytest.fixture(
+    params=[
+        SQLiteStore,
+        pytest.param(
+            FilesystemStore,
+            marks=pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems"),
+        ),
+    ]
+)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the same store each time."""
+    return functools.partial(request.param, tmp_path / "outbox")
 
 
 def codings() -> list[ContentCoding]:
@@ -38,11 +58,11 @@ def test_the_codings_are_applied_in_order_and_named_so() -> None:
     assert len(both.encode(SECRET, "a")) < len(SECRET) / 2
 
 
-def test_the_disk_has_nothing_of_it_and_the_transport_all(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "outbox.db", coding=codings())
+def test_the_disk_has_nothing_of_it_and_the_transport_all(open_store: Open, tmp_path: Path) -> None:
+    store = open_store(coding=codings())
     put(store, mail("a", content=SECRET))
 
-    on_disk = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    on_disk = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     (claim,) = take(store)
 
     assert b"horse" not in on_disk
@@ -52,26 +72,24 @@ def test_the_disk_has_nothing_of_it_and_the_transport_all(tmp_path: Path) -> Non
     store.close()
 
 
-def test_earlier_keys_go_on_reading_what_they_sealed(tmp_path: Path) -> None:
+def test_earlier_keys_go_on_reading_what_they_sealed(open_store: Open) -> None:
     old, new = Sealed(KEY, name="2026"), Sealed(new_key(), name="2027")
-    path = tmp_path / "outbox.db"
     for id, coding in (("plain", []), ("old", [old]), ("new", [new])):
-        store = SQLiteStore(path, coding=coding)
+        store = open_store(coding=coding)
         put(store, mail(id, content=SECRET))
         store.close()
 
-    store = SQLiteStore(path, coding=[new], also_reads=[old])
+    store = open_store(coding=[new], also_reads=[old])
     assert {claim.message.id: claim.message.content for claim in take(store)} == dict.fromkeys(
         ("plain", "old", "new"), SECRET
     )
     store.close()
 
 
-def test_a_process_without_the_key_holds_nothing_and_says_what_it_lacks(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    sealing = SQLiteStore(path, coding=[Sealed(KEY)])
+def test_a_process_without_the_key_holds_nothing_and_says_what_it_lacks(open_store: Open) -> None:
+    sealing = open_store(coding=[Sealed(KEY)])
     put(sealing, mail("a", content=SECRET))
-    ignorant = SQLiteStore(path)
+    ignorant = open_store()
 
     with pytest.raises(ConfigurationError, match=r"'aes256gcm\.1', and this store was opened without it"):
         take(ignorant)
@@ -82,14 +100,13 @@ def test_a_process_without_the_key_holds_nothing_and_says_what_it_lacks(tmp_path
     ignorant.close()
 
 
-def test_what_cannot_be_decoded_is_held_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
+def test_what_cannot_be_decoded_is_held_with_the_reason(open_store: Open) -> None:
     for id, key in (("a", new_key()), ("b", KEY)):
-        store = SQLiteStore(path, coding=[Sealed(key)])
+        store = open_store(coding=[Sealed(key)])
         put(store, mail(id, content=SECRET))
         store.close()
 
-    store = SQLiteStore(path, coding=[Sealed(KEY)])
+    store = open_store(coding=[Sealed(KEY)])
     assert [claim.message.id for claim in take(store)] == ["b"]
     (held, _) = store.browse()
     assert (held.state, "another key" in held.reason) == (State.HELD, True)

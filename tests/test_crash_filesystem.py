@@ -18,8 +18,9 @@ from crash_scenes import DAY, SETTLED, SIX, putting, settling
 from crashing import Bench, Kind, Scene, Trial, workplace
 from tracing import missing
 
+from outbox.protocols import Suspension
 from outbox.stores.filesystem import FilesystemStore
-from outbox.testing.clauses.scene import delivered
+from outbox.testing.clauses.scene import LEASE, delivered, mail
 from outbox.testing.clock import ManualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems")
@@ -64,12 +65,14 @@ def copy_file(source: Path, target: Path, links: dict[int, Path]) -> None:
 
 FILESYSTEM = Kind(open=open_store, atomic=False, copy=copy, holds_unreadable=True)
 
-# Where a purge is cut short the ids of some of the messages stay known that nobody has received.
-SLOW_TO_FORGET = pytest.mark.xfail(raises=AssertionError, reason="a purge that is cut short leaves ids known")
-
 SCENES = [
     *crash_scenes.SCENES,
-    pytest.param(crash_scenes.PURGE, marks=SLOW_TO_FORGET),
+    crash_scenes.PURGE,
+    Scene(
+        name="put under a lease",
+        steps=[lambda bench: bench.store.put_claimed([mail("a"), mail("b")], lease=LEASE)],
+        strict=True,
+    ),
     Scene(
         name="settle and keep",
         prepare=SIX,
@@ -77,10 +80,24 @@ SCENES = [
         steps=[settling(delivered, 0, 1)],
     ),
     Scene(
+        name="settle and keep without content",
+        prepare=SIX,
+        settings={"keep_delivered": DAY, "keep_content": False},
+        steps=[settling(delivered, 0, 1)],
+    ),
+    Scene(
+        name="suspend",
+        prepare=putting("a"),
+        steps=[
+            lambda bench: bench.store.suspend(Suspension(kind="queue", value="mail", reason="a test")),
+            lambda bench: bench.store.unsuspend("queue", "mail"),
+        ],
+    ),
+    Scene(
         name="prune",
         prepare=SETTLED,
         later=30 * DAY,
-        settings={"remember": DAY},
+        settings={"remember": DAY, "discard_after": DAY},
         steps=[lambda bench: bench.store.prune(limit=2), lambda bench: bench.store.prune()],
     ),
     Scene(

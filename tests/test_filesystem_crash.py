@@ -7,15 +7,28 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from model_disk import Killed, ModelDisk, tree
 
-from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
+from outbox.errors import AmbiguousPut, ConflictError, StoreError, StoreUnavailable
 from outbox.lifecycle import Claim, Settlement, State, Verdict
+from outbox.protocols import Suspension
 from outbox.stores.filesystem import FilesystemStore
-from outbox.testing.clauses.scene import LEASE, dead, delivered, ids, mail, put, retry, settle, take
+from outbox.testing.clauses.scene import (
+    LEASE,
+    ZERO,
+    dead,
+    delivered,
+    ids,
+    mail,
+    put,
+    retry,
+    settle,
+    statuses,
+    take,
+)
 from outbox.testing.clock import ManualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems")
@@ -29,17 +42,21 @@ ROUNDS = 60
 class World:
     """A spool on a model disk, and what its users were told of it."""
 
-    def __init__(self) -> None:
-        self.disk = ModelDisk()
+    def __init__(self, disk: ModelDisk | None = None) -> None:
+        self.disk = disk or ModelDisk()
         self.clock = ManualClock()
         self.stored: set[str] = set()
         self.tried: set[str] = set()
         self.ended: dict[str, set[State | None]] = {}
+        self.received: set[str] = set()
         self.claims: list[Claim] = []
+        self.suspended: list[list[Suspension]] = [[]]
+        self.settings: dict[str, Any] = {}
         self.store = self.open()
 
-    def open(self) -> FilesystemStore:
-        return FilesystemStore("spool", clock=self.clock, disk=self.disk)
+    def open(self, **settings: Any) -> FilesystemStore:
+        self.settings |= settings
+        return FilesystemStore("spool", clock=self.clock, disk=self.disk, **self.settings)
 
     def put(self, *names: str) -> None:
         self.tried.update(names)
@@ -98,6 +115,7 @@ def settling(world: World) -> Iterator[None]:
     yield
     verdicts: list[Verdict] = [delivered(claims[0]), dead(claims[1]), retry(claims[2]), delivered(claims[3])]
     states = [None, State.DEAD, State.QUEUED, None]
+    world.received = {"a", "d"}
     for claim, verdict, state in zip(claims, verdicts, states, strict=True):
         world.ended[claim.message.id] = {State.CLAIMED, State.QUEUED, state}
         settle(world.store, claim, verdict)
@@ -126,6 +144,7 @@ def pruning(world: World) -> Iterator[None]:
     for claim in take(world.store, 2):
         settle(world.store, claim, delivered(claim))
         world.ended[claim.message.id] = {None}
+    world.received = {"a", "b"}
     world.clock.advance(8 * DAY)
     yield
     world.store.prune()
@@ -134,7 +153,51 @@ def pruning(world: World) -> Iterator[None]:
     world.ended["a"] = {State.QUEUED}
 
 
-SCRIPTS = [putting, claiming, settling, steering, pruning]
+def handing_over(world: World) -> Iterator[None]:
+    world.put("a")
+    yield
+    world.tried.update("bc")
+    claims = world.store.put_claimed([mail("a"), mail("b"), mail("c")], lease=LEASE)
+    world.stored.update("bc")
+    world.claims += claims
+    world.received = {"b"}
+    world.ended["b"] = {State.CLAIMED, None}
+    settle(world.store, claims[0], delivered(claims[0]))
+    world.ended["b"] = {None}
+
+
+def keeping(world: World) -> Iterator[None]:
+    """Records without their content, and records that are discarded."""
+    world.store = world.open(keep_delivered=DAY, keep_content=False, discard_after=DAY)
+    world.put("a", "b", "c")
+    a, b, _ = take(world.store)
+    settle(world.store, b, dead(b))
+    yield
+    world.received = {"a"}
+    world.ended["a"] = {State.CLAIMED, State.QUEUED, State.DELIVERED}
+    settle(world.store, a, delivered(a))
+    world.ended["a"] = {State.DELIVERED}
+    world.clock.advance(DAY)
+    world.ended |= {"a": {State.DELIVERED, None}, "b": {State.DEAD, None}}
+    world.store.prune()
+    world.ended |= {"a": {None}, "b": {None}}
+
+
+def suspending(world: World) -> Iterator[None]:
+    first = Suspension(kind="queue", value="mail", reason="a test")
+    second = Suspension(kind="queue", value="mail", until=world.clock.now() + DAY)
+    world.put("a")
+    yield
+    for before, after in (([], [first]), ([first], [second])):
+        world.suspended = [before, after]
+        world.store.suspend(after[0])
+        world.suspended = [after]
+    world.suspended = [[second], []]
+    world.store.unsuspend("queue", "mail")
+    world.suspended = [[]]
+
+
+SCRIPTS = [putting, claiming, settling, steering, pruning, handing_over, keeping, suspending]
 
 
 def run(script: Script, prepare: Callable[[World], None]) -> tuple[World, bool]:
@@ -173,11 +236,15 @@ def require_sound(world: World, said: str) -> None:
         allowed = world.ended.get(id, set(State) - {State.DELIVERED})
         assert found.get(id) in allowed, f"{said}: {id} is {found.get(id)}, not one of {allowed}"
     assert set(found) <= world.tried, said
-    for id in found:
+    for id, state in found.items():
         record = store.get(id)
         assert record is not None, said
-        assert record.message.content == mail(id).content, said
+        kept = state is not State.DELIVERED or world.settings.get("keep_content", True)
+        assert record.message.content == (mail(id).content if kept else b""), said
     require_one_ticket_each(world, said)
+    assert list(store.suspensions()) in world.suspended, said
+    for suspension in store.suspensions():
+        store.unsuspend(suspension.kind, suspension.value)
     assert [f.text for f in store.check() if f.level == "error"] == [], said
     require_deliverable(world, said)
 
@@ -192,6 +259,7 @@ def require_one_ticket_each(world: World, said: str) -> None:
 def require_deliverable(world: World, said: str) -> None:
     """Whatever waits can be claimed and settled, and an old token changes nothing."""
     world.clock.advance(3 * LEASE)
+    there = {summary.id for summary in world.store.browse(limit=1000)}
     waiting = {s.id for s in world.store.browse(states=[State.QUEUED, State.CLAIMED], limit=1000)}
     seen: set[str] = set()
     while claims := take(world.store):
@@ -203,9 +271,10 @@ def require_deliverable(world: World, said: str) -> None:
         for claim in claims:
             settle(world.store, claim, delivered(claim))
     assert seen == waiting, said
-    # And each id can be put again: it is known, or stored anew.
-    for id in sorted(world.tried):
-        world.store.put([mail(id)])
+    # And each id can be put again: what nobody has received is not known, or it is stored by that.
+    answers = world.store.put([mail(id) for id in sorted(world.tried)])
+    known = {answer.id for answer in answers if answer.status == "known"}
+    assert known <= seen | there | world.received | set(ids(take(world.store))), said
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -272,3 +341,112 @@ def test_a_claim_that_could_not_read_gives_back_what_it_had_taken() -> None:
 
     assert {(s.state, s.attempts) for s in world.store.browse()} == {(State.QUEUED, 0)}
     assert ids(take(world.store)) == ["a", "b", "c"]
+
+
+# -- what others do meanwhile
+
+
+def purging(world: World) -> Callable[[], object]:
+    """Of what nobody has received."""
+    put(world.store, "a")
+    world.store.cancel(["a"])
+    return lambda: world.store.purge(["a"])
+
+
+def forgetting(world: World) -> Callable[[], object]:
+    put(world.store, "a")
+    (claim,) = take(world.store)
+    settle(world.store, claim, delivered(claim))
+    world.clock.advance(8 * DAY)
+    return world.store.prune
+
+
+def delivering(world: World) -> Callable[[], object]:
+    """Where no id is to be remembered."""
+    world.store = world.open(remember=ZERO)
+    put(world.store, "a")
+    (claim,) = take(world.store)
+    return lambda: settle(world.store, claim, delivered(claim))
+
+
+@pytest.mark.parametrize("prepare", [purging, forgetting, delivering])
+def test_a_put_amid_a_removal_is_refused_nothing_and_loses_nothing(
+    prepare: Callable[[World], Callable[[], object]],
+) -> None:
+    """Also where the file system gives the number of a removed file to the next one."""
+    for number in range(1, 100):
+        world = World(ModelDisk(logged=False, frugal=True))
+        remove = prepare(world)
+        put(world.store, "b")
+        other = world.open()
+        answers: list[str] = []
+        calls = iter(range(1, 1000))
+
+        def step(_: str, world: World = world, other: FilesystemStore = other) -> None:
+            if not world.disk.locked and next(calls) == number:  # noqa: B023 - called before the next turn
+                with pytest.raises(ConflictError):
+                    other.put([mail("a"), mail("b", "other@example.org")])
+                answers.extend(statuses(other.put([mail("a")])))  # noqa: B023 - called before the next turn
+
+        world.disk.step = step
+        remove()
+        world.disk.step = lambda _: None
+        if not answers:
+            return
+        said = f"put at call {number}"
+        assert [f.text for f in world.store.check() if f.level == "error"] == [], said
+        if answers == ["stored"]:
+            assert statuses(world.store.put([mail("a")])) == ["known"], said
+            assert sorted(ids(take(world.store))) == ["a", "b"], said
+        else:
+            assert ids(take(world.store)) == ["b"], said
+            assert statuses(world.store.put([mail("a")])) == ["stored"], said
+    raise AssertionError("the removal never came to its end")
+
+
+def test_a_put_amid_a_handing_over_finds_the_message_known_and_it_is_delivered_once() -> None:
+    for number in range(1, 100):
+        world = World(ModelDisk(logged=False))
+        other = world.open()
+        put(world.store, "before")
+        answers: list[str] = []
+        calls = iter(range(1, 1000))
+
+        def step(_: str, world: World = world, other: FilesystemStore = other) -> None:
+            if not world.disk.locked and next(calls) == number:  # noqa: B023 - called before the next turn
+                answers.extend(statuses(other.put([mail("a")])))  # noqa: B023 - called before the next turn
+
+        world.disk.step = step
+        claims = world.store.put_claimed([mail("a")], lease=LEASE)
+        world.disk.step = lambda _: None
+        if not answers:
+            return
+        waiting = ids(take(world.store))
+        assert sorted([*waiting, *ids(claims)]) == ["a", "before"], f"put at call {number}"
+        assert answers == ["known"] or ids(claims) == [], f"put at call {number}"
+        for claim in claims:
+            settle(world.store, claim, delivered(claim))
+    raise AssertionError("the put never came to its end")
+
+
+def test_what_was_handed_over_and_answered_known_is_not_taken_back() -> None:
+    world = World(ModelDisk(logged=False))
+    other = world.open()
+    put(world.store, "before")
+    renames = iter(range(1, 100))
+
+    def step(name: str) -> None:
+        if name == "rename" and next(renames) == 2:
+            world.disk.step = lambda _: None
+            assert statuses(other.put([mail("a")])) == ["known"]
+            raise OSError(errno.ENOSPC, "no space left")
+
+    world.disk.step = step
+    with pytest.raises(AmbiguousPut):
+        world.store.put_claimed([mail("a"), mail("b")], lease=LEASE)
+
+    assert ids(take(world.store)) == ["before"]
+    world.clock.advance(LEASE)
+    found = [id for _ in range(3) for id in ids(take(world.store))]
+    assert sorted(found) == ["a", "before"]
+    assert statuses(world.store.put([mail("b")])) == ["stored"]

@@ -263,6 +263,24 @@ def test_a_batch_of_delivered_messages_is_settled_with_one_sync(path: Path, cloc
     store.close()
 
 
+def test_a_batch_is_claimed_and_settled_with_one_rename_and_one_look_at_each_file(clock: ManualClock) -> None:
+    disk = ModelDisk(logged=False)
+    store = FilesystemStore("spool", clock=clock, disk=disk)
+    put(store, "first", *(mail(f"m{n}") for n in range(100)))
+    first, *claims = take(store, 51)
+    settle(store, first, delivered(first))
+    disk.calls.clear()
+
+    assert store.settle([Settlement(claim, delivered(claim)) for claim in claims]) == []
+    assert len(take(store, 50)) == 50
+
+    some = {name: disk.calls[name] for name in ("create", "make_folder", "link", "unlink")}
+    assert some == dict.fromkeys(some, 0)
+    assert (disk.calls["sync"], disk.calls["bury"], disk.calls["read"]) == (1, 50, 50)
+    assert disk.calls["rename"] == 100
+    store.close()
+
+
 class Crowd(CountingDisk):
     """Holds up the first sync until all the others have been asked for."""
 

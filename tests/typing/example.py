@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
@@ -19,6 +20,7 @@ from outbox import (
     Accepted,
     Claim,
     ConflictError,
+    FilesystemStore,
     FunctionTransport,
     MemoryStore,
     Message,
@@ -122,6 +124,8 @@ def main() -> None:
     deliver_one(MemoryStore())
     with tempfile.TemporaryDirectory() as folder:
         deliver_one(SQLiteStore(Path(folder, "outbox.db")))
+        if os.name == "posix":
+            deliver_one(FilesystemStore(Path(folder, "spool")))
     with Outbox(MemoryStore(), Printer()) as box, box.running():
         box.submit(mail())
 
