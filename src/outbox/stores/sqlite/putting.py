@@ -35,11 +35,12 @@ _MOST_CONTENT: Final = 999_000_000
 _STAGE: Final = 7
 _READY: Final = 2
 _LAST_BODY: Final = "SELECT coalesce(max(number), 0) FROM outbox_body"
-_BODY: Final = "INSERT INTO outbox_body (number, sender, recipients, envelope, content, coding) VALUES (?, ?, ?, ?, ?, ?)"
+_BODY: Final = "INSERT INTO outbox_body (number, sender, recipients, envelope, content, coding) VALUES "
 _MESSAGE: Final = f"""
     INSERT INTO outbox_message (id, queue, priority, generation, size, digest, body, stage, {rows.STANDING})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""  # noqa: S608 - column names of our own
+    VALUES """  # noqa: S608 - column names of our own
+_AT_ONCE: Final = (50, 10, 1)
+"""How many rows a statement stores: few numbers, so that SQLite's cache of statements keeps them all."""
 
 
 @attrs.frozen
@@ -86,20 +87,32 @@ def put(
         crowd.admit(sql, Load.of(len(draft.message.content) for draft in new), now)
     first = _store_bodies(sql, new)
     hot = [_hot(number, draft, now) for number, draft in enumerate(new, first)]
-    if len(hot) == 1:
-        sql.execute(_MESSAGE, hot[0])
-    else:
-        sql.executemany(_MESSAGE, hot)
+    _insert(sql, _MESSAGE, hot)
     return Stored(results, [row[0] for row in hot if row[_STAGE] == _READY])
 
 
 def _store_bodies(sql: Sql, new: Sequence[Draft]) -> int:
     """Write them under numbers in a row; return the first."""
     if len(new) == 1:
-        return sql.execute(_BODY, (None, *new[0].body)).lastrowid or 0
+        return sql.execute(_BODY + _values(_BODY, 1), (None, *new[0].body)).lastrowid or 0
     (last,) = sql.execute(_LAST_BODY).fetchone()
-    sql.executemany(_BODY, [(number, *draft.body) for number, draft in enumerate(new, last + 1)])
+    _insert(sql, _BODY, [(number, *draft.body) for number, draft in enumerate(new, last + 1)])
     return int(last) + 1
+
+
+def _insert(sql: Sql, statement: str, made: Sequence[rows.Row]) -> None:
+    """Many rows a statement: each statement is a moment in which other threads may take over."""
+    start = 0
+    for number in _AT_ONCE:
+        while len(made) - start >= number:
+            flat = [value for row in made[start : start + number] for value in row]
+            sql.execute(statement + _values(statement, number), flat)
+            start += number
+
+
+def _values(statement: str, number: int) -> str:
+    row = f"({', '.join('?' * (statement.count(',') + 1))})"
+    return ", ".join([row] * number)
 
 
 def _known(sql: Sql, made: Sequence[Draft], remembered_since: int) -> dict[str, bytes]:
