@@ -37,7 +37,7 @@ from outbox.errors import StoreError, StoreFull, StoreUnavailable, UnsupportedEr
 from outbox.stores.news import News
 
 from . import files
-from .grouping import Group, Write
+from .grouping import Group, Share, Write
 from .naming import Names, Sql
 from .opening import connect, prepare
 from .translation import CommitFailed, commit_failed, translated
@@ -108,7 +108,24 @@ class _Undone(Exception):
     """A write of several failed after it had written: none may be kept."""
 
 
-def _attempted(write: Write[T], link: _Link) -> tuple[T | None, Exception | None]:
+def _attempted(writes: Sequence[Write[Any]], link: _Link) -> list[tuple[Any, Exception | None]]:
+    """The result or the error of each; those that share are performed as one, where the first of them stands."""
+    outcomes: dict[int, tuple[Any, Exception | None]] = {}
+    for number, write in enumerate(writes):
+        if number in outcomes:
+            continue
+        if write.share is None:
+            outcomes[number] = _attempt(write, link)
+            continue
+        perform = write.share.perform
+        sharing = [n for n, other in enumerate(writes) if other.share and other.share.perform == perform]
+        answers = perform(link.sql, [share.part for n in sharing if (share := writes[n].share)])
+        for n, answer in zip(sharing, answers, strict=True):
+            outcomes[n] = (None, answer) if isinstance(answer, Exception) else (answer, None)
+    return [outcomes[number] for number in range(len(writes))]
+
+
+def _attempt(write: Write[T], link: _Link) -> tuple[T | None, Exception | None]:
     before = link.connection.total_changes
     try:
         return write.perform(link.sql), None
@@ -194,7 +211,14 @@ class Database:
             finally:
                 link.connection.text_factory = str
 
-    def write(self, perform: Callable[[Sql], T], *, durable: bool = True, content: int = 0) -> T:
+    def write(
+        self,
+        perform: Callable[[Sql], T],
+        *,
+        durable: bool = True,
+        content: int = 0,
+        share: Share[T] | None = None,
+    ) -> T:
         """What *perform* returns, when the transaction it wrote in is committed.
 
         Writes of other threads may share the transaction; an exception of
@@ -205,12 +229,13 @@ class Database:
                 rollback it may be called again.
             durable: Whether the commit must be on the disk on return.
             content: How many bytes of content it writes.
+            share: How it is performed as one with others like it.
 
         Raises:
             CommitFailed: it was undone, unless a crash now brings it back.
         """
         self.require_same_file()
-        write = Write(perform, durable=durable, content=content)
+        write = Write(perform, durable=durable, content=content, share=share)
         try:
             return self._group.run(write, self._patience.total_seconds())
         except TimeoutError:
@@ -266,7 +291,7 @@ class Database:
         outcomes: Sequence[tuple[Any, Exception | None]]
         try:
             outcomes = self._transact(
-                lambda link: [_attempted(write, link) for write in writes],
+                lambda link: _attempted(writes, link),
                 durable=any(write.durable for write in writes),
             )
         except CommitFailed as failure:

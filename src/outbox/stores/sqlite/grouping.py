@@ -13,15 +13,31 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
+import attrs
+
 from .naming import Sql
 
-__all__ = ["Group", "Write"]
+__all__ = ["Group", "Share", "Write"]
 
 T = TypeVar("T")
 
 _MOST: Final = 128
 """Writes that share a commit at most: so that the last of very many does not wait for all of them."""
 _MOST_CONTENT: Final = 8 << 20
+
+
+@attrs.frozen
+class Share(Generic[T]):
+    """One of several writes that can be performed as one.
+
+    Attributes:
+        perform: Does all of them; returns, for each part in order, the
+            result or the error.  What errs has written nothing.
+        part: What this one adds.
+    """
+
+    perform: Callable[[Sql, Sequence[Any]], Sequence[T | Exception]]
+    part: Any
 
 
 class Write(Generic[T]):
@@ -33,12 +49,22 @@ class Write(Generic[T]):
     Args:
         durable: Whether it has to be on the disk when it is answered.
         content: How many bytes of content it writes.
+        share: What writes of the same kind can do for all at once, and this
+            one's part in it; None is nothing.
     """
 
-    __slots__ = ("_told", "answered", "content", "durable", "error", "perform", "result")
+    __slots__ = ("_told", "answered", "content", "durable", "error", "perform", "result", "share")
 
-    def __init__(self, perform: Callable[[Sql], T], *, durable: bool = True, content: int = 0) -> None:
+    def __init__(
+        self,
+        perform: Callable[[Sql], T],
+        *,
+        durable: bool = True,
+        content: int = 0,
+        share: Share[T] | None = None,
+    ) -> None:
         self.perform = perform
+        self.share = share
         self.durable = durable
         self.content = content
         self.result: T | None = None

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from outbox.codec import encode_envelope, encode_texts
-from outbox.errors import InvalidMessage
+from outbox.errors import InvalidMessage, StoreError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 from outbox.stores import intake, standing as standings
@@ -73,22 +73,44 @@ def _body(message: Message, codings: Codings) -> rows.Row:
 
 
 def put(
-    sql: Sql,
-    made: Sequence[Draft],
-    retention: Retention,
-    crowd: Crowd,
-    now: int,
-) -> Stored:
-    """See :meth:`outbox.protocols.Intake.put`."""
-    new, results = intake.sift(made, _known(sql, made, retention.known_since(now)))
+    sql: Sql, puts: Sequence[Sequence[Draft]], retention: Retention, crowd: Crowd, now: int
+) -> list[Stored | Exception]:
+    """What each of several puts comes to, in order; see :meth:`outbox.protocols.Intake.put`.
+
+    One that conflicts, or finds no room, stores nothing, and harms no other.
+    """
+    known = _known(sql, [draft for made in puts for draft in made], retention.known_since(now))
+    sifted = [_sifted(sql, made, known, crowd, now) for made in puts]
+    new = [draft for each in sifted if not isinstance(each, Exception) for draft in each[0]]
+    due = _store(sql, new, now)
+    return [
+        each if isinstance(each, Exception) else Stored(each[1], [d.id for d in each[0] if d.id in due])
+        for each in sifted
+    ]
+
+
+def _sifted(
+    sql: Sql, made: Sequence[Draft], known: dict[str, bytes], crowd: Crowd, now: int
+) -> tuple[list[Draft], list[PutResult]] | Exception:
+    """What is to be stored of a put, and its answer; *known* grows by what is new."""
+    try:
+        new, results = intake.sift(made, known)
+        if new and crowd.limited:
+            crowd.admit(sql, Load.of(len(draft.message.content) for draft in new), now)
+    except StoreError as error:
+        return error
+    known.update((draft.id, draft.envelope_digest) for draft in new)
+    return new, results
+
+
+def _store(sql: Sql, new: Sequence[Draft], now: int) -> set[str]:
+    """Write them; return the ids of those that are due."""
     if not new:
-        return Stored(results, ())
-    if crowd.limited:
-        crowd.admit(sql, Load.of(len(draft.message.content) for draft in new), now)
+        return set()
     first = _store_bodies(sql, new)
     hot = [_hot(number, draft, now) for number, draft in enumerate(new, first)]
     _insert(sql, _MESSAGE, hot)
-    return Stored(results, [row[0] for row in hot if row[_STAGE] == _READY])
+    return {row[0] for row in hot if row[_STAGE] == _READY}
 
 
 def _store_bodies(sql: Sql, new: Sequence[Draft]) -> int:

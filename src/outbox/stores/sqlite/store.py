@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import AmbiguousPut, ConfigurationError, CorruptRecord, StoreError
@@ -28,6 +28,7 @@ from outbox.values import printable
 from . import browsing, claiming, damage, putting, settling, steering, suspending, upkeep
 from .connection import Database
 from .crowding import Crowd
+from .grouping import Share
 from .naming import Sql
 from .translation import CommitFailed
 from .within import Within
@@ -117,7 +118,7 @@ class SQLiteStore:
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`."""
-        results = self._put(messages, lambda _, stored: stored.results)
+        results = self._put(messages, lambda _, stored: stored.results, share=self._stored_together)
         self._database.news.tell()
         return results
 
@@ -144,18 +145,42 @@ class SQLiteStore:
     def _put_within(self, sql: Sql, messages: Sequence[Message]) -> Sequence[PutResult]:
         return self._stored(sql, putting.drafts(messages, self._codings)).results
 
-    def _put(self, messages: Sequence[Message], then: Callable[[Sql, putting.Stored], T]) -> T:
+    def _put(
+        self,
+        messages: Sequence[Message],
+        then: Callable[[Sql, putting.Stored], T],
+        *,
+        share: Callable[[Sql, Sequence[Any]], Sequence[T | Exception]] | None = None,
+    ) -> T:
         """Store them, and do within the same commit what is to be done *then*."""
         drafts = putting.drafts(messages, self._codings)
         size = sum(len(draft.message.content) for draft in drafts)
         try:
-            return self._database.write(lambda sql: then(sql, self._stored(sql, drafts)), content=size)
+            return self._database.write(
+                lambda sql: then(sql, self._stored(sql, drafts)),
+                content=size,
+                share=None if share is None else Share(share, drafts),
+            )
         except CommitFailed as error:
             raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
 
     def _stored(self, sql: Sql, drafts: Sequence[putting.Draft]) -> putting.Stored:
+        (stored,) = self._stored_each(sql, [drafts])
+        if isinstance(stored, Exception):
+            raise stored
+        return stored
+
+    def _stored_each(
+        self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
+    ) -> Sequence[putting.Stored | Exception]:
         self._limits.require_free(self._database.path.parent)
-        return putting.put(sql, drafts, self._retention, self._crowd, self._now())
+        return putting.put(sql, puts, self._retention, self._crowd, self._now())
+
+    def _stored_together(
+        self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
+    ) -> Sequence[Sequence[PutResult] | Exception]:
+        each = self._stored_each(sql, puts)
+        return [stored if isinstance(stored, Exception) else stored.results for stored in each]
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES
