@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -189,6 +190,20 @@ def test_the_same_id_put_by_many_at_once_is_stored_once(
     results: list[PutResult] = [result for future in futures for result in future.result()]
 
     assert sorted(result.status for result in results) == ["known"] * 9 + ["stored"]
+
+
+def test_puts_that_share_a_commit_pass_no_limit_together(
+    tmp_path: Path, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(tmp_path / "limited.db", max_messages=5)
+    gate = Gate(store, monkeypatch)
+    put(store, "first")
+
+    futures = together(store, pool, gate, [functools.partial(put, store, f"m{n:02}") for n in range(10)])
+    refused = [future for future in futures if isinstance(future.exception(), StoreFull)]
+
+    assert (len(refused), len(states(store))) == (6, 5)
+    store.close()
 
 
 def test_claims_and_settlements_share_commits_too(

@@ -38,17 +38,21 @@ class Crowd:
     def limited(self) -> bool:
         return self._limits.any
 
-    def admit(self, sql: Sql, new: Load, now: int) -> None:
-        """Raise StoreFull where so much more is too much; otherwise it is taken as put."""
+    def admit(self, sql: Sql, new: Load, now: int, *, unwritten: Load) -> None:
+        """Raise StoreFull where so much more is too much; otherwise it is taken as put.
+
+        Args:
+            unwritten: What was admitted in this transaction, and a count does not find yet.
+        """
         if not 0 <= now - self._counted_at < _SECOND:
-            self._count(sql, now)
+            self._count(sql, now, unwritten)
         try:
             self._limits.require_room(self._held, new)
         except StoreFull:
-            self._count(sql, now)
+            self._count(sql, now, unwritten)
             self._limits.require_room(self._held, new)
         self._held += new
 
-    def _count(self, sql: Sql, now: int) -> None:
-        self._held = Load(*sql.execute(_COUNT).fetchone())
+    def _count(self, sql: Sql, now: int, unwritten: Load) -> None:
+        self._held = Load(*sql.execute(_COUNT).fetchone()) + unwritten
         self._counted_at = now

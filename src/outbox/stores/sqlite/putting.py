@@ -80,27 +80,45 @@ def put(
     One that conflicts, or finds no room, stores nothing, and harms no other.
     """
     known = _known(sql, [draft for made in puts for draft in made], retention.known_since(now))
-    sifted = [_sifted(sql, made, known, crowd, now) for made in puts]
-    new = [draft for each in sifted if not isinstance(each, Exception) for draft in each[0]]
+    sifted: list[_Sifted | Exception] = []
+    unwritten = Load()
+    for made in puts:
+        each = _sifted(sql, made, known, crowd, now=now, unwritten=unwritten)
+        sifted.append(each)
+        if crowd.limited and not isinstance(each, Exception):
+            unwritten += each.load
+    new = [draft for each in sifted if not isinstance(each, Exception) for draft in each.new]
     due = _store(sql, new, now)
     return [
-        each if isinstance(each, Exception) else Stored(each[1], [d.id for d in each[0] if d.id in due])
+        each if isinstance(each, Exception) else Stored(each.results, [d.id for d in each.new if d.id in due])
         for each in sifted
     ]
 
 
+@attrs.frozen
+class _Sifted:
+    """What is to be stored of a put, and its answer."""
+
+    new: Sequence[Draft]
+    results: Sequence[PutResult]
+
+    @property
+    def load(self) -> Load:
+        return Load.of(len(draft.message.content) for draft in self.new)
+
+
 def _sifted(
-    sql: Sql, made: Sequence[Draft], known: dict[str, bytes], crowd: Crowd, now: int
-) -> tuple[list[Draft], list[PutResult]] | Exception:
-    """What is to be stored of a put, and its answer; *known* grows by what is new."""
+    sql: Sql, made: Sequence[Draft], known: dict[str, bytes], crowd: Crowd, *, now: int, unwritten: Load
+) -> _Sifted | Exception:
+    """One put sifted; *known* grows by what is new."""
     try:
-        new, results = intake.sift(made, known)
-        if new and crowd.limited:
-            crowd.admit(sql, Load.of(len(draft.message.content) for draft in new), now)
+        each = _Sifted(*intake.sift(made, known))
+        if each.new and crowd.limited:
+            crowd.admit(sql, each.load, now, unwritten=unwritten)
     except StoreError as error:
         return error
-    known.update((draft.id, draft.envelope_digest) for draft in new)
-    return new, results
+    known.update((draft.id, draft.envelope_digest) for draft in each.new)
+    return each
 
 
 def _store(sql: Sql, new: Sequence[Draft], now: int) -> set[str]:
