@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from outbox.protocols import Suspension
 from outbox.stores.instants import micros, moment
 
+from . import rows
 from .naming import Sql
 
 __all__ = ["OPEN", "of_open_queues", "open_queues", "prune", "suspend", "suspensions", "unsuspend"]
@@ -62,14 +62,18 @@ def suspensions(sql: Sql, now: int) -> list[Suspension]:
 
 def of_open_queues(sql: Sql, ids: Sequence[str], now: int) -> list[str]:
     """Those of these messages whose queue is not suspended, in their order."""
-    shut = {value for (value,) in sql.execute(_QUEUES, (now,))}
+    shut = _shut(sql, now)
     if not shut:
         return list(ids)
-    queues = dict(sql.execute(_QUEUE_OF, (json.dumps(list(ids)),)).fetchall())
+    queues = dict(sql.execute(_QUEUE_OF, (rows.listed(ids),)).fetchall())
     return [name for name in ids if queues[name] not in shut]
 
 
 def open_queues(sql: Sql, queues: Iterable[str], now: int) -> list[str]:
     """Those of *queues* that are not suspended."""
-    shut = {value for (value,) in sql.execute(_QUEUES, (now,))}
+    shut = _shut(sql, now)
     return [queue for queue in queues if queue not in shut]
+
+
+def _shut(sql: Sql, now: int) -> set[str]:
+    return {value for (value,) in sql.execute(_QUEUES, (now,))}
