@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,19 @@ def steps(store: SQLiteStore, act: Callable[[], object]) -> int:
         count += 1
         return 0
 
-    with store._database._link() as link:
-        link.connection.set_progress_handler(tick, 10)
+    connections = both(store)
+    for connection in connections:
+        connection.set_progress_handler(tick, 10)
     act()
-    with store._database._link() as link:
-        link.connection.set_progress_handler(None, 10)
+    for connection in connections:
+        connection.set_progress_handler(None, 10)
     return count
+
+
+def both(store: SQLiteStore) -> list[sqlite3.Connection]:
+    """The connection that writes, and the one that this thread reads with."""
+    database = store._database
+    return [which().connection for which in (database._writes, database._reads)]
 
 
 def round_of_ten(store: SQLiteStore) -> None:
@@ -209,8 +217,8 @@ def test_a_round_costs_two_commits(opened: Callable[[], SQLiteStore]) -> None:
     store = opened()
     put(store, *(mail(f"m{n}") for n in range(10)))
     committed: list[str] = []
-    with store._database._link() as link:
-        link.connection.set_trace_callback(committed.append)
+    for connection in both(store):
+        connection.set_trace_callback(committed.append)
     round_of_ten(store)
 
     assert len([text for text in committed if text.startswith("BEGIN IMMEDIATE")]) == 2
@@ -222,8 +230,8 @@ def test_a_retry_costs_one_commit(opened: Callable[[], SQLiteStore]) -> None:
     put(store, "a")
     (claim,) = take(store, lease=LEASE)
     committed: list[str] = []
-    with store._database._link() as link:
-        link.connection.set_trace_callback(committed.append)
+    for connection in both(store):
+        connection.set_trace_callback(committed.append)
     settle(store, claim, retry(claim))
 
     assert [text for text in committed if text.startswith(("BEGIN", "COMMIT"))] == [

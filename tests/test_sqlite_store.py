@@ -79,7 +79,7 @@ def limited(sql: sqlite3.Connection) -> sqlite3.Connection:
 @contextlib.contextmanager
 def writing(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
     """A transaction of this thread's own."""
-    with store._database._link() as link, link.connection:
+    with store._database._link(store._database._reads) as link, link.connection:
         link.connection.execute("BEGIN IMMEDIATE")
         yield link.connection
 
@@ -317,8 +317,8 @@ def test_every_connection_is_durable_and_never_checkpoints_by_itself(store: SQLi
 
 
 def test_a_journal_mode_that_was_changed_behind_its_back_is_noticed(store: SQLiteStore, path: Path) -> None:
-    in_a_thread(lambda: put(store, "a"))
-    gc.collect()
+    put(store, "a")
+    store._database._writes().close()
     with sqlite3.connect(path, isolation_level=None) as sql:
         assert sql.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
     sql.close()
@@ -709,11 +709,32 @@ def test_a_thread_that_ended_leaves_no_connection_open(store: SQLiteStore) -> No
     assert len([link for link in store._database._links if not link.closed]) == 1
 
 
-def test_each_thread_has_its_own_connection(store: SQLiteStore) -> None:
-    mine = store._database.version()[0]
+def test_each_thread_reads_with_its_own_connection_and_one_writes_for_all(store: SQLiteStore) -> None:
+    database = store._database
+    mine, writer = database._reads(), database._writes()
 
-    assert in_a_thread(lambda: store._database.version()[0]) != mine
-    assert store._database.version()[0] == mine
+    assert in_a_thread(database._reads) not in {mine, writer}
+    assert in_a_thread(database._writes) is writer
+    assert database._reads() is mine is not writer
+
+
+def test_many_threads_that_only_submit_open_one_connection(store: SQLiteStore) -> None:
+    for number in range(5):
+        in_a_thread(functools.partial(put, store, f"m{number}"))
+
+    assert len(store._database._links) == 1
+
+
+def test_while_this_process_writes_the_version_is_what_was_last_seen(store: SQLiteStore, path: Path) -> None:
+    """An idle worker does not wait behind a commit to learn whether there is news."""
+    other = SQLiteStore(path)
+    before = store._database.version()
+    put(other, "a")
+
+    with store._database._writers:
+        assert store._database.version() == before
+    assert store._database.version() != before
+    other.close()
 
 
 def test_a_store_that_is_dropped_closes_its_connections(path: Path) -> None:

@@ -1,8 +1,10 @@
 """One database file for all threads of a process: its connections, transactions and checkpoints.
 
-*Threads.*  Each has its own connection, closed when the thread ends.  Their
-writes queue up in this process and share commits (see :mod:`.grouping`), for
-SQLite's own waiting is by sleeping, and lets some sleep for long.
+*Threads.*  One connection writes for all of them: their writes queue up in
+this process and share commits (see :mod:`.grouping`), for SQLite's own
+waiting is by sleeping, and lets some sleep for long; and what one connection
+has read of the file it need not read again, where of many each would.  A
+thread that reads has a connection of its own, closed when the thread ends.
 
 *Processes.*  SQLite's locks belong to a process, and what it remembers of
 them survives ``fork`` in the child, where it is no longer true: a child that
@@ -54,6 +56,7 @@ _TOUCH: Final = """
     INSERT INTO outbox_meta VALUES ('synced', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1
 """
 """A change that means nothing, so that there is something to commit: the fsync is of all that is in the WAL."""
+_VERSION: Final = "PRAGMA data_version"
 _LOOK: Final = "SELECT 1 FROM outbox_meta LIMIT 1"
 _PAUSES: Final = (0.0002, 0.001)
 """Seconds between two looks whether another process has done: about what a commit takes."""
@@ -63,7 +66,7 @@ _ZERO: Final = dt.timedelta(0)
 
 
 class _Link:
-    """One thread's connection.  Its lock is held while it is used, so that others may close it."""
+    """A connection.  Its lock is held while it is used, so that others may close it."""
 
     __slots__ = ("__weakref__", "_closing", "_full", "connection", "lock", "number", "sql")
 
@@ -188,6 +191,8 @@ class Database:
         self._opening = threading.Lock()
         self._threads = threading.local()
         self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
+        self._writer: _Link | None = None
+        self._version = (0, 0)
         self._torn = False
         self._unmoved = 0
 
@@ -200,7 +205,7 @@ class Database:
         Args:
             legible: Whether text that is none is read all the same.
         """
-        with self._link() as link:
+        with self._link(self._reads) as link:
             link.connection.text_factory = _legible if legible else str
             try:
                 link.connection.execute("BEGIN")
@@ -234,7 +239,6 @@ class Database:
         Raises:
             CommitFailed: it was undone, unless a crash now brings it back.
         """
-        self.require_same_file()
         write = Write(perform, durable=durable, content=content, share=share)
         try:
             return self._group.run(write, self._patience.total_seconds())
@@ -246,7 +250,7 @@ class Database:
 
     def require_writable(self) -> None:
         """Raise StoreUnavailable where nothing could be written now; nothing is."""
-        with self._link() as link:
+        with self._link(self._reads) as link:
             self._patiently(lambda: link.connection.execute("BEGIN IMMEDIATE"))
             link.connection.execute("ROLLBACK")
 
@@ -314,7 +318,8 @@ class Database:
 
     def _transact(self, act: Callable[[_Link], T], *, durable: bool) -> T:
         """What *act* returns, in one transaction; an exception leaves nothing of it."""
-        with self._link() as link:
+        self.require_same_file()
+        with self._link(self._writes) as link:
             link.sync(durable)
             connection = link.connection
             before = connection.total_changes
@@ -335,16 +340,25 @@ class Database:
         """The store's error for one of SQLite's."""
         return translated(error, self.path, self._patience)
 
-    def version(self) -> tuple[int, int]:
-        """Changes whenever a connection other than this thread's has committed."""
-        with self._link() as link:
-            (version,) = self._patiently(lambda: link.connection.execute("PRAGMA data_version").fetchone())
-            return link.number, version
+    def version(self, patience: float = 0.0) -> tuple[int, int]:
+        """Changes when another process has committed, or a connection of the caller's own.
+
+        Where this process is writing for longer than *patience* seconds, it
+        is what was last seen: an older one, never a newer.
+        """
+        if self._writers.acquire(timeout=min(patience, threading.TIMEOUT_MAX)):
+            try:
+                with self._link(self._writes) as link:
+                    (version,) = self._patiently(lambda: link.connection.execute(_VERSION).fetchone())
+                    self._version = link.number, version
+            finally:
+                self._writers.release()
+        return self._version
 
     @contextlib.contextmanager
-    def _link(self) -> Iterator[_Link]:
-        """This thread's connection; after an error of SQLite the next use opens a new one."""
-        link = self._take()
+    def _link(self, which: Callable[[], _Link]) -> Iterator[_Link]:
+        """The connection that *which* finds; after an error of SQLite the next use opens a new one."""
+        link = self._take(which)
         try:
             yield link
         except sqlite3.Error as error:
@@ -361,21 +375,29 @@ class Database:
 
     # -- connections
 
-    def _take(self) -> _Link:
+    def _take(self, which: Callable[[], _Link]) -> _Link:
         while True:
-            link = self._own()
+            link = which()
             link.lock.acquire()
             if not link.closed:
                 return link
             # Closed by close() or before a fork, while this thread waited for the lock.
             link.lock.release()
 
-    def _own(self) -> _Link:
+    def _reads(self) -> _Link:
+        """This thread's own."""
         link: _Link | None = getattr(self._threads, "link", None)
         if link is None or link.closed:
             with self._opening:
                 link = self._threads.link = self._open()
         return link
+
+    def _writes(self) -> _Link:
+        """The one for all threads; whoever has the lock of the writers uses it."""
+        if self._writer is None or self._writer.closed:
+            with self._opening:
+                self._writer = self._open()
+        return self._writer
 
     def _open(self) -> _Link:
         if self._closed:

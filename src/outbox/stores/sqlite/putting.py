@@ -39,7 +39,7 @@ _BODY: Final = "INSERT INTO outbox_body (number, sender, recipients, envelope, c
 _MESSAGE: Final = f"""
     INSERT INTO outbox_message (id, queue, priority, generation, size, digest, body, stage, {rows.STANDING})
     VALUES """  # noqa: S608 - column names of our own
-_AT_ONCE: Final = (50, 10, 1)
+_AT_ONCE: Final = (64, 32, 16, 8, 4, 2, 1)
 """How many rows a statement stores: few numbers, so that SQLite's cache of statements keeps them all."""
 
 

@@ -285,9 +285,10 @@ class SQLiteStore:
         """See :meth:`outbox.protocols.SupportsWait.wait`; other processes' commits are seen within *poll*."""
         seen = self._thread.__dict__.setdefault("version", self._database.version())
         steps = max(1, math.ceil(timeout / self._poll))
+        step = (timeout / steps).total_seconds()
         for _ in range(steps):
-            told = self._database.news.wait((timeout / steps).total_seconds())
-            version = self._database.version()
+            told = self._database.news.wait(step)
+            version = self._database.version(step)
             if told or version != seen:
                 self._thread.version = version
                 return True
