@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
 import os
-import re
 from typing import Final
 
 try:
@@ -18,9 +18,9 @@ from outbox.errors import ConfigurationError, CorruptRecord
 
 __all__ = ["Sealed", "new_key"]
 
-_NAME: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 _KEY: Final = 32
 _NONCE: Final = 12
+_FINGERPRINT: Final = b"outbox: the name of this key"
 
 
 def new_key() -> bytes:
@@ -33,34 +33,35 @@ class Sealed:
 
     Each content has a random nonce of 96 bits, and is bound to the id of its
     message: sealed content cannot be moved under another id.  One key may
-    seal 2**32 messages; a new one is another object with another *name*::
+    seal 2**32 messages; then make a new one, and keep the old for reading::
 
-        SQLiteStore("outbox.db", coding=[Sealed(new, name="2027")], also_reads=[Sealed(old, name="2026")])
+        SQLiteStore("outbox.db", coding=[Sealed(new)], also_reads=[Sealed(old)])
+
+    The coding's name carries a fingerprint of the key, 64 bits of an
+    HMAC-SHA256 (RFC 2104) that tell nothing of it: so a store that was opened
+    with another key says which one is missing, and touches no message.
 
     Compress before you seal, never after: ``coding=[Deflate(), Sealed(key)]``.
 
     Args:
         key: 32 random bytes (:func:`new_key`), kept where the store is not.
-        name: Which key it is, for those who rotate keys; not secret.
 
     Raises:
-        ConfigurationError: the key or the name is none.
+        ConfigurationError: the key is none.
     """
 
-    def __init__(self, key: bytes, *, name: str = "1") -> None:
+    def __init__(self, key: bytes) -> None:
         if not isinstance(key, bytes) or len(key) != _KEY:
             raise ConfigurationError(f"the key must be {_KEY} bytes, such as new_key() makes them")
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError("the name of a key is 1 to 32 of a-z, 0-9 and '-'")
         self._cipher = AESGCM(key)
-        self._name = name
+        self._name = f"aes256gcm.{hmac.digest(key, _FINGERPRINT, 'sha256')[:8].hex()}"
 
     def __repr__(self) -> str:
-        return f"Sealed(name={self._name!r})"
+        return f"Sealed({self._name!r})"
 
     @property
     def name(self) -> str:
-        return f"aes256gcm.{self._name}"
+        return self._name
 
     def encode(self, content: bytes, /, *, id: str) -> bytes:
         """Nonce and sealed content."""
@@ -68,10 +69,10 @@ class Sealed:
         return nonce + self._cipher.encrypt(nonce, content, id.encode())
 
     def decode(self, data: bytes, /, *, id: str) -> bytes:
-        """The content; raises CorruptRecord where it was changed, moved, or sealed with another key of this name."""
+        """The content; raises CorruptRecord where it was changed, or moved under another id."""
         try:
             return self._cipher.decrypt(data[:_NONCE], data[_NONCE:], id.encode())
         except (InvalidTag, ValueError) as error:
             raise CorruptRecord(
-                f"{id}: the sealed content was changed, or another key of the name {self._name!r} has sealed it"
+                f"{id}: the sealed content was changed, or is that of another message"
             ) from error
