@@ -15,7 +15,7 @@ import pytest
 from outbox.errors import ConflictError, StoreFull
 from outbox.lifecycle import PutResult, Settlement
 from outbox.stores.sqlite import SQLiteStore, grouping
-from outbox.stores.sqlite.grouping import Group, Write
+from outbox.stores.sqlite.grouping import Write
 from outbox.testing.clauses.scene import delivered, ids, mail, put, states, take
 
 
@@ -35,19 +35,17 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 class Gate:
     """Holds the first write until as many others wait behind it as were said."""
 
-    def __init__(self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._group = store._database._group
-        self._expected = 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = threading.Event()
         self.entered = threading.Event()
         self._came = threading.Semaphore(0)
-        real = Group._follow
+        real = Write.wait
 
-        def follow(group: Group, write: Write[Any], patience: float) -> None:
+        def wait(write: Write[Any], seconds: float) -> bool:
             self._came.release()
-            real(group, write, patience)
+            return real(write, seconds)
 
-        monkeypatch.setattr(Group, "_follow", follow)
+        monkeypatch.setattr(Write, "wait", wait)
 
     def hold(self, sql: object) -> None:
         self.entered.set()
@@ -60,8 +58,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    return Gate(store, monkeypatch)
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
 
 
 @pytest.fixture
@@ -96,7 +94,7 @@ def test_what_comes_while_another_commits_shares_the_next_commit(
     tmp_path: Path, commits: list[str], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SQLiteStore(tmp_path / "counted.db")
-    gate = Gate(store, monkeypatch)
+    gate = Gate(monkeypatch)
     commits.clear()
 
     puts = together(
@@ -196,7 +194,7 @@ def test_puts_that_share_a_commit_pass_no_limit_together(
     tmp_path: Path, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SQLiteStore(tmp_path / "limited.db", max_messages=5)
-    gate = Gate(store, monkeypatch)
+    gate = Gate(monkeypatch)
     put(store, "first")
 
     futures = together(store, pool, gate, [functools.partial(put, store, f"m{n:02}") for n in range(10)])
@@ -241,7 +239,7 @@ def test_an_interrupted_follower_keeps_nobody_waiting(
         pass
 
     def wait(write: Write[Any], seconds: float) -> bool:
-        if seconds >= 0 and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             raise Interrupted
         return real(write, seconds)
 
@@ -252,7 +250,7 @@ def test_an_interrupted_follower_keeps_nobody_waiting(
     with pytest.raises(Interrupted):
         put(store, "a")
     behind = pool.submit(put, store, "b")
-    gate.release_after(2)
+    gate.release_after(1)
 
     first.result(30)
     behind.result(30)

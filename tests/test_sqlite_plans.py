@@ -57,8 +57,8 @@ def steps(store: SQLiteStore, act: Callable[[], object]) -> int:
 
 def both(store: SQLiteStore) -> list[sqlite3.Connection]:
     """The connection that writes, and the one that this thread reads with."""
-    database = store._database
-    return [which().connection for which in (database._writes, database._reads)]
+    links = store._database._links
+    return [which().connection for which in (links.writes, links.reads)]
 
 
 def round_of_ten(store: SQLiteStore) -> None:

@@ -244,8 +244,8 @@ def test_a_fork_that_could_not_wait_gives_the_child_no_store(path: Path) -> None
         path,
         """
         from outbox.errors import StoreUnavailable
-        from outbox.stores.sqlite import connection
-        connection._FORK_PATIENCE = 0.05
+        from outbox.stores.sqlite import links
+        links._FORK_PATIENCE = 0.05
         store = SQLiteStore(path)
         with store._database.reading():
             child = os.fork()

@@ -28,9 +28,10 @@ from outbox.errors import (
     UnsupportedError,
 )
 from outbox.lifecycle import Settlement, State
-from outbox.stores.sqlite import SQLiteStore, connection, opening, upkeep
+from outbox.stores import forking
+from outbox.stores.sqlite import SQLiteStore, connection, grouping, links, opening, upkeep
 from outbox.stores.sqlite.naming import Sql
-from outbox.stores.sqlite.translation import commit_failed, translated
+from outbox.stores.sqlite.translation import Locked, commit_failed, translated
 from outbox.testing.clauses.scene import (
     LEASE,
     Whole,
@@ -79,7 +80,7 @@ def limited(sql: sqlite3.Connection) -> sqlite3.Connection:
 @contextlib.contextmanager
 def writing(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
     """A transaction of this thread's own."""
-    with store._database._link(store._database._reads) as link, link.connection:
+    with store._database._links.using(store._database._links.reads) as link, link.connection:
         link.connection.execute("BEGIN IMMEDIATE")
         yield link.connection
 
@@ -318,7 +319,7 @@ def test_every_connection_is_durable_and_never_checkpoints_by_itself(store: SQLi
 
 def test_a_journal_mode_that_was_changed_behind_its_back_is_noticed(store: SQLiteStore, path: Path) -> None:
     put(store, "a")
-    store._database._writes().close()
+    store._database._links.writes().close()
     with sqlite3.connect(path, isolation_level=None) as sql:
         assert sql.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
     sql.close()
@@ -430,9 +431,13 @@ def test_another_program_that_writes_too_long_is_named(store: SQLiteStore, path:
     assert ids(take(store)) == ["a"]
 
 
-def test_a_thread_that_writes_too_long_is_told_apart(store: SQLiteStore) -> None:
+def test_a_thread_that_writes_too_long_is_told_apart(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "_PATIENCE", 0.01)
+
     def during(sql: Sql) -> None:
-        with pytest.raises(StoreUnavailable, match="other threads of this process"):
+        with pytest.raises(StoreUnavailable, match="another thread of this process"):
             in_a_thread(lambda: put(store, "a"))
 
     store._database.write(during)
@@ -447,7 +452,7 @@ def test_a_full_disk_is_store_full_and_nothing_is_stored(
 ) -> None:
     put(store, "a")
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "connect", lambda *args: limited(opening.connect(*args)))
+        patch.setattr(links, "connect", lambda *args: limited(opening.connect(*args)))
         with contextlib.closing(SQLiteStore(path)) as full:
             with pytest.raises(StoreFull, match="disk is full"):
                 put(full, "b", mail("c", content=b"x" * 100_000))
@@ -544,7 +549,8 @@ def test_each_error_of_sqlite_says_what_it_means_here(
 ) -> None:
     meaning = translated(sqlite_error(name), path, dt.timedelta(seconds=30))
 
-    assert type(meaning) is kind
+    assert isinstance(meaning, kind)
+    assert isinstance(meaning, Locked) is (word == "locked")
     assert word in str(meaning)
     assert str(path) in str(meaning)
 
@@ -706,33 +712,34 @@ def test_a_thread_that_ended_leaves_no_connection_open(store: SQLiteStore) -> No
         in_a_thread(functools.partial(put, store, f"m{n}"))
     gc.collect()
 
-    assert len([link for link in store._database._links if not link.closed]) == 1
+    assert len(list(store._database._links)) == 1
 
 
 def test_each_thread_reads_with_its_own_connection_and_one_writes_for_all(store: SQLiteStore) -> None:
-    database = store._database
-    mine, writer = database._reads(), database._writes()
+    links = store._database._links
+    mine, writer = links.reads(), links.writes()
 
-    assert in_a_thread(database._reads) not in {mine, writer}
-    assert in_a_thread(database._writes) is writer
-    assert database._reads() is mine is not writer
+    assert in_a_thread(links.reads) not in {mine, writer}
+    assert in_a_thread(links.writes) is writer
+    assert links.reads() is mine is not writer
 
 
 def test_many_threads_that_only_submit_open_one_connection(store: SQLiteStore) -> None:
     for number in range(5):
         in_a_thread(functools.partial(put, store, f"m{number}"))
 
-    assert len(store._database._links) == 1
+    assert len(list(store._database._links)) == 1
 
 
 def test_while_this_process_writes_the_version_is_what_was_last_seen(store: SQLiteStore, path: Path) -> None:
     """An idle worker does not wait behind a commit to learn whether there is news."""
     other = SQLiteStore(path)
     before = store._database.version()
+    versions: list[object] = []
     put(other, "a")
 
-    with store._database._writers:
-        assert store._database.version() == before
+    store._database.write(lambda _: versions.append(in_a_thread(store._database.version)))
+    assert versions == [before]
     assert store._database.version() != before
     other.close()
 
@@ -920,3 +927,57 @@ def test_a_runner_s_claim_notices_that_the_file_was_replaced(store: SQLiteStore,
         take(store)
     with pytest.raises(StoreUnavailable, match="replaced by another file"):
         store.cancel(["a"])
+
+
+# -- how much room it takes
+
+
+def test_stores_that_come_and_go_keep_the_wal_within_bounds(path: Path) -> None:
+    """One a request, while another program keeps the file open: none of them lives to make a checkpoint."""
+    with contextlib.closing(SQLiteStore(path)) as other:
+        put(other, "first")
+        for number in range(60):
+            with contextlib.closing(SQLiteStore(path)) as store:
+                put(store, mail(f"m{number}", content=b"x" * 1_000_000))
+
+        wal = path.with_name(path.name + "-wal")
+        assert wal.stat().st_size < 2 * opening.WAL_SIZE
+
+
+def test_what_delivering_may_need_is_not_taken_up_by_what_comes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint may need as much room again as the WAL has: without it nothing could be settled."""
+    with contextlib.closing(SQLiteStore(path)) as store:
+        put(store, mail("a", content=b"x" * 1_000_000))
+        usage = type("Usage", (), {"free": 2_000_000})
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+        with pytest.raises(StoreFull, match="as good as full"):
+            put(store, "b")
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+
+def test_a_relative_path_is_that_of_the_directory_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon changes its directory."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(SQLiteStore("outbox.db")) as store:
+        put(store, "a")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        in_a_thread(lambda: put(store, "b"))
+        assert ids(take(store, 2)) == ["a", "b"]
+
+
+def test_stores_that_are_gone_leave_nothing_behind_for_forks(tmp_path: Path) -> None:
+    for number in range(3):
+        SQLiteStore(tmp_path / f"{number}.db").close()
+    gc.collect()
+    before = len(forking._FORKS._watched)
+    for number in range(20):
+        SQLiteStore(tmp_path / f"{number}.db").close()
+    gc.collect()
+    assert len(forking._FORKS._watched) == before

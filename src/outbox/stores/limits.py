@@ -74,15 +74,24 @@ class Limits:
         _require("max_messages", self.max_messages, held.messages, new.messages, "messages")
         _require("max_bytes", self.max_bytes, held.content, new.content, "bytes of content")
 
-    def require_free(self, directory: str | os.PathLike[str]) -> None:
-        """Raise StoreFull where the disk of *directory* has less room than has to stay."""
-        if self.min_free is None:
+    def require_free(self, directory: str | os.PathLike[str], *, reserve: int = 0) -> None:
+        """Raise StoreFull where the disk of *directory* has less room than has to stay.
+
+        Args:
+            reserve: How many bytes the store itself needs to go on delivering what it has.
+        """
+        if self.min_free is None and not reserve:
             return
         free = shutil.disk_usage(directory).free
-        if free < self.min_free:
+        if self.min_free is not None and free < self.min_free:
             raise StoreFull(
                 f"the disk of {os.fspath(directory)} has {free} bytes left, less than min_free={self.min_free}: "
                 "make room; deliveries go on"
+            )
+        if free < reserve + (self.min_free or 0):
+            raise StoreFull(
+                f"the disk of {os.fspath(directory)} is as good as full: it has {free} bytes left, and to deliver "
+                f"what is stored up to {reserve} may be needed: make room; deliveries go on"
             )
 
 

@@ -3,14 +3,7 @@
 *Threads.*  One connection writes for all of them: their writes queue up in
 this process and share commits (see :mod:`.grouping`), for SQLite's own
 waiting is by sleeping, and lets some sleep for long; and what one connection
-has read of the file it need not read again, where of many each would.  A
-thread that reads has a connection of its own, closed when the thread ends.
-
-*Processes.*  SQLite's locks belong to a process, and what it remembers of
-them survives ``fork`` in the child, where it is no longer true: a child that
-opens its own connection while its parent has one open takes no lock at all,
-and what it commits can be lost when the parent closes.  So every connection
-is closed before a fork, and parent and child open new ones.
+has read of the file it need not read again, where of many each would.
 
 *Checkpoints.*  A checkpoint of SQLite before 3.51.3 can damage the database
 where a commit of another connection resets the WAL under it.  So nothing
@@ -23,26 +16,25 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import itertools
-import os
 import random
 import sqlite3
 import threading
-import traceback
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from outbox.errors import StoreError, StoreFull, StoreUnavailable, UnsupportedError
+from outbox.clock import SystemClock
+from outbox.errors import StoreError, StoreFull, UnsupportedError
+from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.news import News
 
 from . import files
 from .grouping import Group, Share, Write
+from .links import Link, Links
 from .naming import Names, Sql
-from .opening import connect, prepare
-from .translation import CommitFailed, commit_failed, translated
+from .opening import WAL_SIZE, connect, prepare
+from .translation import CommitFailed, Locked, commit_failed, translated
 
 __all__ = ["Database"]
 
@@ -61,57 +53,14 @@ _LOOK: Final = "SELECT 1 FROM outbox_meta LIMIT 1"
 _PAUSES: Final = (0.0002, 0.001)
 """Seconds between two looks whether another process has done: about what a commit takes."""
 _PAGE: Final = 4096
-_FORK_PATIENCE: Final = 5.0
 _ZERO: Final = dt.timedelta(0)
-
-
-class _Link:
-    """A connection.  Its lock is held while it is used, so that others may close it."""
-
-    __slots__ = ("__weakref__", "_closing", "_full", "connection", "lock", "number", "sql")
-
-    def __init__(self, connection: sqlite3.Connection, number: int, sql: Sql) -> None:
-        self.connection = connection
-        self.sql = sql
-        self.number = number
-        self._full = True
-        self.lock = threading.Lock()
-        self._closing = weakref.finalize(self, connection.close)
-        # At exit a daemon thread may still be using it.
-        self._closing.atexit = False
-
-    @property
-    def closed(self) -> bool:
-        return not self._closing.alive
-
-    def close(self) -> None:
-        self._closing()
-
-    def sync(self, full: bool) -> None:
-        """Let the next commit be on the disk when it returns, or only in the order of commits.
-
-        What is committed without is lost at a power failure, unless a later
-        commit with it came through.
-        """
-        if full is not self._full:
-            self.connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-            self._full = full
-
-    def undo(self) -> None:
-        """Roll back what is open; a connection that cannot is closed, which does it too."""
-        if self.closed or not self.connection.in_transaction:
-            return
-        try:
-            self.connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self.close()
 
 
 class _Undone(Exception):
     """A write of several failed after it had written: none may be kept."""
 
 
-def _attempted(writes: Sequence[Write[Any]], link: _Link) -> list[tuple[Any, Exception | None]]:
+def _attempted(writes: Sequence[Write[Any]], link: Link) -> list[tuple[Any, Exception | None]]:
     """The result or the error of each; those that share are performed as one, where the first of them stands."""
     outcomes: dict[int, tuple[Any, Exception | None]] = {}
     for number, write in enumerate(writes):
@@ -128,7 +77,7 @@ def _attempted(writes: Sequence[Write[Any]], link: _Link) -> list[tuple[Any, Exc
     return [outcomes[number] for number in range(len(writes))]
 
 
-def _attempt(write: Write[T], link: _Link) -> tuple[T | None, Exception | None]:
+def _attempt(write: Write[T], link: Link) -> tuple[T | None, Exception | None]:
     before = link.connection.total_changes
     try:
         return write.perform(link.sql), None
@@ -138,6 +87,11 @@ def _attempt(write: Write[T], link: _Link) -> tuple[T | None, Exception | None]:
         if link.connection.total_changes != before:
             raise _Undone from error
         return None, error
+
+
+def _answer(writes: Sequence[Write[Any]], outcomes: Sequence[tuple[Any, Exception | None]]) -> None:
+    for write, (result, error) in zip(writes, outcomes, strict=True):
+        write.result, write.error, write.answered = result, error, True
 
 
 def _legible(text: bytes) -> str:
@@ -172,28 +126,23 @@ class Database:
         self.path = path
         self.names = Names(prefix)
         self._patience = patience
-        self._closed = False
-        self._numbers = itertools.count(1)
-        self._held_for_fork: list[threading.Lock] = []
-        self._abandoned: threading.local | None = None
+        self._clock = SystemClock()
+        files.create(path)
+        self._links = Links(path, patience, self.names, files.identity(path))
         self._begin()
-        self._watch_forks()
-        with self._opening:
-            files.create(path)
-            self._identity = files.identity(path)
+        watch_forks(self, _FORKS)
+        with self._links.opening:
             prepare(path, patience, self.names)
+        self._unmoved = _CHECKPOINT_EVERY if self.wal_size() > WAL_SIZE else 0
 
     def _begin(self) -> None:
         """What belongs to one process, and is made anew in a forked child."""
         self.news = News()
-        self._writers = threading.Lock()
+        # Reentrant, for a signal handler may interrupt who has it.
+        self._writers = threading.RLock()
         self._group = Group(self._perform, self._tidy)
-        self._opening = threading.Lock()
-        self._threads = threading.local()
-        self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
-        self._writer: _Link | None = None
+        self._writing = False
         self._version = (0, 0)
-        self._torn = False
         self._unmoved = 0
 
     # -- transactions
@@ -205,12 +154,12 @@ class Database:
         Args:
             legible: Whether text that is none is read all the same.
         """
-        with self._link(self._reads) as link:
+        with self._links.using(self._links.reads) as link:
             link.connection.text_factory = _legible if legible else str
             try:
                 link.connection.execute("BEGIN")
                 # The first look takes the snapshot, and is the only one that may have to wait.
-                self._patiently(lambda: link.sql.execute(_LOOK).fetchone())
+                self._patiently(lambda: link.sql.execute(_LOOK).fetchone(), self._deadline())
                 yield link.sql
                 link.connection.execute("COMMIT")
             finally:
@@ -238,52 +187,57 @@ class Database:
 
         Raises:
             CommitFailed: it was undone, unless a crash now brings it back.
+            StoreUnavailable: other processes have been writing for too long,
+                or this thread is in the middle of another write.
         """
-        write = Write(perform, durable=durable, content=content, share=share)
-        try:
-            return self._group.run(write, self._patience.total_seconds())
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"{self.path}: other threads of this process have been writing for longer than "
-                f"{self._patience.total_seconds():g} s"
-            ) from None
+        return self._group.run(
+            Write(perform, durable=durable, content=content, share=share, deadline=self._deadline())
+        )
 
     def require_writable(self) -> None:
         """Raise StoreUnavailable where nothing could be written now; nothing is."""
-        with self._link(self._reads) as link:
-            self._patiently(lambda: link.connection.execute("BEGIN IMMEDIATE"))
+        with self._links.using(self._links.reads) as link:
+            self._patiently(lambda: link.connection.execute("BEGIN IMMEDIATE"), self._deadline())
             link.connection.execute("ROLLBACK")
 
-    def _patiently(self, act: Callable[[], T]) -> T:
+    def _deadline(self) -> float:
+        return self._clock.monotonic() + self._patience.total_seconds()
+
+    def _patiently(self, act: Callable[[], T], deadline: float) -> T:
         """What *act* returns, asked again for as long as other processes keep SQLite from it.
 
         SQLite's own waiting doubles its pauses up to a tenth of a second, so
         that of many processes those that wait longest look least often.
         """
-        left = self._patience.total_seconds()
         while True:
             try:
                 return act()
             except sqlite3.OperationalError as error:
-                if left <= 0 or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+                busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+                if not busy or self._clock.monotonic() >= deadline:
                     raise
-            pause = random.uniform(*_PAUSES)  # noqa: S311 - so that those who wait do not go in step
-            threading.Event().wait(pause)
-            left -= pause
+            threading.Event().wait(random.uniform(*_PAUSES))  # noqa: S311 - so that those who wait do not go in step
 
     def sync(self) -> None:
         """Put on the disk whatever was committed without."""
         self.write(lambda sql: sql.execute(_TOUCH))
 
     def _perform(self, writes: Sequence[Write[Any]]) -> None:
-        with self._writers:
-            if len(writes) == 1 or not self._together(writes):
-                for write in writes:
-                    self._alone(write)
-                    if _out_of_room(write) and self._unmoved:
-                        # The WAL may be what fills the disk: once it has moved, it is written from its start.
-                        self._checkpoint()
-                        self._alone(write)
+        try:
+            self._writing = True
+            with self._writers:
+                if len(writes) == 1 or not self._together(writes):
+                    self._one_by_one(writes)
+        finally:
+            self._writing = False
+
+    def _one_by_one(self, writes: Sequence[Write[Any]]) -> None:
+        for write in writes:
+            self._alone(write)
+            if _out_of_room(write) and self._unmoved:
+                # The WAL may be what fills the disk: once it has moved, it is written from its start.
+                self._checkpoint()
+                self._alone(write)
 
     def _tidy(self) -> None:
         if self._unmoved >= _CHECKPOINT_EVERY:
@@ -292,47 +246,71 @@ class Database:
 
     def _together(self, writes: Sequence[Write[Any]]) -> bool:
         """One transaction for all; False where one of them has to be undone, and so all were."""
-        outcomes: Sequence[tuple[Any, Exception | None]]
+        outcomes: list[tuple[Any, Exception | None]] = []
+
+        def perform(link: Link) -> None:
+            outcomes[:] = _attempted(writes, link)
+
         try:
-            outcomes = self._transact(
-                lambda link: _attempted(writes, link),
-                durable=any(write.durable for write in writes),
-            )
+            durable = any(write.durable for write in writes)
+            self._transact(perform, durable=durable, deadline=writes[0].deadline)
+            _answer(writes, outcomes)
+        except Locked as error:
+            self._refuse(writes, error)
         except CommitFailed as failure:
-            outcomes = [(None, failure)] * len(writes)
+            _answer(writes, [(None, failure)] * len(writes))
         except (_Undone, StoreError):
             return False
-        for write, (result, error) in zip(writes, outcomes, strict=True):
-            write.result, write.error, write.answered = result, error, True
+        except BaseException:
+            # An interrupt of this thread's, which may have come when all was done.
+            if self._links.committed:
+                _answer(writes, outcomes)
+            raise
         self._unmoved += sum(write.content for write in writes) // _PAGE
         return True
 
+    def _refuse(self, writes: Sequence[Write[Any]], error: Locked) -> None:
+        """Nobody could write for as long as the first was to wait; those who came later wait on."""
+        now = self._clock.monotonic()
+        for number, write in enumerate(writes):
+            if number == 0 or write.deadline <= now:
+                write.error, write.answered = error, True
+
     def _alone(self, write: Write[Any]) -> None:
         write.error = None
+
+        def perform(link: Link) -> None:
+            write.result = write.perform(link.sql)
+
         try:
-            write.result = self._transact(lambda link: write.perform(link.sql), durable=write.durable)
+            self._transact(perform, durable=write.durable, deadline=write.deadline)
         except Exception as error:  # noqa: BLE001 - it is raised again, in the thread whose write it is
             write.error = error
+        except BaseException:
+            write.answered = self._links.committed
+            raise
         write.answered = True
         self._unmoved += write.content // _PAGE
 
-    def _transact(self, act: Callable[[_Link], T], *, durable: bool) -> T:
-        """What *act* returns, in one transaction; an exception leaves nothing of it."""
+    def _transact(self, act: Callable[[Link], None], *, durable: bool, deadline: float) -> None:
+        """Do it in one transaction; an exception leaves nothing of it."""
         self.require_same_file()
-        with self._link(self._writes) as link:
+        with self._links.using(self._links.writes) as link:
+            link.committing = False
             link.sync(durable)
             connection = link.connection
             before = connection.total_changes
-            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
-            result = act(link)
+            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            act(link)
             self._commit(link)
             self._unmoved += connection.total_changes - before
-            return result
 
-    def _commit(self, link: _Link) -> None:
+    def _commit(self, link: Link) -> None:
         try:
+            link.committing = True
             link.connection.execute("COMMIT")
         except sqlite3.Error as error:
+            link.committing = False
             link.close()
             raise commit_failed(error, self.path, self._patience) from error
 
@@ -340,106 +318,31 @@ class Database:
         """The store's error for one of SQLite's."""
         return translated(error, self.path, self._patience)
 
-    def version(self, patience: float = 0.0) -> tuple[int, int]:
+    def version(self) -> tuple[int, int]:
         """Changes when another process has committed, or a connection of the caller's own.
 
-        Where this process is writing for longer than *patience* seconds, it
-        is what was last seen: an older one, never a newer.
+        While this process is writing it is what was last seen: an older one,
+        never a newer.
         """
-        if self._writers.acquire(timeout=min(patience, threading.TIMEOUT_MAX)):
-            try:
-                with self._link(self._writes) as link:
-                    (version,) = self._patiently(lambda: link.connection.execute(_VERSION).fetchone())
-                    self._version = link.number, version
-            finally:
-                self._writers.release()
+        if not self._writing:
+            with self._writers, self._links.using(self._links.writes) as link:
+                look = link.connection.execute
+                (version,) = self._patiently(lambda: look(_VERSION).fetchone(), self._deadline())
+                self._version = link.number, version
         return self._version
 
-    @contextlib.contextmanager
-    def _link(self, which: Callable[[], _Link]) -> Iterator[_Link]:
-        """The connection that *which* finds; after an error of SQLite the next use opens a new one."""
-        link = self._take(which)
-        try:
-            yield link
-        except sqlite3.Error as error:
-            # A cursor that a frame of the traceback still holds would keep the transaction, and so the lock.
-            traceback.clear_frames(error.__traceback__)
-            link.undo()
-            link.close()
-            raise self.translated(error) from error
-        except BaseException:
-            link.undo()
-            raise
-        finally:
-            link.lock.release()
-
-    # -- connections
-
-    def _take(self, which: Callable[[], _Link]) -> _Link:
-        while True:
-            link = which()
-            link.lock.acquire()
-            if not link.closed:
-                return link
-            # Closed by close() or before a fork, while this thread waited for the lock.
-            link.lock.release()
-
-    def _reads(self) -> _Link:
-        """This thread's own."""
-        link: _Link | None = getattr(self._threads, "link", None)
-        if link is None or link.closed:
-            with self._opening:
-                link = self._threads.link = self._open()
-        return link
-
-    def _writes(self) -> _Link:
-        """The one for all threads; whoever has the lock of the writers uses it."""
-        if self._writer is None or self._writer.closed:
-            with self._opening:
-                self._writer = self._open()
-        return self._writer
-
-    def _open(self) -> _Link:
-        if self._closed:
-            raise StoreUnavailable(f"the store {self.path} was closed: make a new SQLiteStore")
-        if self._torn:
-            raise StoreUnavailable(
-                f"{self.path}: this process was forked in the middle of a transaction of its parent, and "
-                "cannot use the file safely: fork earlier, or start it anew"
-            )
-        self.require_same_file()
-        try:
-            connection = connect(self.path, self._patience)
-        except sqlite3.Error as error:
-            raise self.translated(error) from error
-        # From here on the waiting is ours.
-        connection.execute("PRAGMA busy_timeout = 0")
-        link = _Link(connection, next(self._numbers), self.names.apply(connection))
-        self._links.add(link)
-        return link
-
     def require_same_file(self) -> None:
-        """Raise StoreUnavailable where the path no longer leads to the file that was opened.
-
-        What is written to a deleted file is gone when the last program closes it.
-        """
-        found = files.identity(self.path)
-        if found != self._identity:
-            event = "deleted" if found is None else "replaced by another file"
-            raise StoreUnavailable(
-                f"{self.path} was {event} while it was in use: stop all programs that use it, put the right "
-                "file in its place, and start them again"
-            )
+        """Raise StoreUnavailable where the path no longer leads to the file that was opened."""
+        self._links.require_same_file()
 
     def close(self) -> None:
-        """Close every thread's connection, each when what it is doing is done."""
-        self._closed = True
-        with self._opening:
-            links = list(self._links)
-        for link in links:
-            with link.lock:
-                link.close()
+        """Close every connection, each when what it is doing is done."""
+        self._links.close()
         self.news.tell()
+
+    def wal_size(self) -> int:
+        """Bytes of the WAL's file: as much as the database may yet have to grow by."""
+        return files.size(self.path.with_name(self.path.name + "-wal"))
 
     # -- checkpoints
 
@@ -456,51 +359,21 @@ class Database:
             second.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._unmoved = 0
 
-    # -- fork
-
-    def _watch_forks(self) -> None:
-        if not hasattr(os, "register_at_fork"):
-            return  # a platform that cannot fork
-        me = weakref.ref(self)
-
-        def told(step: Callable[[Database], None]) -> Callable[[], None]:
-            def tell() -> None:
-                database = me()
-                if database is not None:
-                    step(database)
-
-            return tell
-
-        os.register_at_fork(
-            before=told(Database._before_fork),
-            after_in_parent=told(Database._after_fork),
-            after_in_child=told(Database._born),
-        )
+    # -- forks
 
     def _before_fork(self) -> None:
-        # The order in which every other user takes them.
-        for lock in (self._writers, self._opening):
-            self._hold(lock)
-        for link in list(self._links):
-            self._hold(link.lock)
-            if not self._torn:
-                link.close()
+        self._links.before_fork(self._writers)
 
-    def _hold(self, lock: threading.Lock) -> None:
-        if lock.acquire(timeout=_FORK_PATIENCE):
-            self._held_for_fork.append(lock)
-        else:
-            self._torn = True
+    def _after_in_parent(self) -> None:
+        self._links.after_in_parent()
 
-    def _after_fork(self) -> None:
-        self._torn = False
-        while self._held_for_fork:
-            self._held_for_fork.pop().release()
-
-    def _born(self) -> None:
-        torn = self._torn
-        # Not even closed, where they could not be before the fork: they are the parent's.
-        self._abandoned = self._threads
-        self._held_for_fork.clear()
+    def _after_in_child(self) -> None:
+        self._links.after_in_child()
         self._begin()
-        self._torn = torn
+
+
+_FORKS: Final = Hooks(
+    before=Database._before_fork,  # noqa: SLF001 - of this very class
+    in_parent=Database._after_in_parent,  # noqa: SLF001 - of this very class
+    in_child=Database._after_in_child,  # noqa: SLF001 - of this very class
+)

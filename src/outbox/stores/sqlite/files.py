@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from outbox.errors import ConfigurationError, StoreUnavailable
 
-__all__ = ["Identity", "create", "identity", "open_to_others"]
+__all__ = ["Identity", "create", "identity", "open_to_others", "size"]
 
 Identity: TypeAlias = tuple[int, int]
 """Device and inode."""
@@ -95,3 +95,11 @@ def identity(path: Path) -> Identity | None:
 def open_to_others(path: Path) -> int:
     """Those permission bits that let the group or others read or write; 0 is none (and on Windows)."""
     return path.stat().st_mode & 0o077 if os.name == "posix" else 0
+
+
+def size(path: Path) -> int:
+    """Bytes of the file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -4,6 +4,11 @@ A thread that finds nobody writing leads: it performs its own write and
 whatever has queued up by then, and on leaving hands the lead to the first of
 those who came meanwhile.  A thread alone therefore waits for nobody, and of
 many each waits for the commit under way and for its own.
+
+*Interrupts.*  Ctrl-C, or a signal handler that raises, can end any thread's
+part at any point.  So what a write is waiting for is never told by a wake-up
+alone, but stands in the group, under its lock; and whoever leaves, however
+he leaves, first puts that right.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 
+from outbox.errors import StoreUnavailable
+
 from .naming import Sql
 
 __all__ = ["Group", "Share", "Write"]
@@ -24,6 +31,8 @@ T = TypeVar("T")
 _MOST: Final = 128
 """Writes that share a commit at most: so that the last of very many does not wait for all of them."""
 _MOST_CONTENT: Final = 8 << 20
+_PATIENCE: Final = 60.0
+"""Seconds in which any write comes to its end, unless the disk itself hangs."""
 
 
 @attrs.frozen
@@ -51,9 +60,22 @@ class Write(Generic[T]):
         content: How many bytes of content it writes.
         share: What writes of the same kind can do for all at once, and this
             one's part in it; None is nothing.
+        deadline: Until when it waits for other processes, on the monotonic clock.
     """
 
-    __slots__ = ("_told", "answered", "content", "durable", "error", "perform", "result", "share")
+    __slots__ = (
+        "_told",
+        "abandoned",
+        "answered",
+        "content",
+        "deadline",
+        "durable",
+        "error",
+        "led",
+        "perform",
+        "result",
+        "share",
+    )
 
     def __init__(
         self,
@@ -62,22 +84,30 @@ class Write(Generic[T]):
         durable: bool = True,
         content: int = 0,
         share: Share[T] | None = None,
+        deadline: float = 0.0,
     ) -> None:
         self.perform = perform
         self.share = share
         self.durable = durable
         self.content = content
+        self.deadline = deadline
         self.result: T | None = None
         self.error: BaseException | None = None
         self.answered = False
+        self.led = False
+        self.abandoned = False
         self._told = threading.Lock()
         self._told.acquire()
 
     def tell(self) -> None:
-        """End the thread's wait: it is answered, or is to lead."""
-        self._told.release()
+        """Let its thread look again: it is answered, or is to lead."""
+        try:
+            self._told.release()
+        except RuntimeError:
+            return  # told already
 
     def wait(self, seconds: float) -> bool:
+        """Whether there was something to look at in so many seconds; -1 is for ever."""
         return self._told.acquire(timeout=seconds)
 
     def answer(self) -> T:
@@ -90,8 +120,8 @@ class Group:
     """Whose turn it is to write.
 
     Args:
-        perform: Does all of some writes and answers each; what it raises
-            goes to the leader alone, and the others are performed after it.
+        perform: Does all of some writes and answers each; those that it does
+            not answer are performed by the next who leads.
         tidy: Called by the leader when the others have their answers, and
             before anybody else may write.
     """
@@ -101,78 +131,107 @@ class Group:
         self._tidy = tidy
         self._lock = threading.Lock()
         self._waiting: deque[Write[Any]] = deque()
-        self._led = False
+        self._leader: Write[Any] | None = None
+        self._batch: list[Write[Any]] = []
+        self._inside: set[int] = set()
 
-    def run(self, write: Write[T], patience: float) -> T:
+    def run(self, write: Write[T]) -> T:
         """Perform it, alone or with others.
 
         Raises:
-            TimeoutError: nobody came to perform it in *patience* seconds.
+            StoreUnavailable: this very thread is in the middle of another
+                write, or another thread's did not end.
         """
-        with self._lock:
-            lead = not self._led
-            self._led = True
-            if not lead:
-                self._waiting.append(write)
-        if not lead:
-            self._follow(write, patience)
-        if not write.answered:
-            self._lead(write)
+        me = threading.get_ident()
+        if me in self._inside:
+            raise StoreUnavailable(
+                "a signal handler interrupted a write of this thread, and cannot write before that is done: "
+                "let the handler set a flag, or hand its work to another thread"
+            )
+        try:
+            self._inside.add(me)
+            self._take_part(write)
+        finally:
+            self._inside.discard(me)
         return write.answer()
 
-    def _follow(self, write: Write[Any], patience: float) -> None:
+    def _take_part(self, write: Write[Any]) -> None:
         try:
-            told = write.wait(patience)
-        except BaseException:
-            self._leave(write)
-            raise
-        if not told and self._withdraw(write):
-            raise TimeoutError
-        if not told:
-            # Somebody has taken it in hand, or has just handed over the lead.
+            with self._lock:
+                if self._leader is None:
+                    self._leader = write
+                else:
+                    self._waiting.append(write)
+            while not write.answered:
+                if self._leader is write:
+                    self._lead(write)
+                elif not write.wait(_PATIENCE):
+                    self._withdraw(write)
+        finally:
+            try:
+                self._leave(write)
+            except BaseException:
+                # Interrupted: as long as this is not done, nobody else is served.
+                self._leave(write)
+                raise
+
+    def _withdraw(self, write: Write[Any]) -> None:
+        """Raise StoreUnavailable, unless it has been taken in hand, and may be done yet."""
+        with self._lock:
+            if write in self._waiting:
+                raise StoreUnavailable(
+                    f"another thread of this process has been writing for longer than {_PATIENCE:g} s"
+                )
+            taken = self._leader is not write
+        if taken:
             write.wait(-1)
 
-    def _withdraw(self, write: Write[Any]) -> bool:
+    def _lead(self, write: Write[Any]) -> None:
+        write.led = True
         with self._lock:
-            if write not in self._waiting:
-                return False
-            self._waiting.remove(write)
-            return True
+            self._fill(write)
+        self._perform(tuple(self._batch))
+        self._tell_answered()
+        self._tidy()
+
+    def _fill(self, first: Write[Any]) -> None:
+        """The batch of a leader: his own write, and as many as waited."""
+        waiting, batch = self._waiting, self._batch
+        if waiting and waiting[0] is first:
+            waiting.popleft()
+        batch.append(first)
+        room = _MOST_CONTENT - first.content
+        while waiting and len(batch) < _MOST and waiting[0].content <= room:
+            batch.append(waiting[0])
+            room -= waiting.popleft().content
+
+    def _tell_answered(self) -> None:
+        for write in self._batch:
+            if write.answered:
+                write.tell()
 
     def _leave(self, write: Write[Any]) -> None:
-        """An interrupt ended the wait: nobody may go on waiting for this thread to lead."""
-        if not self._withdraw(write):
-            write.wait(-1)
-            if not write.answered:
-                self._hand_over([])
-
-    def _lead(self, first: Write[Any]) -> None:
-        others = self._others(first)
-        try:
-            self._perform([first, *others])
-            for write in others:
-                write.tell()
-            others = []
-            self._tidy()
-        finally:
-            self._hand_over([write for write in others if not write.answered])
-            for write in others:
-                if write.answered:
-                    write.tell()
-
-    def _others(self, first: Write[Any]) -> list[Write[Any]]:
-        others: list[Write[Any]] = []
-        room = _MOST_CONTENT - first.content
+        """Nothing waits for this write any more; can be done again where it was interrupted."""
+        if write.answered and not write.led:
+            return
         with self._lock:
-            while self._waiting and len(others) < _MOST - 1 and self._waiting[0].content <= room:
-                others.append(self._waiting.popleft())
-                room -= others[-1].content
-        return others
+            write.abandoned = not write.answered
+            if write.abandoned and write in self._waiting:
+                self._waiting.remove(write)
+            if self._leader is write:
+                self._tell_answered()
+                self._give_back(write)
+                self._leader = self._waiting[0] if self._waiting else None
+            following = self._leader
+            if following is not None:
+                if self._waiting and self._waiting[0] is following:
+                    self._waiting.popleft()
+                following.tell()
 
-    def _hand_over(self, left: Sequence[Write[Any]]) -> None:
-        with self._lock:
-            self._waiting.extendleft(reversed(left))
-            following = self._waiting.popleft() if self._waiting else None
-            self._led = following is not None
-        if following is not None:
-            following.tell()
+    def _give_back(self, mine: Write[Any]) -> None:
+        """What was taken in hand and not done goes back to where it was."""
+        for write in reversed(self._batch):
+            done = write is mine or write.answered or write.abandoned
+            if not done and write not in self._waiting:
+                self._waiting.appendleft(write)
+        self._batch.clear()

@@ -15,12 +15,16 @@ from . import schema
 from .naming import Names
 from .translation import translated
 
-__all__ = ["connect", "prepare"]
+__all__ = ["WAL_SIZE", "connect", "prepare"]
+
+WAL_SIZE: Final = 16 << 20
+"""To so many bytes the WAL's file is cut when it begins anew: more than it ever needs where checkpoints are made."""
 
 _SETTINGS: Final = (
     "synchronous = FULL",
     # Checkpoints are made by Database, in its own way.
     "wal_autocheckpoint = 0",
+    f"journal_size_limit = {WAL_SIZE}",
     "mmap_size = 0",
     # Where fsync does not reach the platter (macOS) they make SQLite ask for more; elsewhere they are nothing.
     "fullfsync = ON",

@@ -40,6 +40,7 @@ T = TypeVar("T")
 _DAY: Final = dt.timedelta(days=1)
 _WEEK: Final = 7 * _DAY
 _ZERO: Final = dt.timedelta(0)
+_MARGIN: Final = 1 << 20
 
 
 class SQLiteStore:
@@ -61,7 +62,7 @@ class SQLiteStore:
         prefix: What the tables begin with, beside those of another program in
             its own database; None is a file of our own, with tables that
             begin with ``outbox_``.
-        busy_timeout: How long a write waits for other programs' writes.
+        busy_timeout: How long a write waits for other processes' writes.
         poll: How often ``wait`` looks for what other processes have written.
 
     Raises:
@@ -173,7 +174,8 @@ class SQLiteStore:
     def _stored_each(
         self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
     ) -> Sequence[putting.Stored | Exception]:
-        self._limits.require_free(self._database.path.parent)
+        # A checkpoint may need as much again as the WAL has; the rest is for the WAL of the settlements.
+        self._limits.require_free(self._database.path.parent, reserve=self._database.wal_size() + _MARGIN)
         return putting.put(sql, puts, self._retention, self._crowd, self._now())
 
     def _stored_together(
@@ -288,7 +290,7 @@ class SQLiteStore:
         step = (timeout / steps).total_seconds()
         for _ in range(steps):
             told = self._database.news.wait(step)
-            version = self._database.version(step)
+            version = self._database.version()
             if told or version != seen:
                 self._thread.version = version
                 return True
@@ -426,4 +428,5 @@ def _path(path: str | os.PathLike[str]) -> Path:
             f"SQLiteStore keeps its messages in a file, and {name!r} names none: pass a path, "
             "or use MemoryStore for what need not last"
         )
-    return Path(name)
+    # For good, wherever the process may go: a daemon changes its directory.
+    return Path(name).absolute()

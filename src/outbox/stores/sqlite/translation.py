@@ -10,7 +10,7 @@ from typing import Final
 
 from outbox.errors import CorruptRecord, StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["CommitFailed", "commit_failed", "translated"]
+__all__ = ["CommitFailed", "Locked", "commit_failed", "translated"]
 
 _NO_TEXT: Final = "Could not decode to UTF-8"
 """How Python's module says, without a code, that a text in the file is none."""
@@ -20,6 +20,10 @@ _ROOM: Final = 1 << 20
 
 class CommitFailed(StoreUnavailable):
     """A commit failed: SQLite has undone it here, but a crash now could still bring it back."""
+
+
+class Locked(StoreUnavailable):
+    """Another process would not let this one write, or read."""
 
 
 def commit_failed(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> StoreError:
@@ -34,7 +38,7 @@ def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> Stor
     name = getattr(error, "sqlite_errorname", "")
     code = "_".join(name.split("_")[:2])
     if code in ("SQLITE_BUSY", "SQLITE_LOCKED"):
-        return StoreUnavailable(
+        return Locked(
             f"{path} is locked by another program for longer than {patience.total_seconds():g} s: "
             "end what writes to it for so long, or raise busy_timeout"
         )

@@ -1,0 +1,300 @@
+"""Ctrl-C and signal handlers: whatever they interrupt, nobody waits for ever, and what was done is known."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import itertools
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from outbox.errors import StoreUnavailable
+from outbox.lifecycle import Settlement
+from outbox.stores.sqlite import SQLiteStore, connection, grouping, links
+from outbox.testing.clauses.scene import delivered, mail, put, states, take
+
+WATCHED = {grouping.__file__, links.__file__, connection.__file__}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(path)
+    yield store
+    store.close()
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+class Interrupting:
+    """Raises in this thread after so many calls in the store's machinery.
+
+    The interpreter lets signal handlers run when a call has returned and when
+    a function begins, and so does this.
+    """
+
+    def __init__(self, calls: int) -> None:
+        self._left = calls
+        self.where = ""
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        if event not in ("call", "c_return") or frame.f_code.co_filename not in WATCHED:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            sys.setprofile(None)
+            raise Interrupt
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        sys.setprofile(self)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+
+
+def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
+    """Do it again and again, each time interrupted one call later; yields where, until it comes to its end."""
+    for calls in itertools.count(1):
+        interrupting = Interrupting(calls)
+        with contextlib.suppress(Interrupt), interrupting.active():
+            act()
+        if not interrupting.where:
+            return
+        yield interrupting.where
+
+
+def in_time(pool: ThreadPoolExecutor, act: Callable[[], object], where: str) -> None:
+    served(pool.submit(act), where)
+
+
+def served(future: Future[Any], where: str) -> None:
+    try:
+        future.result(10)
+    except TimeoutError:
+        pytest.fail(f"after an interrupt at {where} others wait for ever")
+
+
+def test_an_interrupt_anywhere_in_a_put_keeps_nobody_waiting(store: SQLiteStore) -> None:
+    put(store, "first")
+    names = (f"m{number}" for number in itertools.count())
+    places = set()
+    with ThreadPoolExecutor(1) as pool:
+        for where in interrupted_everywhere(lambda: put(store, next(names))):
+            in_time(pool, lambda: put(store, next(names)), where)
+            put(store, next(names))
+            places.add(where)
+    assert len(places) > 20
+
+
+def test_an_interrupt_anywhere_in_a_look_keeps_nobody_waiting(store: SQLiteStore) -> None:
+    put(store, "first")
+    names = (f"m{number}" for number in itertools.count())
+    places = set()
+    with ThreadPoolExecutor(1) as pool:
+        for where in interrupted_everywhere(lambda: (store.count(), store.wait(dt.timedelta(0)))):
+            in_time(pool, lambda: put(store, next(names)), where)
+            assert store.count()
+            places.add(where)
+    assert len(places) > 15
+
+
+def test_a_leader_that_is_interrupted_anywhere_leaves_its_followers_served(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = threading.Semaphore(0)
+    real = grouping.Write.wait
+
+    def wait(write: grouping.Write[Any], seconds: float) -> bool:
+        came.release()
+        return real(write, seconds)
+
+    monkeypatch.setattr(grouping.Write, "wait", wait)
+    names = (f"m{number}" for number in itertools.count())
+    behind: list[Future[None]] = []
+    with ThreadPoolExecutor(2) as pool:
+
+        def lead() -> None:
+            """Two wait behind it before it ends: the next leader, and one of its batch."""
+
+            def perform(_: object) -> None:
+                behind.extend(pool.submit(put, store, next(names)) for _ in range(2))
+                assert all(came.acquire(timeout=10) for _ in range(2))
+
+            store._database.write(perform)
+
+        for where in interrupted_everywhere(lead):
+            for future in behind:
+                served(future, where)
+            behind.clear()
+            while came.acquire(blocking=False):
+                pass
+
+
+def test_an_interrupt_after_the_commit_leaves_it_done_and_done_once(store: SQLiteStore) -> None:
+    """The commit took its time; Ctrl-C came meanwhile, and is raised when it returns."""
+    put(store, "a")
+    (claim,) = take(store)
+    real = store._database._commit
+
+    def commit(link: links.Link) -> None:
+        real(link)
+        raise Interrupt
+
+    store._database._commit = commit  # type: ignore[method-assign]  # an interrupt at this very moment
+    with pytest.raises(Interrupt):
+        store.settle([Settlement(claim, delivered(claim))])
+    store._database._commit = real  # type: ignore[method-assign]  # as it was
+
+    assert states(store) == {}
+    assert store.settle([Settlement(claim, delivered(claim))]) == [claim]
+
+
+def test_followers_of_an_interrupted_commit_are_told_what_became_of_theirs(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came, entered = threading.Semaphore(0), threading.Event()
+    real_wait, real_commit = grouping.Write.wait, store._database._commit
+
+    def wait(write: grouping.Write[Any], seconds: float) -> bool:
+        came.release()
+        return real_wait(write, seconds)
+
+    def commit(link: links.Link) -> None:
+        real_commit(link)
+        if "leads" in threading.current_thread().name and not entered.is_set():
+            entered.set()
+            raise Interrupt
+
+    monkeypatch.setattr(grouping.Write, "wait", wait)
+    with ThreadPoolExecutor(3) as pool:
+        held = pool.submit(store._database.write, lambda _: [came.acquire(timeout=10) for _ in range(3)])
+        failures: list[BaseException] = []
+
+        def lead() -> None:
+            try:
+                put(store, "leads")
+            except Interrupt as error:
+                failures.append(error)
+
+        leader = threading.Thread(target=lead, name="leads")
+        leader.start()
+        while not store._database._group._waiting:
+            threading.Event().wait(0.001)
+        store._database._commit = commit  # type: ignore[method-assign]  # an interrupt at this very moment
+        followers = [pool.submit(store.put, [mail(name)]) for name in ("b", "c")]
+        held.result(10)
+        leader.join(10)
+        results = [result.status for future in followers for result in future.result(10)]
+
+    assert (len(failures), results) == (1, ["stored", "stored"])
+    assert sorted(states(store)) == ["b", "c", "leads"]
+
+
+needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this platform has no SIGUSR1")
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[], object]) -> Iterator[None]:
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@needs_signals
+def test_a_signal_handler_may_look_at_the_store_in_the_middle_of_anything(store: SQLiteStore) -> None:
+    put(store, "a")
+    seen: list[int] = []
+
+    with handling(lambda: seen.append(sum(row.number for row in store.count()))):
+        with store._database.reading():
+            signal.raise_signal(signal.SIGUSR1)
+        store._database.write(lambda _: signal.raise_signal(signal.SIGUSR1))
+
+    assert seen == [1, 1]
+
+
+@needs_signals
+def test_a_signal_handler_may_write_while_its_thread_is_reading(store: SQLiteStore) -> None:
+    with handling(lambda: put(store, "a")), store._database.reading():
+        signal.raise_signal(signal.SIGUSR1)
+    assert list(states(store)) == ["a"]
+
+
+@needs_signals
+def test_a_signal_handler_that_writes_in_the_middle_of_a_write_is_told_so(store: SQLiteStore) -> None:
+    told = pytest.raises(StoreUnavailable, match="a signal handler interrupted a write of this thread")
+    with handling(lambda: put(store, "b")), told:
+        store._database.write(lambda _: signal.raise_signal(signal.SIGUSR1))
+    put(store, "a")
+    assert list(states(store)) == ["a"]
+
+
+@needs_signals
+def test_a_signal_handler_may_close_the_store_in_the_middle_of_anything(path: Path) -> None:
+    store = SQLiteStore(path)
+    put(store, "a")
+    with handling(store.close), pytest.raises(StoreUnavailable), store._database.reading():
+        signal.raise_signal(signal.SIGUSR1)
+
+    again = SQLiteStore(path)
+    assert list(states(again)) == ["a"]
+    again.close()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program is writing, and does not end."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_many_threads_wait_for_another_program_side_by_side(path: Path) -> None:
+    """Each for as long as was said since it came, and not one after the other."""
+    store = SQLiteStore(path, busy_timeout=dt.timedelta(milliseconds=300))
+    clock = store._database._clock
+    waits: list[float] = []
+
+    def attempt(number: int) -> None:
+        before = clock.monotonic()
+        with pytest.raises(StoreUnavailable, match="locked"):
+            put(store, f"m{number}")
+        waits.append(clock.monotonic() - before)
+
+    with locked(path), ThreadPoolExecutor(12) as pool:
+        list(pool.map(attempt, range(12)))
+
+    # One after the other the last of them would have waited for twelve times as long.
+    assert max(waits) < 6 * 0.3
+    put(store, "a")
+    assert list(states(store)) == ["a"]
+    store.close()
+
+
+def test_threads_that_wait_for_no_other_program_still_wait_for_each_other(path: Path) -> None:
+    store = SQLiteStore(path, busy_timeout=dt.timedelta(0))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: put(store, f"m{number}"), range(80)))
+    assert len(states(store)) == 80
+    store.close()
