@@ -196,7 +196,11 @@ def test_a_claim_makes_no_more_than_a_thousand_ready(
         (rows._REMOVE_ATTEMPTS, ("[]",), "outbox_history"),
         (rows._REMOVE_MESSAGES, ("[]",), "PRIMARY KEY"),
         (rows._ATTEMPTS, ("a",), "outbox_history"),
-        (browsing._OF_STATE, {"queues": "[]", "after": "", "limit": 9, "state": "dead"}, "outbox_settled"),
+        (
+            browsing._OF_STATE,
+            {"queues": "[]", "raw": b"", "blob": False, "limit": 9, "state": "dead"},
+            "outbox_settled",
+        ),
         (upkeep._GONE, (1, 10), "outbox_gone"),
         (upkeep._AGED, ("dead", 1, 10), "outbox_aged"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
-__all__ = ["FOREVER", "later", "micros", "moment", "span", "width"]
+__all__ = ["EARLIEST", "FOREVER", "later", "micros", "moment", "span", "width"]
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
@@ -18,6 +18,9 @@ def micros(moment: dt.datetime) -> int:
     """Microseconds since 1970 of an aware datetime."""
     return (moment - _EPOCH) // _MICROSECOND
 
+
+EARLIEST: Final = micros(dt.datetime.min.replace(tzinfo=dt.UTC))
+"""The first instant that a datetime can name."""
 
 FOREVER: Final = micros(dt.datetime.max.replace(tzinfo=dt.UTC))
 """The last instant that a datetime can name; nothing is due later."""

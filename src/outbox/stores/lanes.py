@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
+from .instants import EARLIEST
 from .rows import Row
 from .selection import Key, Offer
 
@@ -72,9 +73,9 @@ class _Lane:
         return Offer(queue, [row.candidate for row in ready], suspect.candidate if suspect else None)
 
     def due_at(self) -> int | None:
-        """When the first of them is due: 0 where one is ready."""
+        """When the first of them is due: EARLIEST where one is ready."""
         if self.ready.first() or self.suspects.first():
-            return 0
+            return EARLIEST
         row = self.scheduled.first()
         return None if row is None else row.standing.due
 
@@ -107,7 +108,7 @@ class Lanes:
         return lane.offer(queue, limit)
 
     def due_at(self, queues: Sequence[str]) -> int | None:
-        """When the first message of *queues* can be claimed: 0 where one is ready, None where there is none."""
+        """When the first message of *queues* can be claimed: EARLIEST where one is ready, None where there is none."""
         lanes = [self._lanes[queue] for queue in queues if queue in self._lanes]
         due = [at for lane in lanes if (at := lane.due_at()) is not None]
         return min(due) if due else None

@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
 _PARTS: Final = (
     "claiming",
     "crowding",
+    "damaging",
     "enduring",
     "exchanging",
     "keeping",
@@ -47,6 +48,7 @@ from outbox.clock import Clock  # noqa: E402 - pytest has to know of the clauses
 from outbox.protocols import Guarantee, Store  # noqa: E402
 from outbox.testing.clauses.claiming import ClaimClauses  # noqa: E402
 from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
+from outbox.testing.clauses.damaging import DamageClauses  # noqa: E402
 from outbox.testing.clauses.enduring import EndureClauses  # noqa: E402
 from outbox.testing.clauses.exchanging import ExchangeClauses, HandOverClauses  # noqa: E402
 from outbox.testing.clauses.keeping import KeepClauses  # noqa: E402
@@ -82,6 +84,7 @@ class StoreSuite(
     RetainClauses,
     EndureClauses,
     CrowdClauses,
+    DamageClauses,
     ShareClauses,
 ):
     """Subclass it, say how your store is opened, and let pytest collect it.

@@ -14,6 +14,7 @@ from typing import Final
 
 import attrs
 
+from outbox.stores.instants import EARLIEST
 from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
 
 from . import walking
@@ -119,15 +120,15 @@ class _Shelf:
             self._windows.pop(path).close()
 
     def due_at(self, mark: object) -> int | None:
-        """When the first of them can be claimed; 0 where one can be now, or where not all was seen."""
+        """When the first of them can be claimed; EARLIEST where one can be now, or where not all was seen."""
         if self.promotion.unfinished:
-            return 0
+            return EARLIEST
         for priority in walking.priorities(self._folders, self._path):
             for path in walking.slots(self._folders, priority):
                 window = self._window(path)
                 window.look(mark)
                 if len(window) or not window.whole:
-                    return 0
+                    return EARLIEST
         ends = (
             earliest(self._folders, path) for path in walking.slots(self._folders, (*self._path, CLAIMED))
         )
@@ -206,7 +207,7 @@ class Shelves:
         return Offer(queue, [pick.candidate for pick in ready], suspect.candidate if suspect else None)
 
     def due_at(self, queues: Sequence[str], bell: int) -> int | None:
-        """When the first message of these queues can be claimed; 0 is now, None is never."""
+        """When the first message of these queues can be claimed; EARLIEST is now, None is never."""
         with self._lock:
             due = [self._shelf(queue).due_at((self._changes, bell)) for queue in queues]
         return min((at for at in due if at is not None), default=None)

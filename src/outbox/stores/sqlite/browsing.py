@@ -6,14 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Record, State, Summary
 from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
 from outbox.stores.instants import moment
+from outbox.stores.standing import Standing
 
-from . import rows
+from . import damage, rows
 from .claiming import read
 from .naming import Sql
 from .suspending import open_queues
@@ -21,18 +24,21 @@ from .suspending import open_queues
 __all__ = ["browse", "count", "get"]
 
 _SUMMARY: Final = f"""
-    SELECT m.id, m.queue, m.priority, coalesce(b.sender, ''), coalesce(b.recipients, '[]'), m.size, {rows.STANDING}
+    SELECT typeof(m.id) = 'blob', CAST(m.id AS BLOB), m.queue, m.priority, coalesce(b.sender, ''),
+        coalesce(b.recipients, '[]'), m.size, {rows.STANDING}
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body
 """  # noqa: S608 - column names of our own
 _QUEUES: Final = "(:queues = '[]' OR m.queue IN (SELECT value FROM json_each(:queues)))"
-_PAGE: Final = f"{_SUMMARY} WHERE m.stage < 4 AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit"
+_PAGE: Final = (
+    f"{_SUMMARY} WHERE m.stage IS NOT 4 AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit"
+)
 _OF_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage = 0 AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
+    {_SUMMARY} WHERE m.stage = 0 AND m.state = :state AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
 _OF_QUEUED_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage IN (1, 2, 3) AND m.state = :state AND m.id > :after AND {_QUEUES} ORDER BY m.id LIMIT :limit
+    {_SUMMARY} WHERE m.stage IN (1, 2, 3) AND m.state = :state AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
-_ONE: Final = f"{_SUMMARY} WHERE m.id = ? AND m.stage < 4"
+_ONE: Final = f"{_SUMMARY} WHERE m.id = ? AND m.stage IS NOT 4"
 _BODY: Final = """
     SELECT length(m.fates), m.digest, b.envelope, b.content, b.coding
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body WHERE m.id = ?
@@ -45,7 +51,7 @@ _COUNT: Final = """
         UNION ALL SELECT queue, state, due, submitted FROM outbox_message WHERE stage = 3
         UNION ALL SELECT queue, state, NULL, submitted FROM outbox_message WHERE stage = 0
     )
-    GROUP BY queue, state ORDER BY queue, state
+    GROUP BY queue, state
 """
 
 
@@ -53,6 +59,8 @@ def get(sql: Sql, id: str, codings: Codings) -> Record | None:
     """See :meth:`outbox.protocols.SupportsBrowse.get`."""
     row = sql.execute(_ONE, (id,)).fetchone()
     if row is None:
+        if damage.find(sql, id) is not None:
+            raise CorruptRecord(f"{id}: its row cannot be read")
         return None
     recipients, digest, *body = sql.execute(_BODY, (id,)).fetchone()
     message = read(id, digest, body, recipients, codings)
@@ -68,7 +76,7 @@ def browse(
     limit: int,
 ) -> list[Summary]:
     """See :meth:`outbox.protocols.SupportsBrowse.browse`."""
-    page = {"queues": rows.listed(queues), "after": after, "limit": limit}
+    page = {"queues": rows.listed(queues), "limit": limit, **_after(sql, after).parameters}
     if not states:
         return [_summary(row) for row in sql.execute(_PAGE, page)]
     found = []
@@ -76,47 +84,88 @@ def browse(
     for state in set(states):
         query = _OF_QUEUED_STATE if state in (State.QUEUED, State.CLAIMED) else _OF_STATE
         found += sql.execute(query, {**page, "state": state.value}).fetchall()
-    return [_summary(row) for row in sorted(found)[:limit]]
+    found.sort(key=lambda row: (row[0], row[1]))
+    return [_summary(row) for row in found[:limit]]
+
+
+def _after(sql: Sql, name: str) -> damage.Key:
+    """Where a page goes on that ended with this name."""
+    shown = damage.Key.shown(name)
+    found = None if shown is None else damage.find(sql, name)
+    return damage.Key.of(name) if found is None else found.key
 
 
 def _summary(row: rows.Row) -> Summary:
-    name, queue, priority, sender, recipients, size, *columns = row
-    try:
-        standing = rows.standing(tuple(columns))
-    except CorruptRecord:
-        standing = rows.unreadable(tuple(columns))
+    blob, raw, queue, priority, sender, recipients, size, *columns = row
+    key = damage.Key(raw, bool(blob))
     return standings.summary(
-        standing,
-        id=name,
-        queue=queue,
-        priority=priority,
-        sender=sender,
+        _standing(key, (queue, priority, size), tuple(columns)),
+        id=key.name,
+        queue=rows.legible(queue),
+        priority=priority if type(priority) is int else 0,
+        sender=rows.legible(sender),
         recipients=_recipients(recipients),
-        size=size,
+        size=size if type(size) is int else 0,
     )
+
+
+def _standing(key: damage.Key, others: rows.Row, columns: rows.Row) -> Standing:
+    if not key.whole or tuple(map(type, others)) != (str, int, int):
+        return rows.unreadable(columns, "its row cannot be read")
+    try:
+        return rows.standing(columns)
+    except CorruptRecord as error:
+        return rows.unreadable(columns, str(error))
 
 
 def _recipients(text: str) -> tuple[str, ...]:
     try:
         return tuple(map(str, json.loads(text)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return ()
 
 
 def count(sql: Sql, now: int) -> list[QueueCount]:
     """See :meth:`outbox.protocols.SupportsBrowse.count`; nothing of a suspended queue is due."""
-    counted = sql.execute(_COUNT, {"now": now}).fetchall()
-    open_ones = set(open_queues(sql, {queue for queue, *_ in counted}, now))
-    return [_counted(row, row[0] in open_ones) for row in counted]
+    groups: dict[tuple[str, State], _Group] = {}
+    for queue, state, *group in sql.execute(_COUNT, {"now": now}):
+        # What is in no state that there is counts as what it is going to be.
+        key = rows.legible(queue), rows.STATES.get(state, State.HELD)
+        groups[key] = _Group(*group).joined(groups.get(key))
+    open_ones = set(open_queues(sql, {queue for queue, _ in groups}, now))
+    return [_counted(*key, groups[key], key[0] in open_ones) for key in sorted(groups)]
 
 
-def _counted(row: rows.Row, claimable: bool) -> QueueCount:
-    queue, state, number, due, oldest, oldest_due = row
+@attrs.frozen
+class _Group:
+    """The messages of a queue in a state; an instant that is none is left out."""
+
+    number: int
+    due: int | None
+    oldest: int | None = attrs.field(converter=rows.instant_or_none)
+    oldest_due: int | None = attrs.field(converter=rows.instant_or_none)
+
+    def joined(self, other: _Group | None) -> _Group:
+        if other is None:
+            return self
+        return _Group(
+            self.number + other.number,
+            (self.due or 0) + (other.due or 0),
+            _first(self.oldest, other.oldest),
+            _first(self.oldest_due, other.oldest_due),
+        )
+
+
+def _first(*instants: int | None) -> int | None:
+    return min((at for at in instants if at is not None), default=None)
+
+
+def _counted(queue: str, state: State, group: _Group, claimable: bool) -> QueueCount:
     return QueueCount(
         queue=queue,
-        state=State(state),
-        number=number,
-        due=(due or 0) if claimable else 0,
-        oldest_at=moment(oldest),
-        oldest_due_at=moment(oldest_due) if claimable and oldest_due is not None else None,
+        state=state,
+        number=group.number,
+        due=(group.due or 0) if claimable else 0,
+        oldest_at=None if group.oldest is None else moment(group.oldest),
+        oldest_due_at=moment(group.oldest_due) if claimable and group.oldest_due is not None else None,
     )

@@ -14,19 +14,19 @@ from outbox.lifecycle import Claim, Fate, Held
 from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
-from outbox.stores.instants import later
+from outbox.stores.instants import FOREVER, later
 from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
 
-from . import rows
+from . import damage, rows
 from .naming import Sql
 from .suspending import OPEN
 
-__all__ = ["BODIES", "Order", "claim", "due_at", "extend", "read", "take"]
+__all__ = ["BODIES", "Order", "claim", "due_at", "extend", "promoted", "read", "take"]
 
 # INDEXED BY: whatever statistics SQLite may have, a claim walks along these.
 _PROMOTE: Final = """
     UPDATE outbox_message
-    SET stage = CASE WHEN lost > 0 OR state = 'claimed' THEN 3 ELSE 2 END
+    SET stage = CASE WHEN lost > 0 OR state <> 'queued' THEN 3 ELSE 2 END
     WHERE id IN (
         SELECT id FROM outbox_message INDEXED BY outbox_scheduled
         WHERE stage = 1 AND queue = ? AND due <= ? ORDER BY due, id LIMIT ?
@@ -55,6 +55,7 @@ _TAKE: Final = f"""
         lost = lost + (state = 'claimed'),
         fates = CASE WHEN state = 'claimed' THEN replace(fates, {_WAITING}, {_DOUBTFUL}) ELSE fates END
     WHERE id IN (SELECT value FROM json_each(?))
+    AND state IN ('queued', 'claimed') AND typeof(attempts) = 'integer' AND typeof(lost) = 'integer'
     RETURNING id, generation, body, digest, {rows.STANDING}
 """  # noqa: S608 - column names of our own
 BODIES: Final = """
@@ -69,8 +70,8 @@ _EXTEND: Final = """
 _DUE: Final = f"""
     SELECT min(
         CASE
-            WHEN EXISTS (SELECT 1 FROM outbox_message WHERE stage = 2 AND queue = w.value) THEN 0
-            WHEN EXISTS (SELECT 1 FROM outbox_message WHERE stage = 3 AND queue = w.value) THEN 0
+            WHEN EXISTS (SELECT 1 FROM outbox_message WHERE stage = 2 AND queue = w.value) THEN :now
+            WHEN EXISTS (SELECT 1 FROM outbox_message WHERE stage = 3 AND queue = w.value) THEN :now
             ELSE (
                 SELECT due FROM outbox_message WHERE stage = 1 AND queue = w.value ORDER BY due LIMIT 1
             )
@@ -81,9 +82,10 @@ _DUE: Final = f"""
 
 
 def due_at(sql: Sql, queues: Sequence[str], now: int) -> int | None:
-    """When the first message of *queues* can be claimed: 0 where one is ready, None where there is none."""
-    at: int | None = sql.execute(_DUE, {"queues": rows.listed(queues), "now": now}).fetchone()[0]
-    return at
+    """When the first message of *queues* can be claimed: *now* where one is ready, None where there is none."""
+    (at,) = sql.execute(_DUE, {"queues": rows.listed(queues), "now": now}).fetchone()
+    # What is due at no time that there is comes after all that is: then nothing is due.
+    return at if type(at) is int and at <= FOREVER else None
 
 
 @attrs.frozen(kw_only=True)
@@ -100,13 +102,18 @@ def claim(sql: Sql, order: Order, turns: Turns, codings: Codings, now: int) -> l
     """See :meth:`outbox.protocols.Store.claim`; what cannot be read is held, and others are taken for it."""
     if order.limit < 1:
         return []
-    promoted = PROMOTED // (len(order.queues) or 1) or 1
+    share = promoted(order.queues)
     while True:
-        offers = [_offer(sql, queue, now, order.limit, promoted) for queue in order.queues]
+        offers = [_offer(sql, queue, now, order.limit, share) for queue in order.queues]
         chosen = choose(turns.sort(offers), limit=order.limit, max_bytes=order.max_bytes)
         claims = take(sql, chosen, codings, now, later(now, order.lease))
         if claims or not chosen:
             return claims
+
+
+def promoted(queues: Sequence[str]) -> int:
+    """How many messages of each of *queues* that have become due one claim makes ready."""
+    return PROMOTED // (len(queues) or 1) or 1
 
 
 def _offer(sql: Sql, queue: str, now: int, limit: int, promoted: int) -> Offer:
@@ -126,28 +133,37 @@ def _first(sql: Sql, queue: str, now: int, limit: int) -> dict[int, list[Candida
 
 
 def _candidate(row: Sequence[Any]) -> Candidate:
-    *key, size = row
-    if type(size) is not int:
-        raise CorruptRecord(f"{key[2]}: its row cannot be read: its size is {size!r}")
-    return Candidate((key[0], key[1], key[2]), size)
+    priority, due, name, size = row
+    if type(name) is not str or type(due) is not int or type(size) is not int or size not in rows.SIZES:
+        raise CorruptRecord(f"{name}: its row cannot be read: its due is {due!r}, and its size {size!r}")
+    return Candidate((priority, due, name), size)
 
 
 def take(sql: Sql, ids: Sequence[str], codings: Codings, now: int, until: int) -> list[Claim]:
     """Claims on these; one whose body cannot be read is held instead."""
     taken = {row[0]: row for row in sql.execute(_TAKE, (until, rows.listed(ids)))}
-    numbers = rows.listed(row[2] for row in taken.values())
+    if len(taken) < len(ids):
+        raise CorruptRecord("a row cannot be read: its state or one of its counts is none")
+    numbers = rows.listed(row[2] for row in taken.values() if type(row[2]) is int)
     bodies = {number: body for number, *body in sql.execute(BODIES, (numbers,))}
     claims: list[Claim] = []
     for name in ids:
         _, generation, number, digest, *columns = taken[name]
-        standing = rows.standing(tuple(columns))
         try:
+            token = _token(generation)
+            standing = rows.standing(tuple(columns))
             message = read(name, digest, bodies.get(number, _NOTHING), len(standing.fates), codings)
         except (CorruptRecord, FormatError) as error:
-            _hold(sql, name, standing, str(error), now)
+            _hold(sql, name, tuple(columns), str(error), now)
         else:
-            claims.append(standings.claim(message, standing, str(generation), now))
+            claims.append(standings.claim(message, standing, token, now))
     return claims
+
+
+def _token(generation: Any) -> str:
+    if type(generation) is int:
+        return str(generation)
+    raise CorruptRecord(f"its row cannot be read: its generation is {generation!r}")
 
 
 def read(id: str, digest: bytes, body: Sequence[Any], recipients: int, codings: Codings) -> Message:
@@ -161,6 +177,8 @@ def read(id: str, digest: bytes, body: Sequence[Any], recipients: int, codings: 
     envelope, content, coding = body
     if envelope is None or content is None:
         raise CorruptRecord(f"{id}: its content and envelope are missing")
+    if type(coding) is not str:
+        raise CorruptRecord(f"{id}: the name of its coding is no text")
     try:
         message = join(envelope, codings.decode(content, coding, id))
     except ConfigurationError:
@@ -179,10 +197,11 @@ def _proven(envelope: bytes, message: Message, digest: bytes) -> bool:
     return not envelope.startswith(b'{"outbox":1,') or message.envelope_digest == digest
 
 
-def _hold(sql: Sql, id: str, standing: standings.Standing, reason: str, now: int) -> None:
-    verdict = Held(fates={}, reason=reason)
-    rows.write(sql, [(id, standings.settled(standing, standing.fates, verdict, now))], now)
-    attempt = standings.attempt(standing.attempts, verdict, now)
+def _hold(sql: Sql, id: str, row: rows.Row, reason: str, now: int) -> None:
+    """Hold what has just been taken: nobody was given it."""
+    likely = rows.unreadable(row, reason)
+    damage.hold(sql, damage.Key.of(id), reason, now, fates=likely.fates)
+    attempt = standings.attempt(likely.attempts, Held(fates={}, reason=reason), now)
     rows.record(sql, [] if attempt is None else [(id, attempt)])
 
 

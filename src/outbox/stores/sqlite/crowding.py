@@ -12,7 +12,7 @@ from .naming import Sql
 __all__ = ["Crowd"]
 
 _COUNT: Final = """
-    SELECT count(*), coalesce(sum(size), 0) FROM (
+    SELECT count(*), coalesce(sum(iif(size BETWEEN 0 AND 2147483647, size, 0)), 0) FROM (
         SELECT size FROM outbox_message INDEXED BY outbox_scheduled WHERE stage = 1
         UNION ALL SELECT size FROM outbox_message INDEXED BY outbox_ready WHERE stage = 2
         UNION ALL SELECT size FROM outbox_message INDEXED BY outbox_suspect WHERE stage = 3

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -12,35 +12,47 @@ from outbox.codec import decode_results, encode_envelope, encode_results
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Attempt, Event, Fate, State
 from outbox.message import Message
-from outbox.stores.instants import micros, moment
+from outbox.stores.instants import EARLIEST, FOREVER, micros, moment
 from outbox.stores.standing import Standing
 
 from .naming import Sql
 
 __all__ = [
+    "SIZES",
     "STANDING",
+    "STATES",
     "Row",
     "attempts",
     "columns",
+    "count",
     "discard",
     "fates",
     "forget",
+    "instant",
+    "instant_or_none",
+    "legible",
     "letters",
     "listed",
     "record",
     "redact",
     "stage",
     "standing",
+    "text",
     "unreadable",
     "write",
 ]
 
 Row: TypeAlias = tuple[Any, ...]
+D = TypeVar("D")
 
 STANDING: Final = "state, fates, due, since, submitted, settled, attempts, lost, reason"
 """The columns that :func:`standing` takes, in its order."""
 
-_STATES: Final = {state.value: state for state in State}
+_MOST: Final = (1 << 31) - 1
+"""More than there ever was of anything that a row counts."""
+SIZES: Final = range(1 << 31)
+"""How large content can be."""
+STATES: Final[Mapping[Any, State]] = {state.value: state for state in State}
 _LETTERS: Final = {fate: fate.value[0] for fate in Fate}
 _FATES: Final = {letter: fate for fate, letter in _LETTERS.items()}
 
@@ -95,50 +107,88 @@ def fates(text: str, *, lenient: bool = False) -> tuple[Fate, ...]:
     """One for each letter; a letter that is none is an error, or a fate that nobody knows."""
     if lenient:
         return tuple(_FATES.get(letter, Fate.UNCERTAIN) for letter in text)
+    if not text:
+        raise ValueError("it has no fates")
     return tuple([_FATES[letter] for letter in text])
+
+
+def instant(value: Any) -> int:
+    """The same where it is an instant that a datetime can name; ValueError where it is anything else."""
+    if type(value) is int and EARLIEST <= value <= FOREVER:
+        return value
+    raise ValueError(f"{value!r} is no instant")
+
+
+def instant_or_none(value: Any) -> int | None:
+    """The same; None where it is anything else."""
+    return _or(None, instant, value)
+
+
+def count(value: Any) -> int:
+    """The same where it counts something; ValueError where it is anything else."""
+    if type(value) is int and 0 <= value <= _MOST:
+        return value
+    raise ValueError(f"{value!r} counts nothing")
 
 
 def standing(row: Row) -> Standing:
     """How a message stands, from its columns.
 
     Raises:
-        CorruptRecord: they are not what was written.
+        CorruptRecord: they are not what was written, whatever else they are.
     """
     state, letters, due, since, submitted, settled, attempts, lost, reason = row
     try:
         return Standing(
-            state=_STATES[state],
+            state=STATES[state],
             fates=fates(letters),
-            # Adding 0 tells a number from what is none.
-            due=due + 0,
-            since=since + 0,
-            submitted=submitted + 0,
-            settled=settled,
-            attempts=attempts + 0,
-            lost=lost + 0,
-            reason=reason,
+            due=instant(due),
+            since=instant(since),
+            submitted=instant(submitted),
+            settled=settled if settled is None else instant(settled),
+            attempts=count(attempts),
+            lost=count(lost),
+            reason=text(reason),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptRecord(f"its row cannot be read: {error!r}") from error
 
 
-def unreadable(row: Row) -> Standing:
-    """What can be shown of columns that are not what was written."""
-    _, letters, *numbers, _ = row
-    due, since, submitted, settled, attempts, lost = (
-        number if isinstance(number, int) else 0 for number in numbers
-    )
+def text(value: Any) -> str:
+    """The same where it is text; ValueError where it is anything else."""
+    if type(value) is str:
+        return value
+    raise ValueError(f"{value!r} is no text")
+
+
+def unreadable(row: Row, reason: str) -> Standing:
+    """What can be shown of columns that are not what was written: each as it is, or nothing."""
+    state, letters, due, since, submitted, settled, attempts, lost, _ = row
     return Standing(
-        state=State.HELD,
-        fates=fates(str(letters), lenient=True),
-        due=due,
-        since=since,
-        submitted=submitted,
-        settled=settled,
-        attempts=attempts,
-        lost=lost,
-        reason="its row cannot be read",
+        state=STATES.get(state, State.HELD),
+        fates=fates(legible(letters), lenient=True),
+        due=_or(0, instant, due),
+        since=_or(0, instant, since),
+        submitted=_or(0, instant, submitted),
+        settled=instant_or_none(settled),
+        attempts=_or(0, count, attempts),
+        lost=_or(0, count, lost),
+        reason=reason,
     )
+
+
+def legible(value: Any) -> str:
+    """Whatever was found where a text should be, as a text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return "" if value is None else str(value)
+
+
+def _or(otherwise: D, read: Callable[[Any], int], value: Any) -> int | D:
+    try:
+        return read(value)
+    except ValueError:
+        return otherwise
 
 
 def columns(standing: Standing) -> Row:
@@ -182,17 +232,22 @@ def record(sql: Sql, made: Iterable[tuple[str, Attempt]]) -> None:
 
 def attempts(sql: Sql, id: str) -> list[Attempt]:
     """The history of a message; raises CorruptRecord where it cannot be read."""
-    return [
-        Attempt(
-            number=number,
-            at=moment(at),
+    return [_attempt(id, row) for row in sql.execute(_ATTEMPTS, (id,))]
+
+
+def _attempt(id: str, row: Row) -> Attempt:
+    number, at, event, relay, results, reason = row
+    try:
+        return Attempt(
+            number=count(number),
+            at=moment(instant(at)),
             event=Event(event),
-            relay=relay,
+            relay=text(relay),
             results=decode_results(results),
-            reason=reason,
+            reason=text(reason),
         )
-        for number, at, event, relay, results, reason in sql.execute(_ATTEMPTS, (id,))
-    ]
+    except (ValueError, CorruptRecord) as error:
+        raise CorruptRecord(f"{id}: an attempt in its history cannot be read: {error}") from error
 
 
 def redact(sql: Sql, messages: Iterable[Message]) -> None:
@@ -203,13 +258,18 @@ def redact(sql: Sql, messages: Iterable[Message]) -> None:
     )
 
 
-def discard(sql: Sql, gone: Sequence[str], buried: Sequence[str], now: int) -> None:
-    """Delete all that is kept of these messages, but for the ids of those that are *buried*."""
+def discard(sql: Sql, gone: Sequence[str], buried: Sequence[str], now: int, *, whole: bool = True) -> None:
+    """Delete all that is kept of these messages, but for the ids of those that are *buried*.
+
+    Args:
+        whole: False leaves what damage keeps from being deleted: bodies and attempts.
+    """
     if not gone:
         return
     these = listed(gone)
-    sql.execute(_REMOVE_BODIES, (these,))
-    sql.execute(_REMOVE_ATTEMPTS, (these,))
+    if whole:
+        sql.execute(_REMOVE_BODIES, (these,))
+        sql.execute(_REMOVE_ATTEMPTS, (these,))
     if buried:
         sql.execute(_BURY, (now, listed(buried)))
     if len(buried) < len(gone):

@@ -116,13 +116,14 @@ def _version(connection: sqlite3.Connection, path: Path, names: Names) -> int:
         _require_room(tables, path, names)
         return 0
     row = names.apply(connection).execute("SELECT value FROM outbox_meta WHERE name = 'version'").fetchone()
-    if row is None or not row[0].isdecimal() or not OLDEST <= int(row[0]) <= VERSION:
+    known = {str(number): number for number in range(OLDEST, VERSION + 1)}
+    if row is None or row[0] not in known:
         found = "of no version" if row is None else f"of version {row[0]!r}"
         raise FormatError(
             f"{path} holds a store {found}, and this release knows versions up to {VERSION}: "
             "use the release that wrote it, or a newer one; nothing was touched"
         )
-    return int(row[0])
+    return known[row[0]]
 
 
 def _require_room(tables: set[str], path: Path, names: Names) -> None:

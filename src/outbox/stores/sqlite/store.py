@@ -23,9 +23,8 @@ from outbox.stores.instants import later, micros, span
 from outbox.stores.limits import Limits
 from outbox.stores.retention import Retention
 from outbox.stores.selection import Turns, distinct
-from outbox.values import printable
 
-from . import browsing, claiming, damage, putting, settling, steering, suspending, upkeep
+from . import browsing, claiming, putting, salvage, settling, steering, suspending, upkeep
 from .connection import Database
 from .crowding import Crowd
 from .grouping import Share
@@ -204,29 +203,15 @@ class SQLiteStore:
 
     def _claimed(self, order: claiming.Order) -> Sequence[Claim]:
         claim = functools.partial(self._claim, order=order)
-        try:
-            return self._database.write(claim, durable=False)
-        except CorruptRecord:
-            if not self._hold_damaged(order):
-                raise
-        return self._database.write(claim, durable=False)
+        while True:
+            try:
+                return self._database.write(claim, durable=False)
+            except CorruptRecord:
+                if not salvage.hold_damaged(self._database, order, self._codings, self._now()):
+                    raise
 
     def _claim(self, sql: Sql, order: claiming.Order) -> Sequence[Claim]:
         return claiming.claim(sql, order, self._turns, self._codings, self._now())
-
-    def _hold_damaged(self, order: claiming.Order) -> bool:
-        """Hold what a claim cannot read; SQLite goes on badly in a transaction that met damage."""
-        damaged: dict[str, str] = {}
-        with self._database.reading() as sql:
-            ids = damage.suspects(sql, order)
-        for id in ids:
-            try:
-                with self._database.reading(legible=False) as sql:
-                    damage.read(sql, id)
-            except CorruptRecord as error:
-                damaged[id] = printable(f"it cannot be read: {error}")
-        self._database.write(lambda sql: damage.hold(sql, damaged, self._now()))
-        return bool(damaged)
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.extend`; a lease that ran out and was not taken is extended."""
@@ -238,7 +223,11 @@ class SQLiteStore:
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.settle`."""
-        stale = self._database.write(self._settling(settlements))
+
+        def settle(part: Sequence[Settlement], whole: bool) -> Sequence[Claim]:
+            return self._database.write(self._settling(part, whole=whole))
+
+        stale = salvage.apart(settle, settlements)
         self._tell_of(settlements)
         return stale
 
@@ -269,9 +258,11 @@ class SQLiteStore:
         self._tell_of(settlements)
         return exchanged
 
-    def _settling(self, settlements: Sequence[Settlement]) -> Callable[[Sql], Sequence[Claim]]:
+    def _settling(
+        self, settlements: Sequence[Settlement], *, whole: bool = True
+    ) -> Callable[[Sql], Sequence[Claim]]:
         fates = [standings.fates_of(each.verdict, each.claim.message) for each in settlements]
-        return lambda sql: settling.settle(sql, settlements, fates, self._retention, self._now())
+        return lambda sql: settling.settle(sql, settlements, fates, self._retention, self._now(), whole=whole)
 
     def _tell_of(self, settlements: Sequence[Settlement]) -> None:
         if any(isinstance(each.verdict, Retry | Released) for each in settlements):
@@ -345,7 +336,10 @@ class SQLiteStore:
         return self._steer(ids, standings.cancel)
 
     def _steer(self, ids: Sequence[str], command: steering.Command) -> Sequence[Change]:
-        return self._database.write(lambda sql: steering.steer(sql, ids, command, self._now()))
+        def steer(part: Sequence[str], _: bool) -> Sequence[Change]:
+            return self._database.write(lambda sql: steering.steer(sql, part, command, self._now()))
+
+        return salvage.apart(steer, standings.named(ids))
 
     def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
@@ -353,7 +347,13 @@ class SQLiteStore:
         The id stays known, as a delivered one does, where somebody has
         received the message or may have; otherwise it is free again.
         """
-        return self._database.write(lambda sql: steering.purge(sql, ids, self._retention, self._now()))
+
+        def purge(part: Sequence[str], whole: bool) -> Sequence[Change]:
+            return self._database.write(
+                lambda sql: steering.purge(sql, part, self._retention, self._now(), whole=whole)
+            )
+
+        return salvage.apart(purge, standings.named(ids))
 
     # -- what is suspended
 
@@ -381,8 +381,12 @@ class SQLiteStore:
     def check(self) -> Sequence[Finding]:
         """See :meth:`outbox.protocols.SupportsMaintain.check`; it reads the whole file."""
         self._database.require_same_file()
-        with self._database.reading() as sql:
-            found = list(upkeep.check(sql, self._database.path))
+        found: list[Finding] = []
+        try:
+            with self._database.reading() as sql:
+                found.extend(upkeep.check(sql, self._database.path))
+        except CorruptRecord as error:
+            found.append(Finding("error", str(error), "look for a backup of the file"))
         return [*found, self._writable()]
 
     def _writable(self) -> Finding:
@@ -394,10 +398,17 @@ class SQLiteStore:
 
     def prune(self, *, limit: int = 1000) -> int:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
-        bound = max(0, limit)
-        return self._database.write(
-            lambda sql: upkeep.prune(sql, self._retention, limit=bound, now=self._now())
-        )
+
+        def prune(part: Sequence[object], whole: bool) -> Sequence[int]:
+            return [
+                self._database.write(
+                    lambda sql: upkeep.prune(
+                        sql, self._retention, limit=len(part), now=self._now(), whole=whole
+                    )
+                )
+            ]
+
+        return sum(salvage.apart(prune, range(max(0, limit))))
 
     # --
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from outbox.errors import ConfigurationError
 from outbox.protocols import Suspension
 from outbox.stores.instants import micros, moment
 
@@ -49,15 +50,30 @@ def prune(sql: Sql, now: int) -> None:
 def unsuspend(sql: Sql, kind: str, value: str, now: int) -> bool:
     """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
     row = sql.execute(_UNSUSPEND, (kind, value)).fetchone()
-    return row is not None and (row[0] is None or row[0] > now)
+    # An end that is none has not come, as it has not for the queue.
+    return row is not None and (type(row[0]) is not int or row[0] > now)
 
 
 def suspensions(sql: Sql, now: int) -> list[Suspension]:
     """See :meth:`outbox.protocols.SupportsSuspend.suspensions`."""
-    return [
-        Suspension(kind=kind, value=value, until=None if until is None else moment(until), reason=reason)
-        for kind, value, until, reason in sql.execute(_ALL, (now,))
-    ]
+    found = (_suspension(row) for row in sql.execute(_ALL, (now,)))
+    return [each for each in found if each is not None]
+
+
+def _suspension(row: rows.Row) -> Suspension | None:
+    """None where it is of no kind, and so suspends nothing; one that says no end has none."""
+    kind, value, until, reason = row
+    end = rows.instant_or_none(until)
+    said = rows.legible(reason)
+    try:
+        return Suspension(
+            kind=kind,
+            value=rows.legible(value),
+            until=None if end is None else moment(end),
+            reason=said if end == until else f"its end cannot be read, and it has none; {said}",
+        )
+    except ConfigurationError:
+        return None
 
 
 def of_open_queues(sql: Sql, ids: Sequence[str], now: int) -> list[str]:

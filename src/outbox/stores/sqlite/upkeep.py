@@ -11,60 +11,71 @@ from outbox.lifecycle import State
 from outbox.protocols import Finding
 from outbox.stores.instants import FOREVER
 from outbox.stores.retention import FAILED, Retention
+from outbox.stores.standing import Standing
+from outbox.values import printable
 
-from . import files, rows, schema, suspending
+from . import damage, files, rows, schema, suspending
 from .naming import Sql
 
 __all__ = ["check", "prune"]
 
-_AGED: Final = f"""
-    SELECT id, {rows.STANDING} FROM outbox_message INDEXED BY outbox_aged
+# Only what has to be known of them: whatever else of them may be damaged, their time is over.
+_AGED: Final = """
+    SELECT CAST(id AS BLOB), typeof(id) = 'blob', CAST(fates AS BLOB), settled
+    FROM outbox_message INDEXED BY outbox_aged
     WHERE stage = 0 AND state = ? AND settled <= ? ORDER BY settled, id LIMIT ?
-"""  # noqa: S608 - column names of our own
+"""
 _GONE: Final = """
     SELECT id FROM outbox_message INDEXED BY outbox_gone
     WHERE stage = 4 AND settled <= ? ORDER BY settled, id LIMIT ?
 """
+_FORGET: Final = f"DELETE FROM outbox_message WHERE id IN ({_GONE})"  # noqa: S608 - a statement of our own
 _GONE_IN_ALL: Final = """
     SELECT count(*) FROM (SELECT 1 FROM outbox_message INDEXED BY outbox_gone WHERE stage = 4 LIMIT ?)
-"""
-_STRAYS: Final = """
-    SELECT count(*) FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body
-    WHERE m.stage < 4 AND b.number IS NULL
 """
 _DAMAGE_SHOWN: Final = 5
 
 
-def prune(sql: Sql, retention: Retention, *, limit: int, now: int) -> int:
-    """See :meth:`outbox.protocols.SupportsMaintain.prune`."""
-    gone = _forgotten(sql, retention, limit, now)
-    rows.forget(sql, gone)
+def prune(sql: Sql, retention: Retention, *, limit: int, now: int, whole: bool = True) -> int:
+    """See :meth:`outbox.protocols.SupportsMaintain.prune`; *whole* as in :func:`.rows.discard`."""
+    left = limit - _forget(sql, retention, limit, now)
     suspending.prune(sql, now)
-    left = limit - len(gone)
+    for key in damage.never_due(sql):
+        damage.hold(sql, key, "its row cannot be read: it is due at no time that there is", now)
     for state in (State.DELIVERED, *FAILED):
-        left -= _discard(sql, state, retention, left, now)
+        left -= _discard(sql, state, retention, left, now, whole=whole)
     return limit - left
 
 
-def _forgotten(sql: Sql, retention: Retention, limit: int, now: int) -> list[str]:
-    """The oldest of the ids that are known for long enough, or are too many."""
-    aged = [name for (name,) in sql.execute(_GONE, (retention.known_since(now), limit))]
+def _forget(sql: Sql, retention: Retention, limit: int, now: int) -> int:
+    """Forget the oldest of the ids that are known for long enough, or are too many; return how many."""
+    aged = sql.execute(_FORGET, (retention.known_since(now), limit)).rowcount
     (known,) = sql.execute(_GONE_IN_ALL, (retention.remember_at_most + limit,)).fetchone()
-    spare = min(limit, known - retention.remember_at_most)
-    if spare <= len(aged):
+    spare = min(limit - aged, known - retention.remember_at_most)
+    if spare <= 0:
         return aged
-    return [name for (name,) in sql.execute(_GONE, (FOREVER, spare))]
+    return aged + sql.execute(_FORGET, (FOREVER, spare)).rowcount
 
 
-def _discard(sql: Sql, state: State, retention: Retention, limit: int, now: int) -> int:
+def _discard(sql: Sql, state: State, retention: Retention, limit: int, now: int, *, whole: bool) -> int:
     since = retention.kept_since(now, state)
     if since is None or limit < 1:
         return 0
-    found = sql.execute(_AGED, (state.value, since, limit)).fetchall()
-    standings = {name: rows.standing(tuple(columns)) for name, *columns in found}
-    buried = [name for name, standing in standings.items() if retention.buries(standing, now)]
-    rows.discard(sql, list(standings), buried, now)
-    return len(found)
+    gone: list[str] = []
+    buried: list[str] = []
+    for raw, blob, letters, settled in sql.execute(_AGED, (state.value, since, limit)).fetchall():
+        key = damage.Key(raw, bool(blob))
+        fates = rows.fates(rows.legible(letters), lenient=True)
+        if not key.whole:
+            damage.hold(sql, key, "its row cannot be read: its id is no text", now)
+            continue
+        gone.append(key.name)
+        if retention.buries(Standing(fates=fates, due=0, since=0, submitted=0, settled=settled), now):
+            buried.append(key.name)
+    if whole:
+        damage.detach(sql, gone)
+    rows.discard(sql, gone, buried, now, whole=whole)
+    return len(gone)
 
 
 def check(sql: Sql, path: Path) -> Iterator[Finding]:
@@ -73,12 +84,30 @@ def check(sql: Sql, path: Path) -> Iterator[Finding]:
     yield _sqlite()
     yield _permissions(path)
     yield from _damage(sql, path)
-    (strays,) = sql.execute(_STRAYS).fetchone()
+    yield from _records(sql)
+
+
+def _records(sql: Sql) -> Iterator[Finding]:
+    strays, damaged = 0, []
+    try:
+        for facts, bodiless in damage.each(sql):
+            strays += bodiless
+            if facts.odd:
+                damaged.append(f"{printable(facts.key.name)} ({facts.odd})")
+    except sqlite3.DatabaseError as error:
+        yield Finding("error", f"not every message can be read: {error}", "look for a backup of the file")
     if strays:
         yield Finding(
             "error",
             f"{strays} messages have lost their content and envelope",
             "they end HELD when they are claimed; look for a backup of the file",
+        )
+    if damaged:
+        more = f" and {len(damaged) - _DAMAGE_SHOWN} more" if len(damaged) > _DAMAGE_SHOWN else ""
+        yield Finding(
+            "error",
+            f"{len(damaged)} messages have rows that cannot be read: {', '.join(damaged[:_DAMAGE_SHOWN])}{more}",
+            "they end HELD when they are claimed, or when a command names them; purge or requeue them by these names",
         )
 
 
@@ -110,7 +139,10 @@ def _permissions(path: Path) -> Finding:
 
 
 def _damage(sql: Sql, path: Path) -> Iterator[Finding]:
-    found = [text for (text,) in sql.execute(f"PRAGMA quick_check({_DAMAGE_SHOWN})")]
+    try:
+        found = [text for (text,) in sql.execute(f"PRAGMA quick_check({_DAMAGE_SHOWN})")]
+    except sqlite3.DatabaseError as error:  # some damage it does not report, but stumbles over
+        found = [f"SQLite's quick_check cannot read the file: {error}"]
     if found == ["ok"]:
         yield Finding("ok", "SQLite's quick_check finds no damage")
         return

@@ -11,6 +11,7 @@ from outbox.testing.clock import ManualClock
 from .scene import (
     LEASE,
     SECOND,
+    ZERO,
     Clauses,
     Reopen,
     Whole,
@@ -30,6 +31,7 @@ from .scene import (
 __all__ = ["TimeClauses"]
 
 _HOUR = dt.timedelta(hours=1)
+_BEFORE_1970 = dt.timedelta(days=60 * 366)
 
 
 class TimeClauses(Clauses):
@@ -140,3 +142,17 @@ class TimeClauses(Clauses):
         assert list(store.extend([current], lease=LEASE)) == []
         settle(store, current, delivered(current))
         assert list(store.extend([current], lease=LEASE)) == [current]
+
+    @clause(SupportsWait)
+    def test_a_clock_that_stands_before_1970_delivers_all_the_same(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        clock.set_back(_BEFORE_1970)
+        put(store, "a")
+
+        assert store.next_due(["mail"]) == ZERO
+        (claim,) = take(store)
+        settle(store, claim, retry(claim, SECOND))
+        assert store.next_due(["mail"]) == SECOND
+        clock.advance(SECOND)
+        assert ids(take(store)) == ["a"]
