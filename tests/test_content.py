@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from outbox.contrib.cryptography import Sealed, new_key
-from outbox.errors import ConfigurationError, CorruptRecord
+from outbox.errors import ConfigurationError, CorruptRecord, StoreUnavailable
 from outbox.lifecycle import State
 from outbox.stores.content import Codings, ContentCoding, Deflate
 from outbox.stores.filesystem import FilesystemStore
@@ -140,6 +140,70 @@ def test_what_cannot_be_decoded_is_held_with_the_reason(open_store: Open) -> Non
     store.close()
 
 
+class Remote(Named):
+    """A coding that asks a service for its key."""
+
+    fault: Exception | None = None
+
+    def encode(self, content: bytes, /, *, id: str) -> bytes:
+        return self.decode(content, id=id)
+
+    def decode(self, data: bytes, /, *, id: str) -> bytes:
+        if self.fault is not None:
+            raise self.fault
+        return data
+
+
+@pytest.mark.parametrize(
+    "fault", [ConnectionError("refused"), TimeoutError(), RuntimeError("502 of the service")]
+)
+def test_a_key_service_that_is_down_holds_nothing_and_is_asked_again(
+    open_store: Open, fault: Exception
+) -> None:
+    coding = Remote("remote")
+    store = open_store(coding=[coding])
+    put(store, *(mail(id, content=SECRET) for id in "abc"))
+
+    coding.fault = fault
+    for read in (lambda: take(store), lambda: store.get("a")):
+        with pytest.raises(StoreUnavailable, match="'remote'") as caught:
+            read()
+        assert caught.value.__cause__ is fault
+    assert states(store) == dict.fromkeys("abc", State.QUEUED)
+    assert not [finding for finding in store.check() if finding.level == "error" and "damage" in finding.text]
+
+    coding.fault = None
+    assert [(claim.message.id, claim.attempt) for claim in take(store)] == [("a", 1), ("b", 1), ("c", 1)]
+    store.close()
+
+
+def test_a_key_service_that_is_down_lets_nothing_in(open_store: Open) -> None:
+    coding = Remote("remote")
+    store = open_store(coding=[coding])
+
+    coding.fault = ConnectionError("refused")
+    with pytest.raises(StoreUnavailable, match=r"a cannot be coded .*'remote': refused"):
+        put(store, mail("a", content=SECRET))
+    assert states(store) == {}
+
+    coding.fault = None
+    put(store, mail("a", content=SECRET))
+    assert states(store) == {"a": State.QUEUED}
+    store.close()
+
+
+def test_what_a_coding_calls_a_wrong_value_is_damage(open_store: Open) -> None:
+    coding = Remote("remote")
+    store = open_store(coding=[coding])
+    put(store, mail("a", content=SECRET))
+
+    coding.fault = ValueError("no block of ours")
+    assert take(store) == []
+    (held,) = store.browse()
+    assert (held.state, "no block of ours" in held.reason) == (State.HELD, True)
+    store.close()
+
+
 def test_sealed_content_cannot_be_moved_under_another_id() -> None:
     sealed = Sealed(KEY)
     with pytest.raises(CorruptRecord):
@@ -148,7 +212,7 @@ def test_sealed_content_cannot_be_moved_under_another_id() -> None:
 
 @settings(deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("coding", [Deflate(), Sealed(KEY)], ids=lambda coding: coding.name)
+@pytest.mark.parametrize("coding", [Deflate(), Sealed(KEY)], ids=lambda coding: type(coding).__name__)
 def test_a_changed_byte_is_noticed(coding: ContentCoding, data: st.DataObject) -> None:
     kept = bytearray(coding.encode(SECRET, id="a"))
     at = data.draw(st.integers(2, len(kept) - 1))

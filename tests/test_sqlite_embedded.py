@@ -15,6 +15,7 @@ from outbox import Message, Outbox
 from outbox.errors import (
     ConfigurationError,
     ConflictError,
+    FormatError,
     InvalidMessage,
     StoreUnavailable,
     UnsupportedError,
@@ -228,3 +229,65 @@ def test_two_outboxes_in_one_database_do_not_meet(outbox: Outbox, path: Path) ->
 def test_a_prefix_that_is_no_name_is_refused(path: Path, prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="prefix"):
         SQLiteStore(path, prefix=prefix)
+
+
+def made(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as sql, sql:
+        for statement in statements:
+            sql.execute(statement)
+
+
+def refused(path: Path, prefix: str | None) -> str:
+    before = sorted(file.read_bytes() for file in path.parent.glob(path.name))
+    with pytest.raises(ConfigurationError) as caught:
+        SQLiteStore(path, prefix=prefix)
+    assert sorted(file.read_bytes() for file in path.parent.glob(path.name)) == before
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["sqlite_", "sqlite_mail_"])
+def test_a_prefix_that_sqlite_keeps_for_itself_is_refused(path: Path, prefix: str) -> None:
+    assert "SQLite keeps" in refused(path, prefix)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE app_message (a)",
+        "CREATE TABLE App_Body (a)",
+        "CREATE VIEW app_attempt AS SELECT * FROM orders",
+        "CREATE INDEX app_ready ON orders (number)",
+        "CREATE TABLE app_meta (k, v)",
+        "CREATE TABLE app_meta (name TEXT PRIMARY KEY, value TEXT)",
+        "CREATE TABLE app_meta (name TEXT PRIMARY KEY, value INTEGER)",
+        "CREATE VIEW app_meta AS SELECT 'version' AS name, '2' AS value",
+    ],
+)
+def test_a_prefix_that_the_user_s_own_tables_bear_is_refused_by_the_name_it_meets(
+    path: Path, statement: str
+) -> None:
+    made(path, statement)
+    if "app_meta (name" in statement:
+        made(path, "INSERT INTO app_meta VALUES ('version', 2)")
+
+    said = refused(path, "app_")
+    assert statement.split()[2].lower() in said.lower()
+    assert "another prefix" in said
+
+
+def test_tables_of_a_like_name_are_no_hindrance(path: Path) -> None:
+    made(path, "CREATE TABLE app_metadata (a)", "CREATE TABLE appmeta (a)", "CREATE TABLE the_app_meta (a)")
+
+    SQLiteStore(path, prefix="app_").close()
+    SQLiteStore(path, prefix="app_").close()
+
+
+@pytest.mark.parametrize("version", ["x'32'", "x'ff'", "2.5", "'two'", "'٢'", "''"])
+def test_a_version_that_is_none_is_of_a_format_that_this_release_does_not_know(
+    path: Path, version: str
+) -> None:
+    SQLiteStore(path, prefix="app_").close()
+    made(path, f"UPDATE app_meta SET value = {version} WHERE name = 'version'")
+
+    with pytest.raises(FormatError, match="nothing was touched"):
+        SQLiteStore(path, prefix="app_")

@@ -530,7 +530,7 @@ def sqlite_error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError
     ("name", "kind", "word"),
     [
         ("SQLITE_BUSY", StoreUnavailable, "locked"),
-        ("SQLITE_BUSY_SNAPSHOT", StoreUnavailable, "locked"),
+        ("SQLITE_BUSY_SNAPSHOT", StoreUnavailable, "BEGIN IMMEDIATE"),
         ("SQLITE_LOCKED", StoreUnavailable, "locked"),
         ("SQLITE_FULL", StoreFull, "disk is full"),
         ("SQLITE_READONLY", StoreUnavailable, "cannot be written"),

@@ -327,6 +327,12 @@ class Fickle(OnDisk):
         self._database.write(forget)
 
 
+class Literal(MemoryStore):
+    """Takes whatever it is asked for to be a name."""
+    def get(self, id, /):
+        return super().get(id.encode().decode())
+
+
 class Narrow:
     """The five verbs, and not one guarantee beyond them."""
     lacks = frozenset(Guarantee)
@@ -368,6 +374,7 @@ SUBTLE = {
     "Miscounting": "test_after_every_verb_the_counts_are_the_rows",
     "Clockwork": "test_a_clock_that_is_set_back_ends_no_lease",
     "Mended": "test_the_message_is_the_same_at_every_attempt",
+    "Literal": "test_an_id_that_no_message_can_have_has_no_record",
 }
 """These only to the one clause, which they break."""
 

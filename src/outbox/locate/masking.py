@@ -15,9 +15,14 @@ from outbox.values import frozen_mapping, printable
 
 __all__ = ["OPTIONS", "holds_secret", "masked", "secrets_in", "without"]
 
+_OF_STORES: Final = (
+    *("remember", "remember_at_most", "keep_delivered", "keep_content", "discard_after"),
+    *("max_messages", "max_bytes", "min_free", "poll"),
+)
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
-        "sqlite": ("remember", "keep_delivered", "busy_timeout"),
+        "sqlite": (*_OF_STORES, "prefix", "busy_timeout"),
+        "file": _OF_STORES,
         "smtp": ("timeout", "security", "local_hostname", "source_address", "ca_file"),
         "python": ("path",),
     }

@@ -5,7 +5,9 @@
     sqlite:///outbox.db               relative to the current directory
     sqlite:////var/lib/outbox.db      absolute; sqlite:///~/outbox.db is in your home directory
     sqlite:///outbox.db?remember=7d&keep_delivered=30d&busy_timeout=30s
+    sqlite:////srv/shop.db?prefix=outbox_    tables of that prefix, beside those of another program
     file:///var/spool/outbox          a directory; absolute
+    file:///var/spool/outbox?keep_delivered=30d&keep_content=no&max_bytes=2GiB
     memory:                           nothing survives the process
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
@@ -19,11 +21,12 @@ Whose scheme is none of these is looked for among what is installed; see
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -37,6 +40,7 @@ from outbox.values import printable, quoted
 
 from .durations import parse_duration
 from .masking import OPTIONS, masked
+from .readers import SETTINGS
 
 __all__ = ["Url", "did_you_mean", "store_from_url", "transport_from_url"]
 
@@ -252,15 +256,20 @@ def _memory(url: Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG0
 
 def _sqlite(url: Url, create: bool, clock: Clock | None) -> Store:
     path = _sqlite_path(url)
-    settings = url.settings(dict.fromkeys(OPTIONS["sqlite"], parse_duration))
+    settings = _settings(url, clock)
     is_there = _is_there(path, url)
     if not is_there and not create:
         raise url.wrong(f"there is no database {printable(str(path))}; `outbox submit` makes one")
-    if clock is not None:
-        settings["clock"] = clock
-    from outbox.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
+    from outbox.stores.sqlite.schema import holds_store  # noqa: PLC0415 - as the store itself
+    from outbox.stores.sqlite.store import SQLiteStore  # noqa: PLC0415 - only the store that is asked for is imported
 
-    store = SQLiteStore(path, **settings)
+    prefix = settings.get("prefix")
+    with _naming(url):
+        if prefix is not None and not create and not holds_store(path, prefix):
+            raise ConfigurationError(
+                f"there are no tables {prefix}… in {printable(str(path))}; `outbox submit` makes them"
+            )
+        store = SQLiteStore(path, **settings)
     if not is_there:
         _LOG.warning("there was no database %s: a new one is made", path)
     return store
@@ -272,16 +281,31 @@ def _file(url: Url, create: bool, clock: Clock | None) -> Store:
             "names no directory: write file:///var/spool/outbox (three slashes, an absolute path)"
         )
     path = Path(url.path)
-    settings = url.settings({"remember": parse_duration, "keep_delivered": parse_duration})
-    if not _is_there(path, url):
-        if not create:
-            raise url.wrong(f"there is no spool {printable(str(path))}; `outbox submit` makes one")
-        _LOG.warning("there was no spool %s: a new one is made", path)
-    if clock is not None:
-        settings["clock"] = clock
+    settings = _settings(url, clock)
+    is_there = _is_there(path, url)
+    if not is_there and not create:
+        raise url.wrong(f"there is no spool {printable(str(path))}; `outbox submit` makes one")
     from outbox.stores.filesystem import FilesystemStore  # noqa: PLC0415 - only the store that is asked for is imported
 
-    return FilesystemStore(path, **settings)
+    with _naming(url):
+        store = FilesystemStore(path, **settings)
+    if not is_there:
+        _LOG.warning("there was no spool %s: a new one is made", path)
+    return store
+
+
+def _settings(url: Url, clock: Clock | None) -> dict[str, Any]:
+    settings = url.settings({name: SETTINGS[name] for name in OPTIONS[url.scheme]})
+    return settings if clock is None else {**settings, "clock": clock}
+
+
+@contextlib.contextmanager
+def _naming(url: Url) -> Iterator[None]:
+    """What a store refuses is told with the URL that asked for it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise url.wrong(str(error)) from None
 
 
 def _is_there(path: Path, url: Url) -> bool:

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from outbox.errors import ConfigurationError, CorruptRecord
-from outbox.values import quoted
+from outbox.errors import ConfigurationError, CorruptRecord, OutboxError, StoreUnavailable
+from outbox.values import printable, quoted
 
 __all__ = ["Codings", "ContentCoding", "Deflate"]
 
@@ -35,7 +35,15 @@ class ContentCoding(Protocol):
         ...
 
     def decode(self, data: bytes, /, *, id: str) -> bytes:
-        """The inverse; raises CorruptRecord where *data* is not what :meth:`encode` made for *id*."""
+        """The inverse.
+
+        Raises:
+            CorruptRecord: *data* is not what :meth:`encode` made for *id*: the
+                message is held.  A ValueError is taken for the same.  Whatever
+                else comes means that nothing can be read for now (a service
+                that keeps the key is down): nothing is held, and it is tried
+                again.
+        """
         ...
 
 
@@ -83,8 +91,14 @@ class Codings:
         self.name = " ".join(coding.name for coding in self._write)
 
     def encode(self, content: bytes, id: str) -> bytes:
+        """The content as it is to be kept; raises StoreUnavailable where a coding cannot make it now."""
         for coding in self._write:
-            content = coding.encode(content, id=id)
+            try:
+                content = coding.encode(content, id=id)
+            except OutboxError:
+                raise
+            except Exception as error:
+                raise _unavailable(f"{id} cannot be coded", coding, error) from error
         return content
 
     def decode(self, data: bytes, names: str, id: str) -> bytes:
@@ -94,6 +108,7 @@ class Codings:
             ConfigurationError: one of them is not known here.  The message is as
                 well as ever; this process was not told how to read it.
             CorruptRecord: it cannot be read.
+            StoreUnavailable: it cannot be read now, which says nothing of it.
         """
         for name in reversed(names.split()):
             coding = self._known.get(name)
@@ -102,5 +117,21 @@ class Codings:
                     f"the content of {id} is kept in the coding {quoted(name)}, and this store was opened "
                     "without it: open it with that coding, or cancel the message"
                 )
-            data = coding.decode(data, id=id)
+            data = _decoded(coding, data, id)
         return data
+
+
+def _decoded(coding: ContentCoding, data: bytes, id: str) -> bytes:
+    try:
+        return coding.decode(data, id=id)
+    except OutboxError:
+        raise
+    except ValueError as error:
+        raise CorruptRecord(f"{id}: {error}") from error
+    except Exception as error:
+        raise _unavailable(f"{id} cannot be decoded", coding, error) from error
+
+
+def _unavailable(what: str, coding: ContentCoding, error: Exception) -> StoreUnavailable:
+    reason = printable(str(error)) or type(error).__name__
+    return StoreUnavailable(f"{what} by the coding {quoted(coding.name)}: {reason}")

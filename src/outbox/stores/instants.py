@@ -25,6 +25,8 @@ EARLIEST: Final = micros(dt.datetime.min.replace(tzinfo=dt.UTC))
 FOREVER: Final = micros(dt.datetime.max.replace(tzinfo=dt.UTC))
 """The last instant that a datetime can name; nothing is due later."""
 
+_WIDEST: Final = 1 << 62
+
 
 def moment(at: int) -> dt.datetime:
     """The aware UTC datetime of so many microseconds since 1970."""
@@ -36,8 +38,11 @@ def span(microseconds: int) -> dt.timedelta:
 
 
 def width(duration: dt.timedelta) -> int:
-    """A duration in microseconds; what is negative is nothing."""
-    return max(0, duration // _MICROSECOND)
+    """A duration in microseconds; what is negative is nothing, and what no two datetimes are apart is longer than that.
+
+    Before or after any instant by so much is a number of 64 bits.
+    """
+    return max(0, min(duration // _MICROSECOND, _WIDEST))
 
 
 def later(now: int, duration: dt.timedelta) -> int:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
 from outbox.errors import ConfigurationError, StoreFull
 
-__all__ = ["Limits", "Load"]
+__all__ = ["MOST", "Limits", "Load", "bounded"]
+
+MOST: Final = 1 << 61
+"""More than there ever is of anything; twice as many is still a number to a database and to a disk."""
+
+
+def bounded(limit: int) -> int:
+    """*limit* as a number from 0 to :data:`MOST`, of which it makes no difference where the true one lies beyond."""
+    return max(0, min(limit, MOST))
 
 
 @attrs.frozen

@@ -27,7 +27,8 @@ from . import standing as standings
 from .forking import whole_after_fork
 from .instants import later, micros, span
 from .intake import Draft
-from .limits import Limits
+from .limits import Limits, bounded
+from .names import answered, beginning, is_id, require_suspension
 from .news import News
 from .retention import Retention
 from .selection import distinct
@@ -172,7 +173,7 @@ class MemoryStore:
     def get(self, id: str, /) -> Record | None:
         with self._lock:
             self._now()
-            row = self._shelf.rows.get(id)
+            row = self._shelf.rows.get(id) if is_id(id) else None
             return None if row is None else row.record
 
     def browse(
@@ -183,7 +184,7 @@ class MemoryStore:
         after: str = "",
         limit: int = 100,
     ) -> Sequence[Summary]:
-        names = distinct(queues)
+        names, after = distinct(queues), beginning(after)
         with self._lock:
             self._now()
             rows = (
@@ -193,7 +194,7 @@ class MemoryStore:
                 and (not states or row.standing.state in states)
                 and (not names or row.message.queue in names)
             )
-            page = heapq.nsmallest(max(0, limit), rows, key=lambda row: row.id)
+            page = heapq.nsmallest(bounded(limit), rows, key=lambda row: row.id)
             return [row.summary for row in page]
 
     def count(self) -> Sequence[QueueCount]:
@@ -218,14 +219,16 @@ class MemoryStore:
         received the message or may have; otherwise it is free again.
         """
         with self._lock:
-            return self._shelf.purge(ids, self._now())
+            return answered(ids, lambda known: self._shelf.purge(known, self._now()))
 
     def suspend(self, suspension: Suspension, /) -> None:
+        require_suspension(suspension.kind, suspension.value, suspension.reason)
         with self._lock:
             self._now()
             self._shelf.suspend(suspension)
 
     def unsuspend(self, kind: str, value: str, /) -> bool:
+        require_suspension(kind, value)
         with self._lock:
             was_in_force = self._shelf.unsuspend(kind, value, self._now())
         self._news.tell()
@@ -257,7 +260,7 @@ class MemoryStore:
     def prune(self, *, limit: int = 1000) -> int:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
         with self._lock:
-            return self._shelf.prune(max(0, limit), self._now())
+            return self._shelf.prune(bounded(limit), self._now())
 
     # --
 
@@ -268,7 +271,7 @@ class MemoryStore:
 
     def _steer(self, ids: Sequence[str], command: Command) -> Sequence[Change]:
         with self._lock:
-            return self._shelf.steer(ids, command, self._now())
+            return answered(ids, lambda known: self._shelf.steer(known, command, self._now()))
 
     def _tell_of(self, settlements: Sequence[Settlement]) -> None:
         if any(isinstance(each.verdict, Retry | Released) for each in settlements):

@@ -11,6 +11,7 @@ from outbox.errors import ConfigurationError
 from outbox.lifecycle import State
 
 from .instants import width
+from .limits import MOST
 from .standing import Standing, remembered
 
 __all__ = ["FAILED", "Retention"]
@@ -20,6 +21,10 @@ _ZERO: Final = dt.timedelta(0)
 
 FAILED: Final = (State.DEAD, State.HELD, State.EXPIRED, State.CANCELLED)
 """What waits for a person, unless ``discard_after`` says otherwise."""
+
+
+def _countable(number: int) -> int:
+    return min(number, MOST)
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +43,7 @@ class Retention:
     """
 
     remember: dt.timedelta = _WEEK
-    remember_at_most: int = 1_000_000
+    remember_at_most: int = attrs.field(default=1_000_000, converter=_countable)
     keep_delivered: dt.timedelta | None = None
     keep_content: bool = True
     discard_after: dt.timedelta | None = None

@@ -20,6 +20,8 @@ import attrs
 
 from outbox.errors import ConfigurationError
 
+from .names import require_queue
+
 __all__ = ["PROMOTED", "Candidate", "Key", "Offer", "Turns", "choose", "distinct"]
 
 PROMOTED: Final = 1000
@@ -106,9 +108,14 @@ def _dealt(hands: list[Iterator[Candidate]], limit: int, room: int) -> Iterator[
 
 
 def distinct(queues: Sequence[str]) -> list[str]:
-    """The names, each once; a bare string is refused, for its letters would be taken for queues."""
+    """The names, each once.
+
+    Raises:
+        ConfigurationError: it is a bare string, whose letters would be taken
+            for queues; or no message can have such a queue.
+    """
     if isinstance(queues, str):
         raise ConfigurationError(
             f"queues is the one string {queues!r}: pass a sequence, such as [{queues!r}]"
         )
-    return list(dict.fromkeys(queues))
+    return [require_queue(name) for name in dict.fromkeys(queues)]

@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _PARTS: Final = (
+    "asking",
     "claiming",
     "crowding",
     "damaging",
@@ -46,6 +47,7 @@ pytest.register_assert_rewrite(
 
 from outbox.clock import Clock  # noqa: E402 - pytest has to know of the clauses before they are imported
 from outbox.protocols import Guarantee, Store  # noqa: E402
+from outbox.testing.clauses.asking import AskClauses  # noqa: E402
 from outbox.testing.clauses.claiming import ClaimClauses  # noqa: E402
 from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
 from outbox.testing.clauses.damaging import DamageClauses  # noqa: E402
@@ -86,6 +88,7 @@ class StoreSuite(
     CrowdClauses,
     DamageClauses,
     ShareClauses,
+    AskClauses,
 ):
     """Subclass it, say how your store is opened, and let pytest collect it.
 

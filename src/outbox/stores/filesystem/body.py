@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from outbox import codec
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
@@ -181,7 +181,7 @@ def opened(id: str, data: bytes, codings: Codings) -> tuple[Message, int]:
     try:
         coding = str(_line(data[: max(first, 0)]).get("coding", ""))
         message = codec.join(data[first + 1 : start - 1], codings.decode(data[start:], coding, id))
-    except ConfigurationError:
+    except (ConfigurationError, StoreUnavailable):
         raise
     except FormatError as error:
         raise FormatError(f"{id}: {error}") from error

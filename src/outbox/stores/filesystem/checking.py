@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import State
 from outbox.protocols import Finding
 from outbox.stores.content import Codings
@@ -95,7 +95,7 @@ def _unreadable(folders: Folders, codings: Codings) -> Iterator[tuple[str, bool]
                 _read(folders, entry, ticket, codings)
             except (CorruptRecord, FormatError) as error:
                 yield str(error), True
-            except ConfigurationError:
+            except (ConfigurationError, StoreUnavailable):
                 yield ticket.id, False
 
 

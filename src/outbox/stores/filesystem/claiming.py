@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import Claim, Held, State
 from outbox.message import Message
 from outbox.stores import standing as standings
@@ -74,7 +74,7 @@ def claim(
             # Once handed over it may be sent, and must not come back after a loss of power.
             only_once = {each.message.id for each in claims if each.message.at_most_once}
             folders.sync(each.path for each in ours if each.ticket.id in only_once)
-        except (OSError, ConfigurationError):
+        except (OSError, ConfigurationError, StoreUnavailable):
             _give_back(folders, ours)
             shelves.changed()
             raise

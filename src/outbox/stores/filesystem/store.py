@@ -9,7 +9,7 @@ import math
 import os
 import weakref
 from collections.abc import Collection, Iterator, Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, OutboxError
@@ -19,7 +19,8 @@ from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount, 
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
 from outbox.stores.instants import later, micros, span
-from outbox.stores.limits import Limits
+from outbox.stores.limits import Limits, bounded
+from outbox.stores.names import answered, beginning, file_name, is_id, require_suspension
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
@@ -70,7 +71,7 @@ class FilesystemStore:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | bytes | os.PathLike[Any],
         *,
         clock: Clock | None = None,
         remember: dt.timedelta = _WEEK,
@@ -102,7 +103,7 @@ class FilesystemStore:
         self._disk = disk or Disk()
         self._clock = clock or SystemClock()
         self._poll = poll
-        self._path = os.path.abspath(path)  # noqa: PTH100 - the seam speaks of strings
+        self._path = os.path.abspath(file_name(path))  # noqa: PTH100 - the seam speaks of strings
         self._abandoned: list[Spool] = []
         with self._translated():
             self._spool = self._opened()
@@ -234,7 +235,7 @@ class FilesystemStore:
     def get(self, id: str, /) -> Record | None:
         """See :meth:`outbox.protocols.SupportsBrowse.get`; it walks through the names of all tickets."""
         with self._inside() as spool:
-            return browsing.get(spool.folders, id, self._codings)
+            return browsing.get(spool.folders, id, self._codings) if is_id(id) else None
 
     def browse(
         self,
@@ -247,7 +248,11 @@ class FilesystemStore:
         """See :meth:`outbox.protocols.SupportsBrowse.browse`; each page is a walk through the names of all tickets."""
         with self._inside() as spool:
             return browsing.browse(
-                spool.folders, states=states, queues=distinct(queues), after=after, limit=max(0, limit)
+                spool.folders,
+                states=states,
+                queues=distinct(queues),
+                after=beginning(after),
+                limit=bounded(limit),
             )
 
     def count(self) -> Sequence[QueueCount]:
@@ -265,7 +270,7 @@ class FilesystemStore:
         command = functools.partial(standings.requeue, now=now, uncertain=uncertain)
         with self._inside() as spool:
             try:
-                return steering.steer(spool.folders, ids, command, now)
+                return answered(ids, lambda known: steering.steer(spool.folders, known, command, now))
             finally:
                 spool.ring(now)
 
@@ -274,7 +279,8 @@ class FilesystemStore:
         now = self._now()
         with self._inside() as spool:
             try:
-                return steering.steer(spool.folders, ids, functools.partial(standings.cancel, now=now), now)
+                cancel = functools.partial(standings.cancel, now=now)
+                return answered(ids, lambda known: steering.steer(spool.folders, known, cancel, now))
             finally:
                 spool.shelves.changed()
 
@@ -286,18 +292,20 @@ class FilesystemStore:
         """
         now = self._now()
         with self._inside() as spool:
-            return steering.purge(spool.folders, ids, self._retention, now)
+            return answered(ids, lambda known: steering.purge(spool.folders, known, self._retention, now))
 
     # -- what is suspended
 
     def suspend(self, suspension: Suspension, /) -> None:
         """See :meth:`outbox.protocols.SupportsSuspend.suspend`."""
+        require_suspension(suspension.kind, suspension.value, suspension.reason)
         with self._inside() as spool:
             suspending.suspend(spool.folders, suspension)
             spool.ring_out(self._now())
 
     def unsuspend(self, kind: str, value: str, /) -> bool:
         """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
+        require_suspension(kind, value)
         with self._inside() as spool:
             now = self._now()
             was = suspending.unsuspend(spool.folders, kind, value, now)
@@ -325,7 +333,7 @@ class FilesystemStore:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
         now = self._now()
         with self._inside() as spool:
-            return upkeep.prune(spool.folders, self._retention, limit=max(0, limit), now=now)
+            return upkeep.prune(spool.folders, self._retention, limit=bounded(limit), now=now)
 
     # --
 

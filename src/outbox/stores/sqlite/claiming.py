@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from outbox.codec import join
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import Claim, Fate, Held
 from outbox.message import Message
 from outbox.stores import standing as standings
@@ -173,6 +173,7 @@ def read(id: str, digest: bytes, body: Sequence[Any], recipients: int, codings: 
         CorruptRecord: it is not what was put.
         FormatError: a newer release put it.
         ConfigurationError: its content is in a coding that this store was opened without.
+        StoreUnavailable: the coding cannot be undone now.
     """
     envelope, content, coding = body
     if envelope is None or content is None:
@@ -181,7 +182,7 @@ def read(id: str, digest: bytes, body: Sequence[Any], recipients: int, codings: 
         raise CorruptRecord(f"{id}: the name of its coding is no text")
     try:
         message = join(envelope, codings.decode(content, coding, id))
-    except ConfigurationError:
+    except (ConfigurationError, StoreUnavailable):
         raise
     except FormatError as error:
         raise FormatError(f"{id}: {error}") from error

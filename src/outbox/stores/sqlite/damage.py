@@ -21,7 +21,7 @@ from outbox.values import printable
 from . import rows
 from .naming import Sql
 
-__all__ = ["KEY", "Facts", "Key", "detach", "each", "find", "hold", "look", "never_due"]
+__all__ = ["KEY", "Facts", "Key", "detach", "each", "find", "hold", "look", "nameable", "never_due"]
 
 _TEXTS: Final = ("queue", "state", "fates", "reason")
 _NUMBERS: Final = (
@@ -172,6 +172,11 @@ def look(sql: Sql, key: Key) -> Facts | None:
     """The row of *key*; None where there is none."""
     row = sql.execute(_LOOK, key.parameters).fetchone()
     return None if row is None else _facts(key, row)
+
+
+def nameable(name: object) -> bool:
+    """Whether a row can be shown under this name: that of a damaged id need be none."""
+    return isinstance(name, str) and name.isprintable()
 
 
 def find(sql: Sql, name: str) -> Facts | None:

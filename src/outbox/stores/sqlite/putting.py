@@ -23,12 +23,15 @@ from .naming import Sql
 
 __all__ = ["Draft", "Stored", "drafts", "put"]
 
-# By their places in the list and not by id: the caller's connection may make anything of text.
+# By their places in the list and not by id, and a digest that is an expression: the caller's connection may make
+# anything of text, and of what it knows the declared type of.
 _KNOWN: Final = """
-    SELECT w.key, m.digest, m.stage = 4 AND m.settled <= :since
+    SELECT w.key, CAST(m.digest AS BLOB), m.stage = 4 AND m.settled <= :since
     FROM json_each(:ids) AS w CROSS JOIN outbox_message AS m ON m.id = w.value
 """
-_KNOWN_ONE: Final = "SELECT 0, digest, stage = 4 AND settled <= ? FROM outbox_message WHERE id = ?"
+_KNOWN_ONE: Final = (
+    "SELECT 0, CAST(digest AS BLOB), stage = 4 AND settled <= ? FROM outbox_message WHERE id = ?"
+)
 _FORGET: Final = "DELETE FROM outbox_message WHERE id = ?"
 _MOST_CONTENT: Final = 999_000_000
 """SQLite's own limit is 1,000,000,000 bytes a row."""

@@ -21,18 +21,22 @@ id has the same envelope.
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from outbox.errors import ConfigurationError, FormatError
 
 from .migrations import OLDEST, migrate
-from .naming import Names
+from .naming import PREFIX, Names, Sql
 
-__all__ = ["VERSION", "create", "verify"]
+__all__ = ["VERSION", "create", "holds_store", "identity", "is_named", "verify"]
 
 VERSION: Final = 2
+_KNOWN: Final = {str(version): version for version in range(OLDEST, VERSION + 1)}
 
 _STATEMENTS: Final = (
     "CREATE TABLE outbox_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -99,34 +103,76 @@ _STATEMENTS: Final = (
 )
 
 
+_NAMES: Final = tuple(
+    found[1] for statement in _STATEMENTS if (found := re.search(rf"CREATE \w+ {PREFIX}(\w+)", statement))
+)
+_OF_EVERY_VERSION: Final = ("meta", "message", "body", "attempt")
+
+# Drawn once for a store, also for one that an earlier release made, which knows of none.
+_NAME_IT: Final = "INSERT OR IGNORE INTO outbox_meta VALUES ('store', lower(hex(randomblob(16))))"
+_IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
+_IS: Final = "SELECT 1 FROM outbox_meta WHERE name = 'store' AND value = ?"
+
+
+def identity(sql: Sql) -> str:
+    """What this store, and its copies, are told from every other by; ``""`` where it was never drawn."""
+    row = sql.execute(_IDENTITY).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def is_named(sql: Sql, identity: str) -> bool:
+    """Whether what *sql* leads to has this identity."""
+    return sql.execute(_IS, (identity,)).fetchone() is not None
+
+
+def holds_store(path: Path, prefix: str) -> bool:
+    """Whether the file that is there has tables of this prefix; where it cannot be told, opening it will tell."""
+    table = f"{Names(prefix).prefix}meta"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as sql:
+            found = sql.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    except sqlite3.Error:
+        return True
+    return found is not None
+
+
 def verify(connection: sqlite3.Connection, path: Path, names: Names) -> bool:
-    """Whether the tables are there, in the version that this release writes.  Reads only.
+    """Whether the tables are there, in the version that this release writes, and named.  Reads only.
 
     Raises:
         FormatError: a newer release wrote them.
         ConfigurationError: the file belongs to something else.
     """
-    return _version(connection, path, names) == VERSION
+    return _version(connection, path, names) == VERSION and identity(names.apply(connection)) != ""
 
 
 def _version(connection: sqlite3.Connection, path: Path, names: Names) -> int:
     """The version of the tables; 0 where there are none."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if f"{names.prefix}meta" not in tables:
-        _require_room(tables, path, names)
+    # SQLite takes a name for the same in capitals.
+    there = {name.lower(): kind for name, kind in connection.execute("SELECT name, type FROM sqlite_schema")}
+    if not all(there.get(names.prefix + name) == "table" for name in _OF_EVERY_VERSION):
+        _require_room(there, path, names)
         return 0
     row = names.apply(connection).execute("SELECT value FROM outbox_meta WHERE name = 'version'").fetchone()
-    known = {str(number): number for number in range(OLDEST, VERSION + 1)}
-    if row is None or row[0] not in known:
+    if row is None or row[0] not in _KNOWN:
         found = "of no version" if row is None else f"of version {row[0]!r}"
         raise FormatError(
             f"{path} holds a store {found}, and this release knows versions up to {VERSION}: "
             "use the release that wrote it, or a newer one; nothing was touched"
         )
-    return known[row[0]]
+    return _KNOWN[row[0]]
 
 
-def _require_room(tables: set[str], path: Path, names: Names) -> None:
+def _require_room(there: Mapping[str, str], path: Path, names: Names) -> None:
+    """Raise ConfigurationError where our tables would meet others."""
+    tables = [name for name, kind in there.items() if kind == "table"]
+    taken = sorted(name for name in _NAMES if names.prefix + name in there)
+    if names.embedded and taken:
+        name = names.prefix + taken[0]
+        raise ConfigurationError(
+            f"{path} has a {there[name]} {name} of something else already: give the outbox another prefix; "
+            "nothing was touched"
+        )
     if not names.embedded and tables:
         shown = ", ".join(sorted(tables)[:3])
         raise ConfigurationError(
@@ -147,6 +193,7 @@ def create(connection: sqlite3.Connection, path: Path, names: Names) -> None:
         elif version < VERSION:
             migrate(sql, version)
             sql.execute("UPDATE outbox_meta SET value = ? WHERE name = 'version'", (str(VERSION),))
+        sql.execute(_NAME_IT)
     except BaseException:
         if connection.in_transaction:
             sql.execute("ROLLBACK")

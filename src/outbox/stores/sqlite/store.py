@@ -20,11 +20,12 @@ from outbox.protocols import MAX_BYTES, Change, Exchanged, Finding, Guarantee, I
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
 from outbox.stores.instants import later, micros, span
-from outbox.stores.limits import Limits
+from outbox.stores.limits import Limits, bounded
+from outbox.stores.names import answered, beginning, file_name, is_id, require_suspension
 from outbox.stores.retention import Retention
 from outbox.stores.selection import Turns, distinct
 
-from . import browsing, claiming, putting, salvage, settling, steering, suspending, upkeep
+from . import browsing, claiming, damage, putting, salvage, settling, steering, suspending, upkeep
 from .connection import Database
 from .crowding import Crowd
 from .grouping import Share
@@ -76,7 +77,7 @@ class SQLiteStore:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | bytes | os.PathLike[Any],
         *,
         clock: Clock | None = None,
         remember: dt.timedelta = _WEEK,
@@ -194,7 +195,7 @@ class SQLiteStore:
         names = distinct(queues)
         if not (limit >= 1 and self._worth_a_claim(names)):
             return []
-        order = claiming.Order(queues=names, limit=limit, lease=lease, max_bytes=max_bytes)
+        order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
         claims = self._claimed(order)
         self._thread.busy = bool(claims)
         if any(claim.message.at_most_once for claim in claims):
@@ -242,7 +243,8 @@ class SQLiteStore:
         max_bytes: int = MAX_BYTES,
     ) -> Exchanged:
         """See :meth:`outbox.protocols.SupportsExchange.exchange`."""
-        order = claiming.Order(queues=distinct(queues), limit=limit, lease=lease, max_bytes=max_bytes)
+        names = distinct(queues)
+        order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
         settle = self._settling(settlements)
         self._database.news.look()
         self._thread.version = self._database.version()
@@ -293,8 +295,9 @@ class SQLiteStore:
 
     def next_due(self, queues: Sequence[str]) -> dt.timedelta | None:
         """See :meth:`outbox.protocols.SupportsWait.next_due`."""
+        names = distinct(queues)
         with self._database.reading() as sql:
-            at = claiming.due_at(sql, distinct(queues), self._now())
+            at = claiming.due_at(sql, names, self._now())
         return None if at is None else span(max(0, at - self._now()))
 
     # -- looking
@@ -302,7 +305,7 @@ class SQLiteStore:
     def get(self, id: str, /) -> Record | None:
         """See :meth:`outbox.protocols.SupportsBrowse.get`."""
         with self._database.reading() as sql:
-            return browsing.get(sql, id, self._codings)
+            return browsing.get(sql, id, self._codings) if is_id(id) else None
 
     def browse(
         self,
@@ -313,10 +316,9 @@ class SQLiteStore:
         limit: int = 100,
     ) -> Sequence[Summary]:
         """See :meth:`outbox.protocols.SupportsBrowse.browse`."""
+        names, after = distinct(queues), beginning(after)
         with self._database.reading() as sql:
-            return browsing.browse(
-                sql, states=states, queues=distinct(queues), after=after, limit=max(0, limit)
-            )
+            return browsing.browse(sql, states=states, queues=names, after=after, limit=bounded(limit))
 
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
@@ -339,7 +341,7 @@ class SQLiteStore:
         def steer(part: Sequence[str], _: bool) -> Sequence[Change]:
             return self._database.write(lambda sql: steering.steer(sql, part, command, self._now()))
 
-        return salvage.apart(steer, standings.named(ids))
+        return answered(ids, functools.partial(salvage.apart, steer), damage.nameable)
 
     def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
@@ -353,16 +355,18 @@ class SQLiteStore:
                 lambda sql: steering.purge(sql, part, self._retention, self._now(), whole=whole)
             )
 
-        return salvage.apart(purge, standings.named(ids))
+        return answered(ids, functools.partial(salvage.apart, purge), damage.nameable)
 
     # -- what is suspended
 
     def suspend(self, suspension: Suspension, /) -> None:
         """See :meth:`outbox.protocols.SupportsSuspend.suspend`."""
+        require_suspension(suspension.kind, suspension.value, suspension.reason)
         self._database.write(lambda sql: suspending.suspend(sql, suspension))
 
     def unsuspend(self, kind: str, value: str, /) -> bool:
         """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
+        require_suspension(kind, value)
         was = self._database.write(lambda sql: suspending.unsuspend(sql, kind, value, self._now()))
         self._database.news.tell()
         return was
@@ -408,7 +412,7 @@ class SQLiteStore:
                 )
             ]
 
-        return sum(salvage.apart(prune, range(max(0, limit))))
+        return sum(salvage.apart(prune, range(bounded(limit))))
 
     # --
 
@@ -432,8 +436,8 @@ class SQLiteStore:
         return at is not None and at <= now
 
 
-def _path(path: str | os.PathLike[str]) -> Path:
-    name = os.fspath(path)
+def _path(path: str | bytes | os.PathLike[Any]) -> Path:
+    name = file_name(path)
     if name in ("", ":memory:") or name.startswith("file:"):
         raise ConfigurationError(
             f"SQLiteStore keeps its messages in a file, and {name!r} names none: pass a path, "

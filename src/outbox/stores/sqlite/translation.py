@@ -32,15 +32,21 @@ def commit_failed(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> S
     return meaning if isinstance(meaning, StoreFull) else CommitFailed(str(meaning))
 
 
-def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> StoreError:
-    """The store's error for one of SQLite's."""
+def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta | None) -> StoreError:
+    """The store's error for one of SQLite's; *patience* is how long it was waited, None where a caller decides it."""
     # Errors that Python's module raises by itself carry no name.
     name = getattr(error, "sqlite_errorname", "")
     code = "_".join(name.split("_")[:2])
+    if name == "SQLITE_BUSY_SNAPSHOT":
+        return StoreUnavailable(
+            f"{path} was written to since this transaction first read it, and from there it cannot write any more: "
+            "roll it back and begin it anew, with BEGIN IMMEDIATE so that nobody comes between"
+        )
     if code in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        waited, wait_longer = _patience(patience)
         return Locked(
-            f"{path} is locked by another program for longer than {patience.total_seconds():g} s: "
-            "end what writes to it for so long, or raise busy_timeout"
+            f"{path} is locked by another program for longer than {waited}: "
+            f"end what writes to it for so long, or {wait_longer}"
         )
     if code == "SQLITE_FULL" or (code == "SQLITE_IOERR" and _full(path)):
         return StoreFull(
@@ -55,6 +61,12 @@ def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> Stor
     return StoreUnavailable(
         f"{path}: {known} ({error})" if known else f"{path}: {name or 'sqlite3'}: {error}"
     )
+
+
+def _patience(waited: dt.timedelta | None) -> tuple[str, str]:
+    if waited is None:
+        return "the connection waits", "open it with a longer timeout"
+    return f"{waited.total_seconds():g} s", "raise busy_timeout"
 
 
 _UNAVAILABLE: Final = {

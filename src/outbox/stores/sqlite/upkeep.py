@@ -118,7 +118,8 @@ def _sqlite() -> Finding:
         "ok",
         f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug (mended in 3.51.3, 3.50.7 and 3.44.6); "
         "outbox's own checkpoints keep clear of it",
-        "let no other program write to the file or checkpoint it",
+        "let no other program checkpoint the file: each of its connections, also those for within(), "
+        "begins with PRAGMA wal_autocheckpoint = 0",
     )
 
 

@@ -2,6 +2,14 @@
 
 Nothing here commits, rolls back more than its own statements, or fails on a
 message that is known: the caller's transaction goes on as it was.
+
+*The same file.*  A connection keeps the file that it opened, whatever has
+come under that name since; what is written there would be acknowledged, and
+read by nobody.  So three things are looked at in each put: the name still
+leads to what the store has open; the store's identity, which is in its
+tables, is read through the caller's connection; and while the caller's
+transaction has the lock for writing, the store's own connection is locked
+out.  The last tells apart a file from its copy.
 """
 
 from __future__ import annotations
@@ -10,14 +18,17 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 
+from . import schema
 from .connection import Database
 from .naming import Sql
+from .translation import translated
 
 __all__ = ["Within"]
 
@@ -51,23 +62,35 @@ class Within:
         self._put = put
         self._database = database
         with self._translated():
-            self._require_same_file()
+            database.require_same_file()
+            self._require_same_name()
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`; there if and only if the caller's transaction commits.
 
         Raises:
             ConfigurationError: the connection commits each statement by itself,
-                and no transaction was begun.
+                and no transaction was begun; it is closed; or it has another
+                file open than the store.
         """
-        self._require_transaction()
-        with self._translated(), contextlib.closing(self._connection.cursor()) as cursor:
-            # Whatever the caller has his rows made into.
+        with self._translated():
+            self._require_transaction()
+            with self._cursor() as cursor:
+                return self._put_through(cursor, messages)
+
+    def _put_through(self, cursor: sqlite3.Cursor, messages: Sequence[Message]) -> Sequence[PutResult]:
+        sql = self._database.names.in_main(cursor)
+        sql.execute(_LOCK)
+        self._require_same_file(sql)
+        with self._undone_on_error(cursor):
+            return self._put(sql, messages)
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[sqlite3.Cursor]:
+        """One that returns tuples, whatever the caller has his rows made into."""
+        with contextlib.closing(self._connection.cursor()) as cursor:
             cursor.row_factory = None
-            sql = self._database.names.apply(cursor)
-            sql.execute(_LOCK)
-            with self._undone_on_error(cursor):
-                return self._put(sql, messages)
+            yield cursor
 
     @contextlib.contextmanager
     def _undone_on_error(self, cursor: sqlite3.Cursor) -> Iterator[None]:
@@ -86,8 +109,10 @@ class Within:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.ProgrammingError as error:
+            raise ConfigurationError(f"the connection cannot be used here: {error}") from error
         except sqlite3.Error as error:
-            raise self._database.translated(error) from error
+            raise translated(error, self._database.path, None) from error
 
     def _require_transaction(self) -> None:
         connection: Any = self._connection
@@ -101,13 +126,50 @@ class Within:
                 '(connection.execute("BEGIN IMMEDIATE"))'
             )
 
-    def _require_same_file(self) -> None:
-        with contextlib.closing(self._connection.cursor()) as cursor:
-            cursor.row_factory = None
-            rows = cursor.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'")
-            name = os.fsdecode(rows.fetchone()[0])
-        if not name or not self._database.path.samefile(name):
+    def _require_same_name(self) -> None:
+        name = self._name()
+        if not name or not _leads_to(name, self._database.path):
             raise ConfigurationError(
                 f"the connection leads to {name or 'a database in memory'}, and the store is in {self._database.path}: "
                 "both must be one file"
             )
+
+    def _name(self) -> str:
+        """What the connection was opened by; ``""`` where it is no file."""
+        text_factory = self._connection.text_factory
+        # A file name need not be text, and only as bytes does it not depend on the encoding of the database.
+        self._connection.text_factory = bytes
+        try:
+            with self._cursor() as cursor:
+                row = cursor.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+        finally:
+            self._connection.text_factory = text_factory
+        return os.fsdecode(row[0])
+
+    def _require_same_file(self, sql: Sql) -> None:
+        """See the module; *sql* has the lock for writing."""
+        self._database.require_same_file()
+        with self._database.reading() as own:
+            proven = schema.is_named(sql, schema.identity(own)) and _locked_out(own)
+        if not proven:
+            raise ConfigurationError(
+                f"the connection has another file open than the one that is now {self._database.path}: that was "
+                "replaced since; close the connection, and open it again"
+            )
+
+
+def _leads_to(name: str, path: Path) -> bool:
+    try:
+        return path.samefile(name)
+    except FileNotFoundError:
+        return False
+
+
+def _locked_out(own: Sql) -> bool:
+    """Whether another connection keeps this one from writing."""
+    try:
+        own.execute(_LOCK)
+    except sqlite3.OperationalError as error:
+        # SQLITE_BUSY_SNAPSHOT is another matter: somebody has committed who did not have to wait for the caller.
+        return getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
+    return False

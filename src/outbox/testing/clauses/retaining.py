@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from typing import Any
 
 from outbox.errors import ConfigurationError
-from outbox.lifecycle import Held
+from outbox.lifecycle import Held, State
 from outbox.protocols import Guarantee, SupportsBrowse, SupportsMaintain, SupportsManage
 from outbox.testing.clock import ManualClock
 
@@ -249,3 +250,30 @@ class RetainClauses(Clauses):
 
         assert list(store.migrate()) == []
         assert ids(take(store)) == ["a"]
+
+    @clause(SupportsMaintain, Guarantee.DEDUPLICATION)
+    def test_for_ever_is_as_good_a_time_as_any(self, reopen: Reopen, clock: ManualClock) -> None:
+        store = reopen(
+            remember=dt.timedelta.max,
+            remember_at_most=sys.maxsize,
+            keep_delivered=dt.timedelta.max,
+            discard_after=dt.timedelta.max,
+        )
+        put(store, "delivered", "dead")
+        for claim in take(store):
+            settle(store, claim, VERDICTS[State(claim.message.id)](claim))
+        clock.advance(1000 * _DAY)
+
+        assert store.prune() == 0
+        assert statuses(store.put([mail("delivered"), mail("dead")])) == ["known", "known"]
+
+    @clause(SupportsMaintain, Guarantee.DEDUPLICATION)
+    def test_an_id_can_be_known_for_ever(self, reopen: Reopen, clock: ManualClock) -> None:
+        store = reopen(remember=dt.timedelta.max, remember_at_most=sys.maxsize)
+        put(store, "a")
+        for claim in take(store):
+            settle(store, claim, delivered(claim))
+        clock.advance(1000 * _DAY)
+
+        assert store.prune(limit=sys.maxsize) == 0
+        assert statuses(store.put([mail("a")])) == ["known"]
