@@ -981,3 +981,14 @@ def test_stores_that_are_gone_leave_nothing_behind_for_forks(tmp_path: Path) -> 
         SQLiteStore(tmp_path / f"{number}.db").close()
     gc.collect()
     assert len(forking._FORKS._watched) == before
+
+
+def test_programs_that_put_in_turn_pass_no_limit_together(path: Path) -> None:
+    stores = [SQLiteStore(path, max_messages=10) for _ in range(2)]
+    for number in range(10):
+        put(stores[number % 2], f"m{number}")
+
+    for store in stores:
+        with pytest.raises(StoreFull, match="max_messages=10"):
+            put(store, "more")
+        store.close()

@@ -18,21 +18,26 @@ _COUNT: Final = """
         UNION ALL SELECT size FROM outbox_message INDEXED BY outbox_suspect WHERE stage = 3
     )
 """
+_VERSION: Final = "PRAGMA data_version"
 _SECOND: Final = 1_000_000
+_AT_ONCE: Final = 10_000
+"""So many messages are counted in about the time of a commit."""
 
 
 class Crowd:
     """The queue as this store object last counted it, and what it has put in since.
 
-    A refusal always follows a count; what other processes put in after the
-    last one is seen within a second.  Only used within a write transaction,
-    of which a process has one at a time.
+    A refusal always follows a count.  What other processes have put in is
+    seen at once where few messages wait, and within a second where more than
+    ten thousand do.  Only used within a write transaction, of which a process
+    has one at a time.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._counted_at = -_SECOND
         self._held = Load()
+        self._version: object = None
 
     @property
     def limited(self) -> bool:
@@ -44,8 +49,11 @@ class Crowd:
         Args:
             unwritten: What was admitted in this transaction, and a count does not find yet.
         """
-        if not 0 <= now - self._counted_at < _SECOND:
+        version = id(sql), *sql.execute(_VERSION).fetchone()
+        old = not 0 <= now - self._counted_at < _SECOND
+        if old or (version != self._version and self._held.messages <= _AT_ONCE):
             self._count(sql, now, unwritten)
+            self._version = version
         try:
             self._limits.require_room(self._held, new)
         except StoreFull:

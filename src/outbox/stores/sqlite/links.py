@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from outbox.errors import StoreUnavailable
+from outbox.errors import StoreError, StoreUnavailable
 
 from . import files
 from .naming import Names, Sql
@@ -161,28 +161,27 @@ class Links:
                     with self.using(self._opened) as another:
                         yield another
                     return
-                if not link.closed:
-                    with self._use(link):
-                        yield link
-                    return
-            # It was closed by close() or before a fork, while this thread waited for the lock.
+                if link.closed:
+                    # By close() or before a fork, while this thread waited for the lock.
+                    continue
+                try:
+                    link.busy = True
+                    yield link
+                except sqlite3.Error as error:
+                    raise self._failed(link, error) from error
+                except BaseException:
+                    link.undo()
+                    raise
+                finally:
+                    link.busy = False
+                return
 
-    @contextlib.contextmanager
-    def _use(self, link: Link) -> Iterator[None]:
-        try:
-            link.busy = True
-            yield
-        except sqlite3.Error as error:
-            # A cursor that a frame of the traceback still holds would keep the transaction, and so the lock.
-            traceback.clear_frames(error.__traceback__)
-            link.undo()
-            link.close()
-            raise translated(error, self._path, self._patience) from error
-        except BaseException:
-            link.undo()
-            raise
-        finally:
-            link.busy = False
+    def _failed(self, link: Link, error: sqlite3.Error) -> StoreError:
+        # A cursor that a frame of the traceback still holds would keep the transaction, and so the lock.
+        traceback.clear_frames(error.__traceback__)
+        link.undo()
+        link.close()
+        return translated(error, self._path, self._patience)
 
     # -- opening and closing
 
