@@ -31,6 +31,8 @@ class TestFilesystemStore(StoreSuite):
 
 
 class FilesystemMachine(StoreStateMachine):
+    ordered = True  # of so few messages
+
     def open(self, clock: Clock, path: Path, **settings: Any) -> FilesystemStore:
         return FilesystemStore(path / "spool", clock=clock, **settings)
 

@@ -60,6 +60,11 @@ class TestSQLiteStore(StoreSuite):
         assert isinstance(store, SQLiteStore)
         spoil(store, id, "content = zeroblob(length(content))")
 
+    @contextlib.contextmanager
+    def transaction(self, store: Whole, path: Path) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(path / "outbox.db")) as connection, connection:
+            yield connection
+
 
 class SQLiteMachine(StoreStateMachine):
     def open(self, clock: Clock, path: Path, **settings: Any) -> SQLiteStore:

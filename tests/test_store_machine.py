@@ -1,20 +1,25 @@
-"""The state machine with a disk that fails now and then: what a verb raised, it can be asked again."""
+"""The state machine: with a disk that fails now and then, and with stores that can do less than the memory store."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Iterator
+import types
+import unittest
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from outbox.clock import Clock
+from outbox.protocols import Guarantee
 from outbox.stores.memory import MemoryStore
+from outbox.stores.selection import Offer
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.state_machine import StoreStateMachine
 
@@ -72,3 +77,85 @@ class MemoryMachine(StoreStateMachine):
 
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = settings(max_examples=10, stateful_step_count=30, deadline=None)
+
+
+# -- stores that can do less
+
+
+VERBS = ("put", "claim", "extend", "settle", "close")
+CAPABILITIES = {
+    "SupportsBrowse": ("get", "browse", "count"),
+    "SupportsManage": ("requeue", "cancel", "purge"),
+    "SupportsSuspend": ("suspend", "unsuspend", "suspensions"),
+    "SupportsWait": ("wait", "wake", "next_due"),
+    "SupportsMaintain": ("migrate", "check", "prune"),
+    "SupportsHandOver": ("put_claimed",),
+    "SupportsExchange": ("exchange",),
+}
+
+
+class Backwards(MemoryStore):
+    """Gives the worst first."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        sound = self._shelf._lanes.offer
+        self._shelf._lanes.offer = lambda *told: self.turned(sound(*told))  # type: ignore[method-assign]  # that is the point
+
+    @staticmethod
+    def turned(offer: Offer) -> Offer:
+        return attrs.evolve(offer, ready=offer.ready[::-1])
+
+
+class NeverLost(MemoryStore):
+    """Does not count a claim that never settled."""
+
+    def claim(self, **order: Any) -> Any:
+        return [attrs.evolve(claim, lost=0) for claim in super().claim(**order)]
+
+
+def play(
+    store: type[MemoryStore], *methods: str, examples: int = 25, lacks: Iterable[Guarantee] = ()
+) -> None:
+    """Let the machine play with a store that has these methods and lacks these guarantees."""
+
+    class Machine(StoreStateMachine):
+        persistent = False
+
+        def open(self, clock: Clock, path: Path, **settings: Any) -> Any:
+            whole = store(clock=clock, **settings)
+            narrow = {name: getattr(whole, name) for name in methods}
+            return types.SimpleNamespace(lacks=frozenset(lacks), **narrow)
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.parametrize("capability", ["", *CAPABILITIES])
+def test_a_store_is_asked_for_what_it_can_do_and_for_nothing_else(capability: str) -> None:
+    play(MemoryStore, *VERBS, *CAPABILITIES.get(capability, ()), examples=10)
+
+
+def test_a_store_that_lacks_the_order_may_choose_any() -> None:
+    play(Backwards, *VERBS, lacks=[Guarantee.ORDER])
+    with pytest.raises(AssertionError):
+        play(Backwards, *VERBS, examples=300)
+
+
+def test_a_store_that_lacks_the_order_keeps_all_else() -> None:
+    with pytest.raises(AssertionError):
+        play(NeverLost, *VERBS, lacks=[Guarantee.ORDER], examples=300)
+
+
+def test_a_store_that_lacks_another_guarantee_is_skipped_and_told_why() -> None:
+    with pytest.raises(unittest.SkipTest, match="lacks the guarantee of fencing"):
+        play(MemoryStore, *VERBS, lacks=[Guarantee.ORDER, Guarantee.FENCING])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from breaking import BROKEN as BROKEN_IN_ONE_WAY
+
+BROKEN_IN = ("broken_claims", "broken_races", "broken_stores")
+for module in BROKEN_IN:
+    importlib.import_module(module)  # which notes its stores
 
 STORES = '''
 import os
@@ -185,7 +192,7 @@ class Unending(OnAShelf):
             super().suspend(attrs.evolve(suspension, until=None))
 
 
-suspending._LONG = suspending._SHORT
+suspending.LONG = suspending.SHORT
 
 
 class Silent(MemoryStore):
@@ -343,19 +350,19 @@ class Narrow:
 
 BROKEN = {
     "AnyToken": "test_a_stale_token_changes_nothing_whatever_the_verdict",
-    "NeverLost": "test_claims_that_never_settled_are_counted_until_one_does",
-    "Credulous": "test_who_was_in_the_hands_of_a_worker_that_never_reported_back_is_doubtful_from_then_on",
-    "Backwards": "test_higher_priority_goes_first",
-    "Forgetful": "test_an_id_is_known_however_its_message_was_settled",
-    "Piecemeal": "test_a_conflict_stores_nothing_of_its_batch",
     "Hasty": "test_nothing_is_claimed_before_it_is_due",
-    "Costly": "test_a_released_claim_was_never_counted",
-    "Greedy": "test_the_limit_is_shared_evenly_over_the_queues",
     "Ruthless": "test_a_message_under_a_live_lease_is_left_alone_and_says_until_when",
 }
 """These are held to the whole suite."""
 
 SUBTLE = {
+    "NeverLost": "test_claims_that_never_settled_are_counted_until_one_does",
+    "Credulous": "test_who_was_in_the_hands_of_a_worker_that_never_reported_back_is_doubtful_from_then_on",
+    "Backwards": "test_higher_priority_goes_first",
+    "Forgetful": "test_an_id_is_known_however_its_message_was_settled",
+    "Piecemeal": "test_a_conflict_stores_nothing_of_its_batch",
+    "Costly": "test_a_released_claim_was_never_counted",
+    "Greedy": "test_the_limit_is_shared_evenly_over_the_queues",
     "ClaimsFirst": "test_what_an_exchange_puts_back_it_may_take_again",
     "Trusting": "test_a_stale_token_changes_nothing_in_an_exchange_and_stops_no_other",
     "Unleased": "test_what_is_put_claimed_is_the_caller_s_alone",
@@ -418,6 +425,45 @@ def failed_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]
     return failures(pytest_in(folder, *named))
 
 
+OPENED = f"""
+import contextlib, sqlite3
+import {", ".join(BROKEN_IN)}
+from breaking import BROKEN
+from outbox.testing import StoreSuite
+from outbox.testing.clauses import waiting
+
+waiting.LONG = 10 * waiting.SHORT
+
+
+class Suite(StoreSuite):
+    def open(self, clock, path, **settings):
+        return self.broken(path, clock=clock, **settings) if self.persistent else self.broken(clock=clock, **settings)
+
+    @contextlib.contextmanager
+    def transaction(self, store, path):
+        with contextlib.closing(sqlite3.connect(path / "outbox.db")) as connection, connection:
+            yield connection
+
+
+for name, (broken, _) in BROKEN.items():
+    told = dict(broken=broken, persistent=getattr(broken, "lasting", False))
+    globals()["Test" + name] = type("Test" + name, (Suite,), told)
+del Suite, StoreSuite
+"""
+
+
+@pytest.fixture(scope="module")
+def failed_one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The same, of the stores that ``breaking`` has noted."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "test_stores.py").write_text(OPENED)
+    named = [
+        f"{folder / 'test_stores.py'}::Test{name}::{clause}"
+        for name, (_, clause) in BROKEN_IN_ONE_WAY.items()
+    ]
+    return failures(pytest_in(folder, *named))
+
+
 def failures(run: str) -> dict[str, set[str]]:
     found = defaultdict(set)
     for name, clause in re.findall(r"^FAILED \S+::Test(\w+)::(\w+)", run, re.MULTILINE):
@@ -430,10 +476,29 @@ def pytest_in(folder: Path, *named: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "-W", "error"]
     return subprocess.run(
         [*command, "--rootdir", str(folder), *(named or [str(folder)])],
+        env={**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parent)},
         capture_output=True,
         text=True,
         check=False,
     ).stdout
+
+
+@pytest.mark.parametrize(
+    ("store", "clause"), [(name, clause) for name, (_, clause) in BROKEN_IN_ONE_WAY.items()]
+)
+def test_a_store_that_is_broken_in_one_way_fails_the_clause_for_it(
+    failed_one_by_one: dict[str, set[str]], store: str, clause: str
+) -> None:
+    assert clause in failed_one_by_one[store]
+
+
+@pytest.mark.parametrize("clauses", ["dealing", "fating", "joining", "racing", "spanning", "witnessing"])
+def test_each_clause_of_these_parts_has_a_store_that_breaks_it(clauses: str) -> None:
+    part = importlib.import_module(f"outbox.testing.clauses.{clauses}")
+    (name,) = part.__all__
+
+    found = {each for each in vars(getattr(part, name)) if each.startswith("test_")}
+    assert found - {clause for _, clause in BROKEN_IN_ONE_WAY.values()} == set()
 
 
 @pytest.mark.parametrize(("store", "clause"), ALONE.items())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
@@ -26,20 +27,31 @@ _PARTS: Final = (
     "claiming",
     "crowding",
     "damaging",
+    "dealing",
     "enduring",
     "exchanging",
+    "extending",
+    "fating",
+    "fencing",
+    "handing",
+    "joining",
     "keeping",
     "limiting",
     "looking",
     "ordering",
+    "purging",
     "putting",
+    "racing",
     "retaining",
     "scene",
     "settling",
     "sharing",
+    "spanning",
     "steering",
     "suspending",
     "timing",
+    "waiting",
+    "witnessing",
 )
 pytest.register_assert_rewrite(
     *(name for part in _PARTS if (name := f"outbox.testing.clauses.{part}") not in sys.modules)
@@ -51,20 +63,31 @@ from outbox.testing.clauses.asking import AskClauses  # noqa: E402
 from outbox.testing.clauses.claiming import ClaimClauses  # noqa: E402
 from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
 from outbox.testing.clauses.damaging import DamageClauses  # noqa: E402
+from outbox.testing.clauses.dealing import DealClauses  # noqa: E402
 from outbox.testing.clauses.enduring import EndureClauses  # noqa: E402
-from outbox.testing.clauses.exchanging import ExchangeClauses, HandOverClauses  # noqa: E402
+from outbox.testing.clauses.exchanging import ExchangeClauses  # noqa: E402
+from outbox.testing.clauses.extending import ExtendClauses  # noqa: E402
+from outbox.testing.clauses.fating import FateClauses  # noqa: E402
+from outbox.testing.clauses.fencing import FenceClauses  # noqa: E402
+from outbox.testing.clauses.handing import HandOverClauses  # noqa: E402
+from outbox.testing.clauses.joining import JoinClauses  # noqa: E402
 from outbox.testing.clauses.keeping import KeepClauses  # noqa: E402
 from outbox.testing.clauses.limiting import LimitClauses  # noqa: E402
 from outbox.testing.clauses.looking import BrowseClauses  # noqa: E402
 from outbox.testing.clauses.ordering import OrderClauses  # noqa: E402
+from outbox.testing.clauses.purging import PurgeClauses  # noqa: E402
 from outbox.testing.clauses.putting import PutClauses  # noqa: E402
+from outbox.testing.clauses.racing import RaceClauses  # noqa: E402
 from outbox.testing.clauses.retaining import RetainClauses  # noqa: E402
 from outbox.testing.clauses.scene import Reopen, Whole, unknown_setting  # noqa: E402
 from outbox.testing.clauses.settling import SettleClauses  # noqa: E402
 from outbox.testing.clauses.sharing import ShareClauses  # noqa: E402
+from outbox.testing.clauses.spanning import SpanClauses  # noqa: E402
 from outbox.testing.clauses.steering import ManageClauses  # noqa: E402
 from outbox.testing.clauses.suspending import SuspendClauses  # noqa: E402
 from outbox.testing.clauses.timing import TimeClauses  # noqa: E402
+from outbox.testing.clauses.waiting import WaitClauses  # noqa: E402
+from outbox.testing.clauses.witnessing import WitnessClauses  # noqa: E402
 from outbox.testing.clock import ManualClock  # noqa: E402
 
 __all__ = ["StoreSuite"]
@@ -74,11 +97,19 @@ class StoreSuite(
     PutClauses,
     ClaimClauses,
     OrderClauses,
+    DealClauses,
+    ExtendClauses,
     SettleClauses,
+    FateClauses,
+    FenceClauses,
+    WitnessClauses,
     ExchangeClauses,
     HandOverClauses,
+    JoinClauses,
     TimeClauses,
+    SpanClauses,
     ManageClauses,
+    PurgeClauses,
     SuspendClauses,
     BrowseClauses,
     LimitClauses,
@@ -87,6 +118,8 @@ class StoreSuite(
     EndureClauses,
     CrowdClauses,
     DamageClauses,
+    RaceClauses,
+    WaitClauses,
     ShareClauses,
     AskClauses,
 ):
@@ -115,6 +148,14 @@ class StoreSuite(
     def corrupt(self, store: Whole, id: str) -> None:  # noqa: ARG002 - for subclasses
         """Change a byte of the stored content of this message, behind the store's back."""
         pytest.skip("`corrupt` does not say how to damage a record of this store")
+
+    def transaction(self, store: Whole, path: Path) -> AbstractContextManager[Any]:  # noqa: ARG002 - for subclasses
+        """A connection to the database of *store*, within a transaction of its own; for ``SupportsTransaction``.
+
+        It commits where the block ends, and undoes what was done where the
+        block raises.  *path* is the directory that :meth:`open` was called with.
+        """
+        pytest.skip("`transaction` does not say how a transaction beside this store is begun")
 
     def require_persistence(self) -> None:
         if not self.persistent:

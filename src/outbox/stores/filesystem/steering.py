@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import attrs
 
+from outbox.lifecycle import Attempt
 from outbox.protocols import Change
 from outbox.stores import standing as standings
 from outbox.stores.retention import Retention
@@ -32,11 +33,14 @@ class _Decided:
     transition: Transition | None = None
 
 
+History: TypeAlias = tuple[Attempt, ...]
+Decide: TypeAlias = Callable[[int, Place, Standing, History], _Decided]
+
+
 def steer(folders: Folders, ids: Sequence[str], command: Command, now: int) -> list[Change]:
     """Apply a command of :mod:`outbox.stores.standing` to each, in order; one walk for any number of them."""
 
-    def decide(number: int, place: Place) -> _Decided:
-        before, history = transitions.learned_or_feared(folders, place.ticket, place.state)
+    def decide(number: int, place: Place, before: Standing, history: History) -> _Decided:
         step = command(place.ticket.id, before)
         if step.standing is None:
             return _Decided(number, step.change)
@@ -52,8 +56,7 @@ def steer(folders: Folders, ids: Sequence[str], command: Command, now: int) -> l
 def purge(folders: Folders, ids: Sequence[str], retention: Retention, now: int) -> list[Change]:
     """See :meth:`FilesystemStore.purge`: each is out of the way first, so that nobody else can have it."""
 
-    def decide(number: int, place: Place) -> _Decided:
-        before, _ = transitions.learned_or_feared(folders, place.ticket, place.state)
+    def decide(number: int, place: Place, before: Standing, _: History) -> _Decided:
         change = standings.purge(place.ticket.id, before, now)
         if change.status != "done":
             return _Decided(number, change)
@@ -66,7 +69,7 @@ def purge(folders: Folders, ids: Sequence[str], retention: Retention, now: int) 
     return [each.change for each in decided]
 
 
-def _rounds(folders: Folders, ids: Sequence[str], decide: Callable[[int, Place], _Decided]) -> list[_Decided]:
+def _rounds(folders: Folders, ids: Sequence[str], decide: Decide) -> list[_Decided]:
     """Decide each and make it so; again where the ticket was moved meanwhile, and for an id that comes again."""
     answers: dict[int, _Decided] = {}
     while len(answers) < len(ids):
@@ -75,12 +78,20 @@ def _rounds(folders: Folders, ids: Sequence[str], decide: Callable[[int, Place],
             if number not in answers:
                 turn.setdefault(id, number)
         found = walking.find(folders, turn)
-        decided = [
-            decide(number, found[id]) if id in found else _Decided(number, standings.unknown(id))
-            for id, number in turn.items()
-        ]
+        decided = [_one(folders, number, id, found.get(id), decide) for id, number in turn.items()]
         moves = [each for each in decided if each.transition is not None]
         made = transitions.make(folders, [each.transition for each in moves if each.transition is not None])
         for each in [each for each in decided if each.transition is None] + [moves[n] for n in made]:
             answers[each.number] = each
     return [answers[number] for number in range(len(ids))]
+
+
+def _one(folders: Folders, number: int, id: str, place: Place | None, decide: Decide) -> _Decided:
+    if place is not None:
+        try:
+            before, history = transitions.learned_or_feared(folders, place.ticket, place.state)
+        except FileNotFoundError:
+            pass  # it was purged meanwhile: its name under ids/ goes before its ticket
+        else:
+            return decide(number, place, before, history)
+    return _Decided(number, standings.unknown(id))

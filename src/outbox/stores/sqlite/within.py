@@ -170,6 +170,9 @@ def _locked_out(own: Sql) -> bool:
     try:
         own.execute(_LOCK)
     except sqlite3.OperationalError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if not name.startswith("SQLITE_BUSY"):
+            raise
         # SQLITE_BUSY_SNAPSHOT is another matter: somebody has committed who did not have to wait for the caller.
-        return getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
+        return name == "SQLITE_BUSY"
     return False

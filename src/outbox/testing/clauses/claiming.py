@@ -15,7 +15,6 @@ from .scene import (
     Clauses,
     Whole,
     clause,
-    dead,
     delivered,
     ids,
     mail,
@@ -182,6 +181,19 @@ class ClaimClauses(Clauses):
 
         assert (claim.age, again.age) == (90 * SECOND, 120 * SECOND)
 
+    @clause(Guarantee.LEASES)
+    def test_nothing_but_a_person_s_word_makes_it_younger(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        ages = []
+        for verdict in (released, retry, None, released, retry):
+            clock.advance(LEASE)
+            (claim,) = take(store)
+            ages.append(claim.age)
+            if verdict is not None:
+                settle(store, claim, verdict(claim))
+
+        assert ages == [n * LEASE for n in range(1, 6)]
+
     def test_the_age_counts_from_not_before_where_that_is_later(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -211,80 +223,6 @@ class ClaimClauses(Clauses):
 
         assert first.expires_in == -30 * SECOND
         assert second.expires_in is None
-
-    @clause(Guarantee.LEASES)
-    def test_an_extended_lease_runs_from_now(self, store: Whole, clock: ManualClock) -> None:
-        put(store, "a", "b")
-        a, _ = take(store, lease=60 * SECOND)
-        clock.advance(50 * SECOND)
-
-        assert list(store.extend([a], lease=60 * SECOND)) == []
-
-        clock.advance(10 * SECOND)
-        assert ids(take(store)) == ["b"]
-        clock.advance(50 * SECOND)
-        assert ids(take(store)) == ["a"]
-
-    @clause(Guarantee.LEASES)
-    def test_an_extended_claim_is_no_other_claim(self, store: Whole, clock: ManualClock) -> None:
-        put(store, "a")
-        (claim,) = take(store)
-        for _ in range(3):
-            clock.advance(LEASE - SECOND)
-            assert list(store.extend([claim], lease=LEASE)) == []
-
-        settle(store, claim, retry(claim))
-        (again,) = take(store)
-        assert (again.attempt, again.lost) == (2, 0)
-
-    @clause(Guarantee.LEASES)
-    def test_a_lease_that_ran_out_and_was_not_taken_can_still_be_extended(
-        self, store: Whole, clock: ManualClock
-    ) -> None:
-        put(store, "a")
-        (claim,) = take(store)
-        clock.advance(LEASE)
-
-        assert list(store.extend([claim], lease=LEASE)) == []
-        assert take(store) == []
-
-    @clause(Guarantee.LEASES)
-    def test_an_extended_lease_is_not_claimed_though_it_was_seen_to_have_run_out(
-        self, store: Whole, clock: ManualClock
-    ) -> None:
-        put(store, "a", "b")
-        claims = take(store)
-        clock.advance(LEASE)
-        (taken,) = take(store)
-        (left,) = [claim for claim in claims if claim.message.id != taken.message.id]
-
-        assert list(store.extend([left], lease=LEASE)) == []
-        assert take(store) == []
-
-    @clause(Guarantee.FENCING, Guarantee.LEASES)
-    def test_extend_returns_those_whose_lease_was_lost(self, store: Whole, clock: ManualClock) -> None:
-        put(store, "taken", "settled", "mine")
-        mine, settled, taken = sorted(take(store), key=lambda claim: claim.message.id)
-        settle(store, settled, dead(settled))
-        clock.advance(LEASE)
-        assert list(store.extend([mine], lease=LEASE)) == []
-        (other,) = take(store)
-
-        assert list(store.extend([mine, taken, settled], lease=LEASE)) == [taken, settled]
-        # And the one that took it holds it for as long as it asked for, no longer.
-        settle(store, other, delivered(other))
-
-    @clause(Guarantee.LEASES, SupportsBrowse)
-    def test_extending_a_lost_lease_changes_nothing(self, store: Whole, clock: ManualClock) -> None:
-        put(store, "a")
-        (old,) = take(store)
-        clock.advance(LEASE)
-        take(store)
-        before = summaries(store)
-        clock.advance(SECOND)
-
-        assert list(store.extend([old], lease=10 * LEASE)) == [old]
-        assert summaries(store) == before
 
     @clause(SupportsBrowse)
     def test_a_claimed_message_says_until_when(self, store: Whole, clock: ManualClock) -> None:

@@ -25,6 +25,7 @@ from outbox.protocols import (
 from outbox.testing.clock import ManualClock
 
 from .scene import (
+    DAY,
     LEASE,
     SECOND,
     VERDICTS,
@@ -47,13 +48,12 @@ from .scene import (
 
 __all__ = ["EndureClauses"]
 
-_DAY = dt.timedelta(days=1)
 Story: TypeAlias = Generator[str, Whole, None]
 
 
 def story(store: Whole, clock: ManualClock) -> Story:
     """Every verb once or more.  At each ``yield`` the store may have been closed and opened again."""
-    put(store, *VERDICTS, "retried", "released", "extended", mail("later", not_before=clock.now() + _DAY))
+    put(store, *VERDICTS, "retried", "released", "extended", mail("later", not_before=clock.now() + DAY))
     store = yield "put"
     claims = {claim.message.id: claim for claim in take(store)}
     assert len(claims) == 7
@@ -93,13 +93,13 @@ def _capable(store: Whole, clock: ManualClock) -> Story:
             assert ids(answer.claims) == ["own"]
             store = yield "exchange"
     if isinstance(store, SupportsSuspend):
-        store.suspend(Suspension(kind="queue", value="mail", until=clock.now() + _DAY, reason="enough"))
+        store.suspend(Suspension(kind="queue", value="mail", until=clock.now() + DAY, reason="enough"))
         store.suspend(Suspension(kind="queue", value="other"))
         store = yield "suspend"
         assert store.unsuspend("queue", "mail")
         store = yield "unsuspend"
     if isinstance(store, SupportsMaintain):
-        clock.advance(30 * _DAY)
+        clock.advance(30 * DAY)
         store.prune()
         yield "prune"
 
@@ -176,6 +176,30 @@ class EndureClauses(Clauses):
     ) -> None:
         self.require_persistence()
         follow(store, clock, functools.partial(_opened_again, functools.partial(reopen, crash=True)))
+
+    @clause(Guarantee.FENCING, Guarantee.LEASES)
+    def test_a_token_of_one_object_fits_no_claim_of_another(
+        self, reopen: Reopen, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        """Nor one from before the store was opened again: a count that begins anew is no token."""
+        self.require_persistence()
+        store = reopen()
+        put(store, "a")
+        seen = []
+        other = self.open(clock, tmp_path)
+        try:
+            for opened in (store, other, reopen(crash=True), reopen(crash=True)):
+                (claim,) = take(opened)
+                seen.append(claim)
+                for stale in seen[:-1]:
+                    assert list(opened.extend([stale], lease=LEASE)) == [stale]
+                    assert list(opened.settle([Settlement(stale, dead(stale))])) == [stale]
+                clock.advance(LEASE)
+            settle(other, seen[-1], delivered(seen[-1]))
+        finally:
+            other.close()
+
+        assert len({claim.token for claim in seen}) == 4
 
     def test_two_objects_of_one_store_know_of_each_other_s_work(
         self, store: Whole, clock: ManualClock, tmp_path: Path

@@ -1,31 +1,25 @@
-"""What ``exchange`` and ``put_claimed`` promise: two steps in one commit."""
+"""What ``exchange`` promises: a settle and a claim in one commit."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 
-from outbox.errors import ConfigurationError, ConflictError, StoreUnavailable
+from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.lifecycle import Delivered, Settlement
 from outbox.protocols import (
     Exchanged,
     Guarantee,
     SupportsBrowse,
     SupportsExchange,
-    SupportsHandOver,
-    SupportsManage,
-    SupportsSuspend,
     SupportsWait,
-    Suspension,
 )
 from outbox.testing.clock import ManualClock
 
 from .scene import (
     LEASE,
+    LONG,
     SECOND,
     VERDICTS,
-    Clauses,
-    Reopen,
     Whole,
     clause,
     dead,
@@ -40,14 +34,11 @@ from .scene import (
     retry,
     settle,
     states,
-    statuses,
     summaries,
     take,
 )
 
-__all__ = ["ExchangeClauses", "HandOverClauses"]
-
-_LONG = dt.timedelta(seconds=30)
+__all__ = ["ExchangeClauses"]
 
 
 def exchange(store: Whole, settlements: Sequence[Settlement] = (), limit: int = 100) -> Exchanged:
@@ -156,6 +147,27 @@ class ExchangeClauses:
 
         assert summaries(store) == before
 
+    @clause(SupportsExchange, Guarantee.ORDER)
+    def test_the_claims_of_an_exchange_are_in_their_order(self, store: Whole) -> None:
+        put(store, *(mail(name, priority=p) for name, p in (("c", 0), ("a", -1), ("d", 5), ("b", 0))))
+
+        assert ids(exchange(store).claims) == ["d", "b", "c", "a"]
+
+    @clause(SupportsExchange, Guarantee.LEASES)
+    def test_the_lease_of_an_exchange_is_as_long_as_it_was_asked_for(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a", "b")
+        for lease in (SECOND, 3 * LEASE):
+            assert len(store.exchange([], limit=1, lease=lease, queues=("mail",)).claims) == 1
+
+        clock.advance(SECOND)
+        assert len(take(store, lease=3 * LEASE)) == 1
+        clock.advance(3 * LEASE - 2 * SECOND)
+        assert take(store) == []
+        clock.advance(SECOND)
+        assert len(take(store)) == 1
+
     @clause(SupportsExchange, Guarantee.LEASES)
     def test_a_suspect_comes_alone_out_of_an_exchange(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a", "b")
@@ -180,7 +192,7 @@ class ExchangeClauses:
         (claim,) = take(store)
         exchange(store, [Settlement(claim, retry(claim, SECOND))])
 
-        assert store.wait(_LONG) is True
+        assert store.wait(LONG) is True
 
     @clause(SupportsExchange)
     def test_a_closed_store_exchanges_nothing(self, store: Whole) -> None:
@@ -188,116 +200,3 @@ class ExchangeClauses:
 
         with raises(StoreUnavailable, "closed"):
             exchange(store)
-
-
-class HandOverClauses(Clauses):
-    """Stored, and leased to whoever stored it."""
-
-    @clause(SupportsHandOver)
-    def test_what_is_put_claimed_is_the_caller_s_alone(self, store: Whole) -> None:
-        claims = store.put_claimed([mail("b"), mail("a")], lease=LEASE)
-
-        assert ids(claims) == ["b", "a"]
-        assert [(claim.attempt, claim.lost, claim.age) for claim in claims] == [(1, 0, dt.timedelta(0))] * 2
-        assert [claim.message for claim in claims] == [mail("b"), mail("a")]
-        assert take(store) == []
-        for claim in claims:
-            settle(store, claim, delivered(claim))
-
-    @clause(SupportsHandOver, SupportsBrowse)
-    def test_what_is_not_due_is_stored_and_not_handed_over(self, store: Whole, clock: ManualClock) -> None:
-        later = mail("later", not_before=clock.now() + LEASE)
-
-        assert ids(store.put_claimed([later, mail("now")], lease=SECOND)) == ["now"]
-
-        assert summaries(store)["later"].state == "queued"
-        clock.advance(LEASE - SECOND)
-        assert ids(take(store)) == ["now"]
-        clock.advance(SECOND)
-        assert ids(take(store)) == ["later"]
-
-    @clause(SupportsHandOver, SupportsSuspend)
-    def test_what_is_of_a_suspended_queue_is_stored_and_not_handed_over(self, store: Whole) -> None:
-        store.suspend(Suspension(kind="queue", value="mail"))
-
-        assert list(store.put_claimed([mail("a")], lease=LEASE)) == []
-
-        store.unsuspend("queue", "mail")
-        assert ids(take(store)) == ["a"]
-
-    @clause(SupportsHandOver, SupportsBrowse)
-    def test_what_is_put_claimed_stands_as_claimed_until_its_lease_ends(
-        self, store: Whole, clock: ManualClock
-    ) -> None:
-        store.put_claimed([mail("a")], lease=LEASE)
-
-        summary = summaries(store)["a"]
-        assert (summary.state, summary.attempts, summary.lost) == ("claimed", 1, 0)
-        assert summary.leased_until == clock.now() + LEASE
-
-    @clause(SupportsHandOver, Guarantee.DEDUPLICATION)
-    def test_what_was_known_is_not_handed_over(self, store: Whole) -> None:
-        put(store, "queued", "delivered")
-        claim = next(claim for claim in take(store) if claim.message.id == "delivered")
-        settle(store, claim, delivered(claim))
-
-        claims = store.put_claimed([mail("queued"), mail("new"), mail("delivered"), mail("new")], lease=LEASE)
-
-        assert ids(claims) == ["new"]
-
-    @clause(SupportsHandOver, Guarantee.DEDUPLICATION)
-    def test_a_conflict_hands_nothing_over_and_stores_nothing(self, store: Whole, clock: ManualClock) -> None:
-        put(store, "b")
-
-        with raises(ConflictError, "b"):
-            store.put_claimed([mail("a"), mail("b", "other@example.org")], lease=LEASE)
-
-        clock.advance(LEASE)
-        assert ids(take(store)) == ["b"]
-
-    @clause(SupportsHandOver, Guarantee.LEASES)
-    def test_what_was_put_claimed_and_never_settled_comes_back_and_counts_as_lost(
-        self, reopen: Reopen, clock: ManualClock
-    ) -> None:
-        store = reopen()
-        (old,) = store.put_claimed([mail("a")], lease=LEASE)
-        if self.persistent:
-            store = reopen(crash=True)
-
-        clock.advance(LEASE - SECOND)
-        assert take(store) == []
-        clock.advance(SECOND)
-        (new,) = take(store)
-        assert (new.attempt, new.lost) == (2, 1)
-        assert new.message == old.message
-        assert list(store.settle([Settlement(old, delivered(old))])) == [old]
-
-    @clause(SupportsHandOver)
-    def test_a_claim_that_was_handed_over_is_extended_and_released_like_any_other(
-        self, store: Whole, clock: ManualClock
-    ) -> None:
-        (claim,) = store.put_claimed([mail("a")], lease=LEASE)
-        assert list(store.extend([claim], lease=10 * LEASE)) == []
-        clock.advance(9 * LEASE)
-        assert take(store) == []
-
-        settle(store, claim, released(claim))
-        (again,) = take(store)
-        assert (again.attempt, again.lost) == (1, 0)
-
-    @clause(SupportsHandOver, SupportsManage)
-    def test_what_was_handed_over_is_not_cancelled_under_its_lease(self, store: Whole) -> None:
-        store.put_claimed([mail("a")], lease=LEASE)
-
-        assert statuses(store.cancel(["a"])) == ["leased"]
-
-    @clause(SupportsHandOver)
-    def test_handing_over_nothing_is_harmless(self, store: Whole) -> None:
-        assert list(store.put_claimed([], lease=LEASE)) == []
-
-    @clause(SupportsHandOver)
-    def test_a_closed_store_hands_nothing_over(self, store: Whole) -> None:
-        store.close()
-
-        with raises(StoreUnavailable, "closed"):
-            store.put_claimed([mail("a")], lease=LEASE)

@@ -10,6 +10,7 @@ from outbox.protocols import Guarantee, Store, SupportsBrowse, SupportsMaintain,
 from outbox.testing.clock import ManualClock
 
 from .scene import (
+    DAY,
     LEASE,
     SECOND,
     VERDICTS,
@@ -32,8 +33,6 @@ from .scene import (
 )
 
 __all__ = ["KeepClauses"]
-
-_DAY = dt.timedelta(days=1)
 
 
 class KeepClauses(Clauses):
@@ -110,12 +109,12 @@ class KeepClauses(Clauses):
 
     @clause(SupportsMaintain, Guarantee.DEDUPLICATION)
     def test_pruning_forgets_delivered_ids_and_nothing_else(self, reopen: Reopen, clock: ManualClock) -> None:
-        store = reopen(remember=_DAY)
+        store = reopen(remember=DAY)
         put(store, "delivered", "queued")
         claim, _ = take(store)
         settle(store, claim, delivered(claim))
 
-        clock.advance(_DAY - SECOND)
+        clock.advance(DAY - SECOND)
         assert store.prune() == 0
         clock.advance(SECOND)
         assert store.prune() == 1
@@ -126,13 +125,13 @@ class KeepClauses(Clauses):
     def test_pruning_takes_no_more_than_the_limit_the_oldest_first(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(keep_delivered=_DAY, remember=dt.timedelta(0))
+        store = reopen(keep_delivered=DAY, remember=dt.timedelta(0))
         for name in "abcde":
             put(store, name)
             (claim,) = take(store)
             settle(store, claim, delivered(claim))
             clock.advance(SECOND)
-        clock.advance(_DAY)
+        clock.advance(DAY)
 
         assert store.prune(limit=2) == 2
         assert list(summaries(store)) == ["c", "d", "e"]
@@ -143,19 +142,19 @@ class KeepClauses(Clauses):
     def test_pruning_takes_kept_records_when_their_time_is_over_and_remembers_the_id(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(keep_delivered=_DAY, remember=2 * _DAY)
+        store = reopen(keep_delivered=DAY, remember=2 * DAY)
         put(store, "a")
         (claim,) = take(store)
         settle(store, claim, delivered(claim))
 
-        clock.advance(_DAY - SECOND)
+        clock.advance(DAY - SECOND)
         assert store.prune() == 0
         assert known(store, "a").summary.state == "delivered"
         clock.advance(SECOND)
         assert store.prune() == 1
         assert store.get("a") is None
         assert [result.status for result in store.put([mail("a")])] == ["known"]
-        clock.advance(_DAY)
+        clock.advance(DAY)
         assert [result.status for result in store.put([mail("a")])] == ["stored"]
 
     @clause(SupportsMaintain, SupportsBrowse, SupportsManage)
@@ -165,7 +164,7 @@ class KeepClauses(Clauses):
         for claim in take(store):
             settle(store, claim, next(VERDICTS[s] for s in VERDICTS if s == claim.message.id)(claim))
         before = summaries(store)
-        clock.advance(1000 * _DAY)
+        clock.advance(1000 * DAY)
 
         assert store.prune() == 0
         assert summaries(store) == before

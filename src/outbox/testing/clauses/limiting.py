@@ -12,6 +12,7 @@ from .crowding import together
 from .scene import (
     LEASE,
     SECOND,
+    VERDICTS,
     Clauses,
     Reopen,
     clause,
@@ -174,3 +175,12 @@ class LimitClauses(Clauses):
 
         assert len(full) == 20
         assert len(take(store)) == 20
+
+    def test_however_it_ended_it_makes_room(self, reopen: Reopen) -> None:
+        store = reopen(max_messages=1, max_bytes=100)
+        for state, verdict in VERDICTS.items():
+            put(store, mail(state, content=b"x" * 100))
+            (claim,) = take(store)
+            settle(store, claim, verdict(claim))
+
+        put(store, mail("last", content=b"x" * 100))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from outbox.clock import Clock
 from outbox.errors import ConflictError
 from outbox.lifecycle import PutResult
@@ -12,6 +10,7 @@ from outbox.protocols import Guarantee, SupportsBrowse, SupportsMaintain, Suppor
 from outbox.testing.clock import ManualClock
 
 from .scene import (
+    DAY,
     SECOND,
     VERDICTS,
     Reopen,
@@ -22,15 +21,15 @@ from .scene import (
     mail,
     put,
     raises,
+    retry,
     settle,
     states,
+    statuses,
     summaries,
     take,
 )
 
 __all__ = ["PutClauses"]
-
-_DAY = dt.timedelta(days=1)
 
 
 class PutClauses:
@@ -46,7 +45,7 @@ class PutClauses:
             priority=-7,
             attributes={"tenant": "blue ✓", "empty": ""},
             not_before=clock.now(),
-            expires_at=clock.now() + _DAY,
+            expires_at=clock.now() + DAY,
             at_most_once=True,
         )
         store.put([message])
@@ -153,15 +152,59 @@ class PutClauses:
             store.put([mail("a", "other@example.org")])
 
     @clause(Guarantee.DEDUPLICATION)
+    def test_another_envelope_is_a_conflict_however_the_first_message_stands(self, store: Whole) -> None:
+        put(store, *VERDICTS, "retried", "claimed")
+        for claim in take(store):
+            if claim.message.id == "retried":
+                settle(store, claim, retry(claim, SECOND))
+            for state, verdict in VERDICTS.items():
+                if claim.message.id == state:
+                    settle(store, claim, verdict(claim))
+
+        for name in (*VERDICTS, "retried", "claimed"):
+            with raises(ConflictError, name):
+                store.put([mail(name, "other@example.org")])
+
+    @clause(Guarantee.DEDUPLICATION)
+    def test_a_put_of_what_is_known_changes_nothing_of_it(self, store: Whole, clock: ManualClock) -> None:
+        later = mail("later", not_before=clock.now() + SECOND)
+        retried = mail("retried", attributes={"k": "first"})
+        put(store, later, retried)
+        (claim,) = take(store)
+        settle(store, claim, retry(claim, SECOND))
+        assert statuses(store.put([mail("later"), mail("retried", content=b"second")])) == ["known"] * 2
+
+        assert take(store) == []
+        clock.advance(SECOND)
+        claims = take(store)
+        assert [claim.message for claim in claims] == [later, retried]
+        assert claims[1].message.attributes == {"k": "first"}
+
+    @clause(Guarantee.DEDUPLICATION)
+    def test_how_long_an_id_is_remembered_counts_from_the_delivery(
+        self, reopen: Reopen, clock: ManualClock
+    ) -> None:
+        store = reopen(remember=DAY)
+        put(store, "a")
+        clock.advance(DAY)
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+        clock.advance(DAY - SECOND)
+        assert statuses(store.put([mail("a")])) == ["known"]
+        clock.advance(SECOND)
+        assert statuses(store.put([mail("a")])) == ["stored"]
+
+    @clause(Guarantee.DEDUPLICATION)
     def test_a_delivered_id_is_forgotten_when_it_need_not_be_remembered_any_more(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(remember=_DAY)
+        store = reopen(remember=DAY)
         put(store, "a")
         (claim,) = take(store)
         settle(store, claim, delivered(claim))
 
-        clock.advance(_DAY - SECOND)
+        clock.advance(DAY - SECOND)
         assert [result.status for result in store.put([mail("a")])] == ["known"]
         clock.advance(SECOND)
         assert [result.status for result in store.put([mail("a")])] == ["stored"]
@@ -170,12 +213,12 @@ class PutClauses:
     def test_a_delivered_id_is_remembered_anew_after_it_was_forgotten(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(remember=_DAY)
+        store = reopen(remember=DAY)
         for _ in range(2):
             put(store, "a")
             (claim,) = take(store)
             settle(store, claim, delivered(claim))
-            clock.advance(_DAY)
+            clock.advance(DAY)
 
         assert store.prune() == 1
         assert [result.status for result in store.put([mail("a")])] == ["stored"]

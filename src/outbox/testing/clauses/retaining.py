@@ -12,6 +12,7 @@ from outbox.protocols import Guarantee, SupportsBrowse, SupportsMaintain, Suppor
 from outbox.testing.clock import ManualClock
 
 from .scene import (
+    DAY,
     SECOND,
     VERDICTS,
     ZERO,
@@ -27,6 +28,7 @@ from .scene import (
     mail,
     put,
     raises,
+    retry,
     settle,
     states,
     statuses,
@@ -35,8 +37,6 @@ from .scene import (
 )
 
 __all__ = ["RetainClauses"]
-
-_DAY = dt.timedelta(days=1)
 
 
 def deliver(store: Whole, *names: str) -> None:
@@ -63,7 +63,7 @@ class RetainClauses(Clauses):
     def test_of_too_many_remembered_ids_pruning_forgets_the_oldest(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(remember=_DAY, remember_at_most=2)
+        store = reopen(remember=DAY, remember_at_most=2)
         for name in "edcba":
             deliver(store, name)
             clock.advance(SECOND)
@@ -76,7 +76,7 @@ class RetainClauses(Clauses):
     def test_as_many_ids_are_remembered_as_was_said_also_of_those_settled_at_one_instant(
         self, reopen: Reopen
     ) -> None:
-        store = reopen(remember=_DAY, remember_at_most=3)
+        store = reopen(remember=DAY, remember_at_most=3)
         deliver(store, *"abcde")
 
         assert store.prune() == 2
@@ -86,7 +86,7 @@ class RetainClauses(Clauses):
     def test_forgetting_takes_no_more_at_once_than_the_limit(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(remember=_DAY, remember_at_most=1)
+        store = reopen(remember=DAY, remember_at_most=1)
         for name in "abcd":
             deliver(store, name)
             clock.advance(SECOND)
@@ -109,7 +109,7 @@ class RetainClauses(Clauses):
 
     @clause(SupportsBrowse)
     def test_without_its_content_a_delivered_record_keeps_all_else(self, reopen: Reopen) -> None:
-        store = reopen(keep_delivered=_DAY, keep_content=False)
+        store = reopen(keep_delivered=DAY, keep_content=False)
         message = mail("a", "x@example.org", "y@example.org", content=b"x" * 5000, attributes={"k": "v"})
         put(store, message)
         (claim,) = take(store)
@@ -117,7 +117,7 @@ class RetainClauses(Clauses):
 
         for again in (False, True):
             if again and self.persistent:
-                store = reopen(keep_delivered=_DAY, keep_content=False)
+                store = reopen(keep_delivered=DAY, keep_content=False)
             record = known(store, "a")
             assert record.message.content == b""
             assert record.summary.size == 5000
@@ -128,7 +128,7 @@ class RetainClauses(Clauses):
 
     @clause(SupportsBrowse, SupportsManage)
     def test_only_what_was_delivered_loses_its_content(self, reopen: Reopen) -> None:
-        store = reopen(keep_delivered=_DAY, keep_content=False)
+        store = reopen(keep_delivered=DAY, keep_content=False)
         end(store)
 
         for name in states(store):
@@ -139,7 +139,7 @@ class RetainClauses(Clauses):
 
     @clause(SupportsBrowse)
     def test_a_delivered_record_keeps_its_content_unless_that_was_said(self, reopen: Reopen) -> None:
-        store = reopen(keep_delivered=_DAY)
+        store = reopen(keep_delivered=DAY)
         deliver(store, "a")
 
         assert known(store, "a").message == mail("a")
@@ -148,11 +148,11 @@ class RetainClauses(Clauses):
 
     @clause(SupportsMaintain, SupportsBrowse, SupportsManage)
     def test_what_failed_is_discarded_when_its_time_is_over(self, reopen: Reopen, clock: ManualClock) -> None:
-        store = reopen(discard_after=_DAY)
+        store = reopen(discard_after=DAY)
         end(store)
         put(store, "queued")
 
-        clock.advance(_DAY - SECOND)
+        clock.advance(DAY - SECOND)
         assert store.prune() == 0
         assert len(states(store)) == 5
         clock.advance(SECOND)
@@ -164,13 +164,13 @@ class RetainClauses(Clauses):
     def test_discarding_takes_no_more_at_once_than_the_limit(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(discard_after=_DAY)
+        store = reopen(discard_after=DAY)
         for name in "edcba":
             put(store, name)
             (claim,) = take(store)
             settle(store, claim, dead(claim))
             clock.advance(SECOND)
-        clock.advance(_DAY)
+        clock.advance(DAY)
 
         assert store.prune(limit=2) == 2
         assert list(summaries(store)) == ["a", "b", "c"]
@@ -181,9 +181,9 @@ class RetainClauses(Clauses):
     def test_the_id_of_what_was_discarded_is_known_where_somebody_has_or_may_have_it(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(discard_after=_DAY, remember=2 * _DAY)
+        store = reopen(discard_after=DAY, remember=2 * DAY)
         end(store)
-        clock.advance(_DAY)
+        clock.advance(DAY)
         store.prune()
 
         again = [mail(name) for name in ("held", "dead", "expired", "cancelled")]
@@ -193,41 +193,59 @@ class RetainClauses(Clauses):
     def test_a_requeued_message_is_not_discarded_for_what_it_was(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(discard_after=_DAY)
+        store = reopen(discard_after=DAY)
         put(store, "a")
         (claim,) = take(store)
         settle(store, claim, dead(claim))
-        clock.advance(_DAY - SECOND)
+        clock.advance(DAY - SECOND)
         store.requeue(["a"])
-        clock.advance(_DAY)
+        clock.advance(DAY)
 
         assert store.prune() == 0
         (claim,) = take(store)
         settle(store, claim, held(claim))
-        clock.advance(_DAY - SECOND)
+        clock.advance(DAY - SECOND)
         assert store.prune() == 0
         assert states(store) == {"a": "held"}
 
     @clause(SupportsMaintain, SupportsBrowse)
     def test_pruning_touches_nothing_that_is_in_the_queue(self, reopen: Reopen, clock: ManualClock) -> None:
         store = reopen(remember=ZERO, discard_after=ZERO)
-        put(store, "claimed", mail("later", not_before=clock.now() + 9 * _DAY), mail("ready", priority=-1))
+        put(store, "claimed", mail("later", not_before=clock.now() + 9 * DAY), mail("ready", priority=-1))
         take(store, 1)
         before = summaries(store)
-        clock.advance(_DAY)
+        clock.advance(DAY)
 
         assert store.prune() == 0
         assert summaries(store) == before
+
+    @clause(SupportsMaintain)
+    def test_what_waits_is_never_pruned_however_long_it_waits(
+        self, reopen: Reopen, clock: ManualClock
+    ) -> None:
+        store = reopen(remember=ZERO, discard_after=ZERO)
+        put(store, "claimed", "retried", mail("scheduled", not_before=clock.now() + 9 * DAY))
+        claim = take(store)[1]
+        settle(store, claim, retry(claim))
+        for _ in range(8):
+            clock.advance(50 * DAY)
+            assert store.prune() == 0
+
+        assert sorted(name for _ in range(3) for name in ids(take(store))) == [
+            "claimed",
+            "retried",
+            "scheduled",
+        ]
 
     @clause(SupportsMaintain, SupportsBrowse)
     def test_what_is_discarded_leaves_nothing_to_its_successor(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
-        store = reopen(discard_after=_DAY)
+        store = reopen(discard_after=DAY)
         put(store, mail("a", content=b"old"))
         (claim,) = take(store)
         settle(store, claim, Held(fates=claim.fates, reason="look"))
-        clock.advance(_DAY)
+        clock.advance(DAY)
         store.prune()
         put(store, mail("a", content=b"new"))
 
@@ -262,7 +280,7 @@ class RetainClauses(Clauses):
         put(store, "delivered", "dead")
         for claim in take(store):
             settle(store, claim, VERDICTS[State(claim.message.id)](claim))
-        clock.advance(1000 * _DAY)
+        clock.advance(1000 * DAY)
 
         assert store.prune() == 0
         assert statuses(store.put([mail("delivered"), mail("dead")])) == ["known", "known"]
@@ -273,7 +291,7 @@ class RetainClauses(Clauses):
         put(store, "a")
         for claim in take(store):
             settle(store, claim, delivered(claim))
-        clock.advance(1000 * _DAY)
+        clock.advance(1000 * DAY)
 
         assert store.prune(limit=sys.maxsize) == 0
         assert statuses(store.put([mail("a")])) == ["known"]

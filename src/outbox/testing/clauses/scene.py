@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
@@ -37,12 +38,16 @@ from outbox.protocols import (
     SupportsMaintain,
     SupportsManage,
     SupportsSuspend,
+    SupportsTransaction,
     SupportsWait,
 )
 
 __all__ = [
+    "DAY",
     "LEASE",
+    "LONG",
     "SECOND",
+    "SHORT",
     "VERDICTS",
     "ZERO",
     "Clauses",
@@ -74,6 +79,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 SECOND: Final = dt.timedelta(seconds=1)
 ZERO: Final = dt.timedelta(0)
 LEASE: Final = dt.timedelta(minutes=5)
+DAY: Final = dt.timedelta(days=1)
+SHORT: Final = dt.timedelta(milliseconds=30)
+"""How long is waited for what must not come."""
+LONG: Final = dt.timedelta(seconds=30)
+"""How long is waited for what must come, and comes at once."""
 
 
 class Whole(
@@ -85,6 +95,7 @@ class Whole(
     SupportsSuspend,
     SupportsWait,
     SupportsMaintain,
+    SupportsTransaction,
     Protocol,
 ):
     """A store with every capability; a clause says which of them it needs, and is skipped where one is missing."""
@@ -110,6 +121,10 @@ class Clauses:
 
     def corrupt(self, store: Whole, id: str) -> None:
         """Damage the stored content of a message."""
+        raise NotImplementedError
+
+    def transaction(self, store: Whole, path: Path) -> AbstractContextManager[Any]:
+        """A transaction of the caller's."""
         raise NotImplementedError
 
     def require_persistence(self) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 
-from outbox.lifecycle import Fate, Held, Retry, Settlement
+from outbox.lifecycle import Fate, Held, Settlement
 from outbox.protocols import Change, Guarantee, SupportsBrowse, SupportsManage
 from outbox.testing.clock import ManualClock
 
 from .scene import (
     LEASE,
     SECOND,
-    VERDICTS,
-    Reopen,
     Whole,
     clause,
     dead,
@@ -23,20 +22,15 @@ from .scene import (
     known,
     mail,
     put,
-    released,
     retry,
     settle,
     states,
+    statuses,
     summaries,
     take,
 )
 
 __all__ = ["ManageClauses"]
-
-
-def _statuses(changes: object) -> list[str]:
-    assert isinstance(changes, list | tuple)
-    return [change.status for change in changes]
 
 
 class ManageClauses:
@@ -49,8 +43,20 @@ class ManageClauses:
         for command in (store.requeue, store.cancel, store.purge):
             changes = command(["c", "b", "a"])
             assert [change.id for change in changes] == ["c", "b", "a"]
-            assert _statuses(changes) == ["unknown", "done", "unknown"]
+            assert statuses(changes) == ["unknown", "done", "unknown"]
             assert list(command([])) == []
+
+    @clause(SupportsManage)
+    def test_an_id_that_cannot_be_helped_stops_no_other(self, store: Whole) -> None:
+        put(store, "leased", "ended", mail("a", queue="other"))
+        for claim in take(store):
+            if claim.message.id == "ended":
+                settle(store, claim, expired(claim))
+        named = ["nobody", "leased", "ended", "a"]
+
+        assert statuses(store.requeue(named)) == ["unknown", "leased", "refused", "done"]
+        assert statuses(store.cancel(named)) == ["unknown", "leased", "refused", "done"]
+        assert statuses(store.purge(named)) == ["unknown", "leased", "done", "done"]
 
     # -- requeue
 
@@ -97,7 +103,7 @@ class ManageClauses:
     def test_a_requeue_does_not_override_not_before(self, store: Whole, clock: ManualClock) -> None:
         put(store, mail("a", not_before=clock.now() + 60 * SECOND))
 
-        assert _statuses(store.requeue(["a"])) == ["done"]
+        assert statuses(store.requeue(["a"])) == ["done"]
 
         assert take(store) == []
         clock.advance(60 * SECOND)
@@ -135,7 +141,7 @@ class ManageClauses:
         assert "uncertain" in change.reason
         assert take(store) == []
 
-        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        assert statuses(store.requeue(["a"], uncertain=True)) == ["done"]
         assert ids(take(store)) == ["a"]
 
     @clause(SupportsManage, Guarantee.LEASES)
@@ -149,11 +155,11 @@ class ManageClauses:
         (change,) = store.requeue(["a"])
         assert change.status == "refused"
         assert "may have it" in change.reason
-        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        assert statuses(store.requeue(["a"], uncertain=True)) == ["done"]
         (claim,) = take(store)
         assert (claim.attempt, claim.lost, set(claim.fates.values())) == (1, 0, {Fate.DOUBTFUL})
         settle(store, claim, retry(claim))
-        assert _statuses(store.requeue(["a"])) == ["refused"], "the doubt does not end with the next attempt"
+        assert statuses(store.requeue(["a"])) == ["refused"], "the doubt does not end with the next attempt"
 
     @clause(SupportsManage, Guarantee.LEASES)
     def test_a_doubt_survives_a_cancel(self, store: Whole, clock: ManualClock) -> None:
@@ -162,8 +168,8 @@ class ManageClauses:
         clock.advance(LEASE)
         store.cancel(["a"])
 
-        assert _statuses(store.requeue(["a"])) == ["refused"]
-        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        assert statuses(store.requeue(["a"])) == ["refused"]
+        assert statuses(store.requeue(["a"], uncertain=True)) == ["done"]
         (claim,) = take(store)
         assert set(claim.fates.values()) == {Fate.DOUBTFUL}
 
@@ -193,7 +199,7 @@ class ManageClauses:
         put(store, "a")
         store.cancel(["a"])
 
-        assert _statuses(store.requeue(["a"])) == ["done"]
+        assert statuses(store.requeue(["a"])) == ["done"]
         assert ids(take(store)) == ["a"]
 
     @clause(SupportsManage, Guarantee.LEASES, Guarantee.FENCING)
@@ -204,7 +210,7 @@ class ManageClauses:
         (old,) = take(store)
         clock.advance(LEASE)
 
-        assert _statuses(store.requeue(["a"], uncertain=True)) == ["done"]
+        assert statuses(store.requeue(["a"], uncertain=True)) == ["done"]
         assert list(store.settle([Settlement(old, delivered(old))])) == [old]
         assert list(store.extend([old], lease=LEASE)) == [old]
         (new,) = take(store)
@@ -223,7 +229,7 @@ class ManageClauses:
 
         changes = store.cancel(["ready", "scheduled", "retried"])
 
-        assert _statuses(changes) == ["done", "done", "done"]
+        assert statuses(changes) == ["done", "done", "done"]
         clock.advance(dt.timedelta(days=1))
         assert ids(take(store)) == ["stays"]
         cancelled = summaries(store)["ready"]
@@ -236,7 +242,7 @@ class ManageClauses:
         (claim,) = take(store)
         settle(store, claim, held(claim))
 
-        assert _statuses(store.cancel(["a"])) == ["done"]
+        assert statuses(store.cancel(["a"])) == ["done"]
         summary = summaries(store)["a"]
         assert summary.state == "cancelled"
         assert set(summary.fates.values()) == {Fate.UNCERTAIN}
@@ -249,7 +255,7 @@ class ManageClauses:
         settle(store, b, expired(b))
 
         changes = store.cancel(["a", "b"])
-        assert _statuses(changes) == ["refused", "refused"]
+        assert statuses(changes) == ["refused", "refused"]
         assert "dead" in changes[0].reason
         assert "expired" in changes[1].reason
 
@@ -257,7 +263,7 @@ class ManageClauses:
     def test_cancelling_twice_is_refused_the_second_time(self, store: Whole) -> None:
         put(store, "a")
 
-        assert _statuses(store.cancel(["a", "a"])) == ["done", "refused"]
+        assert statuses(store.cancel(["a", "a"])) == ["done", "refused"]
 
     @clause(SupportsManage, Guarantee.LEASES, Guarantee.FENCING)
     def test_an_expired_lease_can_be_cancelled_and_its_holder_comes_too_late(
@@ -267,7 +273,7 @@ class ManageClauses:
         (old,) = take(store)
         clock.advance(LEASE)
 
-        assert _statuses(store.cancel(["a"])) == ["done"]
+        assert statuses(store.cancel(["a"])) == ["done"]
         assert list(store.settle([Settlement(old, retry(old))])) == [old]
         assert take(store) == []
 
@@ -284,108 +290,6 @@ class ManageClauses:
         assert (summary.attempts, summary.lost) == (1, 1)
         assert set(summary.fates.values()) == {Fate.UNCERTAIN}
 
-    # -- purge
-
-    @clause(SupportsManage, SupportsBrowse)
-    def test_what_is_purged_is_gone(self, store: Whole) -> None:
-        put(store, "dead", "expired", "held", "cancelled", "other")
-        store.cancel(["cancelled"])
-        for claim in take(store):
-            if claim.message.id == "other":
-                settle(store, claim, released(claim))
-            else:
-                verdict = next(VERDICTS[state] for state in VERDICTS if state == claim.message.id)
-                settle(store, claim, verdict(claim))
-
-        assert _statuses(store.purge(["dead", "expired", "held", "cancelled"])) == ["done"] * 4
-        assert states(store) == {"other": "queued"}
-        assert [store.get(name) for name in ("dead", "expired", "held", "cancelled")] == [None] * 4
-        assert _statuses(store.purge(["dead"])) == ["unknown"]
-
-    @clause(SupportsManage, SupportsBrowse)
-    def test_what_is_still_in_the_queue_is_not_purged(self, store: Whole, clock: ManualClock) -> None:
-        put(store, "a", mail("b", not_before=clock.now() + 2 * LEASE))
-        take(store)
-        clock.advance(LEASE)
-
-        changes = store.purge(["a", "b"])
-
-        assert _statuses(changes) == ["refused", "refused"]
-        assert "cancel" in changes[0].reason
-        assert states(store) == {"a": "claimed", "b": "queued"}
-
-    @clause(SupportsManage, SupportsBrowse)
-    def test_a_kept_delivered_message_can_be_purged_but_not_requeued_or_cancelled(
-        self, reopen: Reopen
-    ) -> None:
-        store = reopen(keep_delivered=dt.timedelta(days=30))
-        put(store, "a")
-        (claim,) = take(store)
-        settle(store, claim, delivered(claim))
-
-        assert _statuses(store.requeue(["a"], uncertain=True)) == ["refused"]
-        assert _statuses(store.cancel(["a"])) == ["refused"]
-        assert _statuses(store.purge(["a"])) == ["done"]
-        assert store.get("a") is None
-
-    @clause(SupportsManage, Guarantee.DEDUPLICATION)
-    def test_a_purged_id_stays_known_where_somebody_has_or_may_have_the_message(self, store: Whole) -> None:
-        put(store, mail("accepted", "x@example.org", "y@example.org"), "uncertain")
-        accepted, uncertain = take(store)
-        fates = {"x@example.org": Fate.ACCEPTED, "y@example.org": Fate.WAITING}
-        settle(store, accepted, Retry(delay=dt.timedelta(0), fates=fates))
-        settle(store, uncertain, held(uncertain))
-        store.cancel(["accepted"])
-        store.purge(["accepted", "uncertain"])
-
-        again = [mail("accepted", "x@example.org", "y@example.org"), mail("uncertain")]
-        assert [result.status for result in store.put(again)] == ["known", "known"]
-        assert take(store) == []
-
-    @clause(SupportsManage, Guarantee.DEDUPLICATION, Guarantee.LEASES)
-    def test_a_purged_id_stays_known_where_a_worker_had_the_message_and_never_reported_back(
-        self, store: Whole, clock: ManualClock
-    ) -> None:
-        put(store, "cancelled", "expired")
-        take(store)
-        clock.advance(LEASE)
-        store.cancel(["cancelled"])
-        (claim,) = take(store)
-        settle(store, claim, expired(claim))
-        assert _statuses(store.purge(["cancelled", "expired"])) == ["done", "done"]
-
-        again = store.put([mail("cancelled"), mail("expired")])
-        assert [result.status for result in again] == ["known", "known"]
-
-    @clause(SupportsManage, Guarantee.DEDUPLICATION)
-    def test_a_purged_id_is_free_again_where_nobody_has_the_message(self, store: Whole) -> None:
-        put(store, "dead", "cancelled")
-        store.cancel(["cancelled"])
-        (claim,) = take(store)
-        settle(store, claim, dead(claim))
-        store.purge(["dead", "cancelled"])
-
-        assert [
-            result.status for result in store.put([mail("dead"), mail("cancelled", "new@example.org")])
-        ] == [
-            "stored",
-            "stored",
-        ]
-        assert ids(take(store)) == ["cancelled", "dead"]
-
-    @clause(SupportsManage, SupportsBrowse)
-    def test_a_purged_message_leaves_nothing_to_its_successor(self, store: Whole) -> None:
-        put(store, mail("a", content=b"old"))
-        (claim,) = take(store)
-        settle(store, claim, dead(claim))
-        store.purge(["a"])
-        put(store, mail("a", content=b"new"))
-
-        record = known(store, "a")
-        assert record.message.content == b"new"
-        assert record.history == ()
-        assert (record.summary.attempts, record.summary.reason) == (0, "")
-
     # -- leases
 
     @clause(SupportsManage, SupportsBrowse, Guarantee.LEASES)
@@ -397,7 +301,8 @@ class ManageClauses:
         before = summaries(store)
         clock.advance(LEASE - SECOND)
 
-        for command in (store.requeue, store.cancel, store.purge):
+        again = functools.partial(store.requeue, uncertain=True)
+        for command in (store.requeue, again, store.cancel, store.purge):
             (change,) = command(["a"])
             assert change.status == "leased"
             assert change.until == clock.now() + SECOND

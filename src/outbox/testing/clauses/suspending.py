@@ -10,6 +10,7 @@ from outbox.protocols import (
     Guarantee,
     SupportsBrowse,
     SupportsExchange,
+    SupportsMaintain,
     SupportsSuspend,
     SupportsWait,
     Suspension,
@@ -17,8 +18,11 @@ from outbox.protocols import (
 from outbox.testing.clock import ManualClock
 
 from .scene import (
+    DAY,
     LEASE,
+    LONG,
     SECOND,
+    SHORT,
     Clauses,
     Reopen,
     Whole,
@@ -38,8 +42,6 @@ from .scene import (
 __all__ = ["SuspendClauses"]
 
 _HOUR = dt.timedelta(hours=1)
-_LONG = dt.timedelta(seconds=30)
-_SHORT = dt.timedelta(milliseconds=30)
 MAIL: Final = Suspension(kind="queue", value="mail", reason="the relay is moved")
 
 
@@ -226,12 +228,24 @@ class SuspendClauses(Clauses):
     def test_the_end_of_a_suspension_is_news(self, store: Whole) -> None:
         put(store, "a")
         store.suspend(MAIL)
-        while store.wait(_SHORT):
+        while store.wait(SHORT):
             pass
         assert take(store) == []
         store.unsuspend("queue", "mail")
 
-        assert store.wait(_LONG) is True
+        assert store.wait(LONG) is True
+
+    @clause(SupportsSuspend, SupportsMaintain)
+    def test_pruning_takes_no_suspension_that_is_in_force(self, store: Whole, clock: ManualClock) -> None:
+        for kind in ("attribute", "domain", "queue", "relay"):
+            for value, until in (("ever", None), ("long", clock.now() + 90 * DAY)):
+                store.suspend(Suspension(kind=kind, value=value, until=until))
+        before = list(store.suspensions())
+        assert len(before) == 8
+        clock.advance(60 * DAY)
+        store.prune()
+
+        assert list(store.suspensions()) == before
 
     @clause(SupportsSuspend)
     def test_a_closed_store_suspends_nothing(self, store: Whole) -> None:

@@ -107,7 +107,14 @@ class TimeClauses(Clauses):
         self, store: Whole, reopen: Reopen, clock: ManualClock
     ) -> None:
         message = mail(
-            "a", "x@example.org", "y@example.org", content=bytes(range(256)), attributes={"k": "✓"}
+            "a",
+            "x@example.org",
+            "y@example.org",
+            content=bytes(range(256)),
+            attributes={"k": "✓"},
+            priority=7,
+            expires_at=clock.now() + _HOUR,
+            at_most_once=True,
         )
         put(store, message)
         seen = []

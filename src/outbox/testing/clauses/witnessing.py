@@ -1,0 +1,86 @@
+"""What is known of a message stays known: its history, whole and word by word, and why it stands where it stands."""
+
+from __future__ import annotations
+
+import attrs
+
+from outbox.lifecycle import Event
+from outbox.outcome import Outcome, TempFailed
+from outbox.protocols import SupportsBrowse, SupportsManage
+from outbox.testing.clock import ManualClock
+
+from .scene import (
+    SECOND,
+    Clauses,
+    Reopen,
+    Whole,
+    clause,
+    dead,
+    known,
+    mail,
+    put,
+    retry,
+    settle,
+    statuses,
+    take,
+)
+
+__all__ = ["WitnessClauses"]
+
+
+class WitnessClauses(Clauses):
+    """Whoever looks sees all that was learned."""
+
+    @clause(SupportsBrowse)
+    def test_no_attempt_drops_out_of_the_history(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        for _ in range(9):
+            (claim,) = take(store)
+            settle(store, claim, retry(claim))
+            clock.advance(SECOND)
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+
+        history = known(store, "a").history
+        assert [(attempt.number, attempt.event) for attempt in history] == [
+            *((number, Event.RETRY) for number in range(1, 10)),
+            (10, Event.DEAD),
+        ]
+        assert [attempt.at for attempt in history] == [clock.now() - n * SECOND for n in range(9, -1, -1)]
+
+    @clause(SupportsBrowse)
+    def test_a_long_reply_and_a_long_reason_are_kept_to_their_last_word(
+        self, store: Whole, reopen: Reopen
+    ) -> None:
+        reply = "451 " + "4.7.1 the mailbox is over its quota, see the page for größe; " * 30 + "end"
+        result = TempFailed(reply)
+        put(store, mail("a", "x@example.org"))
+        (claim,) = take(store)
+        outcome = Outcome.same(claim.recipients, result)
+        settle(store, claim, attrs.evolve(retry(claim), reason=result.reply, outcome=outcome))
+        if self.persistent:
+            store = reopen()
+
+        record = known(store, "a")
+        (attempt,) = record.history
+        assert dict(attempt.results) == {"x@example.org": result}
+        assert attempt.reason == record.summary.reason == result.reply
+
+    @clause(SupportsBrowse)
+    def test_a_claim_does_not_hide_why_the_last_attempt_failed(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, retry(claim))
+        take(store)
+
+        assert known(store, "a").summary.reason == "451 later"
+
+    @clause(SupportsBrowse, SupportsManage)
+    def test_no_command_takes_anything_from_the_history(self, store: Whole) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, retry(claim))
+        before = known(store, "a").history
+        for command in (store.cancel, store.requeue, store.cancel):
+            assert statuses(command(["a"])) == ["done"]
+            assert known(store, "a").history == before
