@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from outbox.stores.filesystem.disk import BURIED, Disk, Kind, Listing, Status
+from outbox.stores.filesystem.disk import BURIED, Disk, Identity, Kind, Listing, Spares, Status
 
 __all__ = ["Killed", "ModelDisk"]
 
@@ -139,6 +139,15 @@ class ModelDisk(Disk):
         return handle
 
     # -- folders
+
+    def may_ask(self, spares: Spares) -> None:
+        """It has no descriptors to run out of."""
+
+    def leave_alone(self, spares: Spares) -> None:
+        """The same."""
+
+    def identity(self, place: str | int) -> Identity:
+        return (1, 1)
 
     def open_root(self, path: str) -> int:
         return self._handle(1)
@@ -281,7 +290,9 @@ class ModelDisk(Disk):
         with self._lock:
             number = self._find(folder, name)
             if number not in self.state.files:
-                return Status(inode=number, links=2, size=0, mode=0o700, mtime=0, kind=Kind.FOLDER)
+                return Status(
+                    inode=number, links=2, size=0, mode=0o700, mtime=0, kind=Kind.FOLDER, owner=os.geteuid()
+                )
             file = self.state.files[number]
             return Status(
                 inode=number,
@@ -289,6 +300,7 @@ class ModelDisk(Disk):
                 size=len(file.content),
                 mode=file.mode,
                 mtime=file.mtime,
+                owner=os.geteuid(),
             )
 
     def read(self, folder: int, name: str, limit: int | None = None) -> tuple[Status, bytes]:

@@ -224,6 +224,40 @@ def test_what_a_killed_settle_has_left_of_the_content_the_next_start_takes_out(
     assert record_of(store, "a").message.content == b""
 
 
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Dead(Disk):
+    """Kills the process before it cuts a file."""
+
+    def cut(self, folder: int, name: str, size: int) -> None:
+        raise Killed
+
+    def bury(self, folder: int, name: str, size: int, mtime: int) -> None:
+        raise Killed
+
+
+@pytest.mark.parametrize("kept", [{}, {"keep_delivered": 30 * DAY, "keep_content": False}])
+def test_content_that_a_killed_settle_has_left_is_named_by_check_and_taken_out_by_prune(
+    open_store: Callable[..., FilesystemStore], path: Path, clock: ManualClock, kept: dict[str, Any]
+) -> None:
+    killed = open_store(disk=Dead(), **kept)
+    put(killed, mail("a", content=b"very secret"))
+    (claim,) = take(killed)
+    with pytest.raises(Killed):
+        settle(killed, claim, delivered(claim))
+    store = open_store(**kept)
+    assert warnings(store, "content that is not to be kept") == []
+    clock.advance(DAY)
+    assert len(warnings(store, "1 files hold content that is not to be kept")) == 1
+
+    store.prune()
+    assert not [file for file in files(path) if b"secret" in file.read_bytes()]
+    assert warnings(store, "content that is not to be kept") == []
+    assert [result.status for result in store.put([mail("a")])] == ["known"]
+
+
 def test_check_tells_content_in_an_unknown_coding_from_damage(
     open_store: Callable[..., FilesystemStore],
 ) -> None:

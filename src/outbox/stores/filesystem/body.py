@@ -20,6 +20,7 @@ from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
 
+from . import reading
 from .folders import Folders
 from .names import Path, Ticket, claimed_path, ids_path, queued_path, stamp, unstamp
 
@@ -228,14 +229,11 @@ def first(folders: Folders, id: str) -> tuple[int | None, int]:
 
 def beginning(folders: Folders, id: str) -> bytes:
     """The two lines of a message's file, and some of its content; empty where it cannot be read."""
-    handle = folders.get(ids_path(id)).handle
     size = _PAGE
     while True:
         try:
-            status, data = folders.disk.read(handle, id, size)
-        except FileNotFoundError:
-            raise
-        except OSError:
+            status, data = reading.head(folders, ids_path(id), id, size)
+        except CorruptRecord:
             return b""
         if data.count(b"\n") > 1 or len(data) >= status.size:
             return data

@@ -17,7 +17,7 @@ from outbox.stores import standing as standings
 from outbox.stores.content import Codings
 from outbox.stores.instants import moment
 
-from . import body, notes, transitions, walking
+from . import body, notes, reading, transitions, walking
 from .folders import Folders
 from .names import Ticket, ids_path
 from .notes import Note
@@ -47,7 +47,7 @@ def _record(folders: Folders, place: Place, codings: Codings) -> Record:
     message = _message(folders, ticket.id, note, codings)
     # What its note does not tell is what it was put with.
     fresh = standings.fresh(message, ticket.submitted)
-    told = Note(fates=fresh.fates, since=fresh.since) if note is None else note
+    told = Note(fates=fresh.fates, since=fresh.since) if note is None else note.about(len(fresh.fates))
     summary = standings.summary(
         told.on(ticket.standing(place.state)),
         id=ticket.id,
@@ -63,7 +63,11 @@ def _record(folders: Folders, place: Place, codings: Codings) -> Record:
 def _message(folders: Folders, id: str, note: Note | None, codings: Codings) -> Message:
     if note is not None and note.bare:
         return codec.join(note.bare.encode(), b"")
-    return body.whole(id, folders.disk.content(folders.get(ids_path(id)).handle, id), codings)
+    try:
+        data = reading.content(folders, ids_path(id), id)
+    except CorruptRecord as error:
+        raise CorruptRecord(f"{id}: {error}") from error
+    return body.whole(id, data, codings)
 
 
 def _note(folders: Folders, place: Place) -> Note | None:
@@ -87,19 +91,27 @@ def browse(
     after: str,
     limit: int,
 ) -> list[Summary]:
-    """See :meth:`outbox.protocols.SupportsBrowse.browse`: one walk, and no more memory than the page."""
-    entries = (each for each in walking.walk(folders, states=states, queues=queues) if each.id > after)
+    """See :meth:`outbox.protocols.SupportsBrowse.browse`: a walk, and no more memory than the page."""
     page: dict[str, Summary] = {}
-    for entry in heapq.nsmallest(limit + _SPARE, entries, key=lambda entry: entry.id):
-        if len(page) < limit and (ticket := Ticket.parse(entry.name)) is not None:
-            with contextlib.suppress(FileNotFoundError):
-                page[ticket.id] = _summary(folders, entry, ticket)
+    while len(page) < limit:
+        asked = limit - len(page) + _SPARE
+        entries = (each for each in walking.walk(folders, states=states, queues=queues) if each.id > after)
+        found = heapq.nsmallest(asked, entries, key=lambda entry: entry.id)
+        for entry in found:
+            if len(page) < limit and (ticket := Ticket.parse(entry.name)) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    page[ticket.id] = _summary(folders, entry, ticket)
+        if len(found) < asked:
+            break
+        after = found[-1].id
     return list(page.values())
 
 
 def _summary(folders: Folders, entry: Entry, ticket: Ticket) -> Summary:
     standing, _ = transitions.learned_or_feared(folders, ticket, entry.state)
     sender, recipients = body.recipients(body.beginning(folders, ticket.id))
+    if len(standing.fates) == 1:
+        standing = attrs.evolve(standing, fates=standing.fates * len(recipients))
     return standings.summary(
         standing,
         id=ticket.id,

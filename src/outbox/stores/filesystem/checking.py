@@ -3,85 +3,136 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Final
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
 
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import State
 from outbox.protocols import Finding
 from outbox.stores.content import Codings
+from outbox.values import printable
 
-from . import body, ids, leftovers, notes, suspending, walking
-from .disk import Kind, Status
+from . import body, ids, leftovers, notes, reading, suspending, walking
+from .disk import Kind
 from .folders import Folders
-from .names import CLAIMED, GONE, IDS, LATER, NOTES, QUEUES, READY, REMEMBERED, SUSPENDED, Path, Ticket
+from .names import (
+    CLAIMED,
+    GONE,
+    IDS,
+    LATER,
+    NOTES,
+    QUEUES,
+    READY,
+    REMEMBERED,
+    SECOND,
+    SUSPENDED,
+    TMP,
+    Path,
+    Ticket,
+    is_queue,
+    queue_of,
+    slot_start,
+)
 from .walking import Entry
 
 __all__ = ["check"]
 
+T = TypeVar("T")
+
 _SHOWN: Final = 5
+_MINUTE: Final = 60 * SECOND
+"""So long a settle may take that is still under way."""
 
 
 def check(folders: Folders, path: str, codings: Codings, now: int) -> Iterator[Finding]:
     """See :meth:`outbox.protocols.SupportsMaintain.check`; it reads every file."""
     yield Finding("ok", f"{path} is a spool of version 1, every put and settle synced")
-    unreadable = list(_unreadable(folders, codings))
-    yield from _shown(
+    look = _Look()
+    unreadable = list(look.at(_unreadable(folders, codings)))
+    yield from look.shown(
         "error",
         "cannot be read",
         "they end HELD when they are claimed",
         (text for text, known in unreadable if known),
     )
-    yield from _shown(
+    yield from look.shown(
         "warning",
         "have content in a coding that this store was opened without",
         "open it with that coding, or nothing of their queues can be claimed",
         (text for text, known in unreadable if not known),
     )
-    yield from _shown(
+    yield from look.shown(
         "warning",
         "are none of ours, and are left alone",
         "see who put them there, and remove them",
         _strangers(folders, ()),
     )
-    yield from _shown(
+    yield from look.shown(
         "error",
         "are open to others, or another user's",
         f"chown and chmod -R go-rwx {path}",
-        _open_to_others(folders),
+        _open_to_others(folders, ()),
     )
-    yield from _shown(
+    yield from look.shown(
         "error",
-        "are queued and have no name under ids/: their id may be stored twice",
+        "have no name under ids/: their id may be stored twice",
         "stop all programs that use the spool, delete its file `boot`, and open it again",
-        _nameless(folders),
+        itertools.chain(_nameless(folders), _nameless_tombstones(folders)),
     )
-    yield from _shown(
+    yield from look.shown(
+        "warning",
+        "hold content that is not to be kept, for whoever settled them was killed",
+        "prune takes it out, once a day",
+        _uncut(folders, now - _MINUTE),
+    )
+    yield from look.shown(
         "warning",
         "are drafts of puts that were cut short more than a day ago",
         "prune removes them",
         leftovers.drafts(folders, now),
     )
-    yield from _shown(
+    yield from look.shown(
         "warning",
         "are notes that no ticket has named for more than a day",
         "prune removes them",
         (notes.name_of(*each) for each in leftovers.orphans(folders, now)),
     )
+    yield from look.failures()
 
 
-def _shown(level: str, what: str, advice: str, found: Iterator[str]) -> Iterator[Finding]:
-    number, names = 0, []
-    for name in found:
-        number += 1
-        if number <= _SHOWN:
-            names.append(name)
-    if number:
-        more = f" and {number - len(names)} more" if number > len(names) else ""
-        text = f"{number} files {what}: {', '.join(names)}{more}"
-        yield Finding("error" if level == "error" else "warning", text, advice)
-    else:
-        yield Finding("ok", f"no files {what}")
+class _Look:
+    """What was found, and where looking failed: that ends no check."""
+
+    def __init__(self) -> None:
+        self._failed: list[str] = []
+
+    def at(self, found: Iterable[T]) -> Iterator[T]:
+        try:
+            yield from found
+        except OSError as error:
+            self._failed.append(error.strerror or str(error))
+        except ConfigurationError as error:
+            self._failed.append(str(error))
+
+    def shown(self, level: str, what: str, advice: str, found: Iterable[str]) -> Iterator[Finding]:
+        number, names, failed = 0, [], len(self._failed)
+        for name in self.at(found):
+            number += 1
+            if number <= _SHOWN:
+                names.append(printable(name))
+        if number:
+            more = f" and {number - len(names)} more" if number > len(names) else ""
+            text = f"{number} files {what}: {', '.join(names)}{more}"
+            yield Finding("error" if level == "error" else "warning", text, advice)
+        elif failed == len(self._failed):
+            yield Finding("ok", f"no files {what}")
+
+    def failures(self) -> Iterator[Finding]:
+        if self._failed:
+            reasons = "; ".join(dict.fromkeys(map(printable, self._failed)))
+            yield Finding("error", f"not all could be looked at: {reasons}", "mend what is named above first")
 
 
 def _unreadable(folders: Folders, codings: Codings) -> Iterator[tuple[str, bool]]:
@@ -102,8 +153,19 @@ def _unreadable(folders: Folders, codings: Codings) -> Iterator[tuple[str, bool]
 def _read(folders: Folders, entry: Entry, ticket: Ticket, codings: Codings) -> None:
     note = notes.read(folders, ticket.id, ticket.revision) if ticket.revision else None
     if note is None or not note.bare:
-        data = folders.disk.content(folders.get(entry.path).handle, entry.name)
-        body.whole(ticket.id, data, codings)
+        body.whole(ticket.id, _content(folders, entry), codings)
+
+
+def _content(folders: Folders, entry: Entry) -> bytes:
+    try:
+        return reading.content(folders, entry.path, entry.name)
+    except CorruptRecord as error:
+        raise CorruptRecord(f"{entry.id}: {error}") from error
+
+
+def _uncut(folders: Folders, until: int) -> Iterator[str]:
+    for _, ticket in itertools.chain(leftovers.unburied(folders, until), leftovers.uncut(folders, until)):
+        yield ticket.name
 
 
 def _nameless(folders: Folders) -> Iterator[str]:
@@ -115,10 +177,21 @@ def _nameless(folders: Folders) -> Iterator[str]:
                 yield entry.name
 
 
-_ROOT: Final = frozenset(
-    "tmp ids notes queues remembered gone suspended format boot bell swept".split()  # noqa: SIM905 - a list of words is read as one
-)
-_STATES: Final = frozenset(state.value for state in State) | {LATER, READY, CLAIMED}
+def _nameless_tombstones(folders: Folders) -> Iterator[str]:
+    """Those whose id leads to a file of no message; one that leads nowhere is about to be forgotten."""
+    for path, name in walking.tombstones(folders):
+        with contextlib.suppress(FileNotFoundError):
+            found = folders.disk.stat(folders.get(path).handle, name)
+            known = ids.status(folders, name.split(",", 2)[1])
+            if known is not None and known.inode != found.inode and known.links == 1:
+                yield name
+
+
+_ROOT_FILES: Final = frozenset({"format", "boot", "bell", "swept"})
+_ROOT_FOLDERS: Final = frozenset(path[0] for path in (TMP, IDS, NOTES, QUEUES, REMEMBERED, GONE, SUSPENDED))
+_STATES: Final = frozenset(state.value for state in State) - {State.QUEUED.value} | {LATER, READY, CLAIMED}
+_PRIORITY: Final = re.compile(r"[+-]\d{3}", re.ASCII)
+_HASH: Final = re.compile(r"[0-9a-f]{2}", re.ASCII)
 
 
 def _strangers(folders: Folders, path: Path) -> Iterator[str]:
@@ -132,40 +205,77 @@ def _strangers(folders: Folders, path: Path) -> Iterator[str]:
 
 
 def _listed(folders: Folders, path: Path) -> list[tuple[str, Kind]]:
+    """What is in a folder; nothing where it must not be entered, which is said of the folder."""
     try:
         with contextlib.closing(folders.listing(path)) as listing:
             return list(listing)
     except FileNotFoundError:
         return []
+    except (ConfigurationError, OSError) as error:
+        if not path or not walking.refused(error):
+            raise
+        return []
 
 
 def _ours(path: Path, kind: Kind) -> bool:
-    name = path[-1]
-    if len(path) == 1:
-        return name in _ROOT or name.startswith("format.")
+    """Whether there may be such a thing in this place: by the names that lead to it, from the root."""
     if kind is Kind.OTHER:
         return False
-    if kind is Kind.FILE:
-        return _file_of(path)
-    if path[0] == QUEUES[0]:
-        return len(path) != 3 or name in _STATES  # noqa: PLR2004 - queues/<queue>/<state>
-    return path[0] in (IDS[0], NOTES[0], REMEMBERED[0])
+    if len(path) == 1:
+        return _of_root(path[0], kind)
+    return _folder_of(path) if kind is Kind.FOLDER else _file_of(path)
+
+
+def _of_root(name: str, kind: Kind) -> bool:
+    if kind is Kind.FOLDER:
+        return name in _ROOT_FOLDERS
+    return name in _ROOT_FILES or name.startswith("format.")
+
+
+def _folder_of(path: Path) -> bool:
+    match path:
+        case ("ids", shard):
+            return _HASH.fullmatch(shard) is not None
+        case ("queues", queue):
+            return is_queue(queue_of(queue))
+        case ("queues", _, state):
+            return state in _STATES
+        case ("queues", _, "ready", priority):
+            return _PRIORITY.fullmatch(priority) is not None
+        case ("notes" | "remembered", slot) | ("queues", _, "ready", _, slot) | ("queues", _, _, slot):
+            return slot_start(slot) is not None
+        case _:
+            return False
 
 
 def _file_of(path: Path) -> bool:
-    name = path[-1]
-    if path[0] in (IDS[0], GONE[0]):
-        return Ticket.is_id(name)
-    if path[0] == SUSPENDED[0]:
-        return suspending.is_name(name)
-    if path[0] == NOTES[0]:
-        return notes.parse_name(name) is not None
-    return Ticket.parse(name) is not None
+    match path:
+        case ("ids", _, name) | ("gone", name):
+            return Ticket.is_id(name)
+        case ("suspended", name):
+            return suspending.is_name(name)
+        case ("notes", _, name):
+            return notes.parse_name(name) is not None
+        case ("tmp", name) | ("remembered", _, name):
+            return Ticket.parse(name) is not None
+        case ("queues", _, "ready", _, _):
+            return False
+        case ("queues", _, "ready", _, _, name) | ("queues", _, _, _, name):
+            return Ticket.parse(name) is not None
+        case _:
+            return False
 
 
-def _open_to_others(folders: Folders) -> Iterator[str]:
-    for entry in walking.walk(folders):
+def _open_to_others(folders: Folders, path: Path) -> Iterator[str]:
+    """Of what is ours; a file under ids/ is that of a ticket, and looked at there."""
+    handle = folders.get(path).handle
+    for name, kind in _listed(folders, path):
+        inner = (*path, name)
+        if not _ours(inner, kind) or (kind is Kind.FILE and path[:1] == IDS):
+            continue
         with contextlib.suppress(FileNotFoundError):
-            found: Status = folders.disk.stat(folders.get(entry.path).handle, entry.name)
-            if found.kind is Kind.FILE and found.mode & 0o077:
-                yield entry.name
+            found = folders.disk.stat(handle, name)
+            if found.mode & 0o077 or not folders.disk.owns(found):
+                yield "/".join(inner)
+            elif kind is Kind.FOLDER:
+                yield from _open_to_others(folders, inner)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,8 +16,7 @@ from outbox.stores import standing as standings
 from outbox.stores.content import Codings
 from outbox.stores.standing import Standing
 
-from . import body, notes, transitions
-from .disk import Strange
+from . import body, notes, reading, transitions
 from .folders import Folders
 from .leases import Lease, Leases
 from .names import Path, Ticket, claimed_path
@@ -27,11 +25,9 @@ from .shelves import Pick, Shelves
 
 __all__ = ["Terms", "claim"]
 
-_UNREADABLE: Final = frozenset({errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENXIO})
-"""What the disk says of one bad file; other errors pass, and say nothing of the message."""
-
-
 _LEAP: Final = 1 << 20
+_HELD_AT_ONCE: Final = 100
+"""How many a claim holds before it comes back with nothing: what makes so many unreadable may be no fault of theirs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +55,8 @@ def claim(
     """See :meth:`outbox.protocols.Store.claim`; what others took, or cannot be read, is made up for."""
     # The tokens are such as nobody has: not even whoever had a claim before a loss of power undid it.
     leap = 1 + secrets.randbelow(_LEAP)
-    while picks := choose():
+    held = 0
+    while held < _HELD_AT_ONCE and (picks := choose()):
         paths = {queue: claimed_path(queue, terms.until) for queue in {pick.queue for pick in picks}}
         ours: list[_Claimed] = []
         claims: list[Claim] = []
@@ -80,6 +77,7 @@ def claim(
             raise
         if claims:
             return claims
+        held += len(ours)
     return []
 
 
@@ -114,11 +112,11 @@ def _read(folders: Folders, leases: Leases, claimed: _Claimed, terms: Terms) -> 
 
 def _data(folders: Folders, claimed: _Claimed) -> bytes:
     try:
-        return folders.disk.content(folders.get(claimed.path).handle, claimed.ticket.name)
-    except OSError as error:
-        if error.errno in _UNREADABLE or isinstance(error, FileNotFoundError | Strange):
-            raise CorruptRecord(f"{claimed.ticket.id}: its file cannot be read: {error.strerror}") from error
-        raise
+        return reading.content(folders, claimed.path, claimed.ticket.name)
+    except FileNotFoundError as error:
+        raise CorruptRecord(f"{claimed.ticket.id}: its file cannot be read: {error.strerror}") from error
+    except CorruptRecord as error:
+        raise CorruptRecord(f"{claimed.ticket.id}: {error}") from error
 
 
 def _learned(folders: Folders, claimed: _Claimed, message: Message) -> Standing:
@@ -130,7 +128,7 @@ def _learned(folders: Folders, claimed: _Claimed, message: Message) -> Standing:
         fresh = standings.fresh(message, ticket.submitted)
         return standings.in_doubt(attrs.evolve(claimed.standing, fates=fresh.fates, since=fresh.since))
     try:
-        note = notes.read(folders, message.id, ticket.revision)
+        note = notes.read(folders, message.id, ticket.revision).about(len(message.recipients))
     except FileNotFoundError as error:
         raise CorruptRecord(f"{message.id}: its note is missing") from error
     if len(note.fates) != len(message.recipients):

@@ -10,6 +10,7 @@ from typing import Final
 from outbox.errors import StoreFull
 from outbox.lifecycle import State
 from outbox.stores.limits import Limits, Load
+from outbox.stores.waiting import Waiting
 
 from . import walking
 from .folders import Folders
@@ -31,11 +32,12 @@ class Crowd:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._turn = threading.Condition()
+        self._lock = threading.Lock()
+        self._turn = Waiting()
         self._counted_at: int | None = None
         self._held = Load()
         # Those that are being put: a count may have met them, or not.
-        self._coming = Load()
+        self._coming: dict[object, Load] = {}
 
     @contextlib.contextmanager
     def admitted(self, folders: Folders, new: Load, now: int) -> Iterator[None]:
@@ -43,27 +45,37 @@ class Crowd:
         if not self._limits.any or not new.messages:
             yield
             return
-        with self._turn:
-            self._admit(folders, new, now)
-            self._held += new
-            self._coming += new
+        put = object()
         try:
+            self._admit(folders, put, new, now)
             yield
         finally:
-            with self._turn:
-                self._coming -= new
-                self._turn.notify_all()
+            self._coming.pop(put, None)
+            self._turn.wake()
 
-    def _admit(self, folders: Folders, new: Load, now: int) -> None:
-        if self._outdated(now):
-            self._count(folders, now)
-        with contextlib.suppress(StoreFull):
-            self._limits.require_room(self._held, new)
-            return
+    def _admit(self, folders: Folders, put: object, new: Load, now: int) -> None:
+        with self._lock:
+            if self._outdated(now):
+                self._count(folders, now)
+            with contextlib.suppress(StoreFull):
+                self._enter(put, new)
+                return
         # It may be full of what is counted twice, or of what will not be put after all.
-        self._turn.wait_for(lambda: self._coming == Load())
-        self._count(folders, now)
+        while not self._entered_alone(folders, put, new, now):
+            self._turn.wait_for(lambda: not self._coming)
+
+    def _entered_alone(self, folders: Folders, put: object, new: Load, now: int) -> bool:
+        with self._lock:
+            if self._coming:
+                return False
+            self._count(folders, now)
+            self._enter(put, new)
+            return True
+
+    def _enter(self, put: object, new: Load) -> None:
         self._limits.require_room(self._held, new)
+        self._coming[put] = new
+        self._held += new
 
     def _outdated(self, now: int) -> bool:
         patience = _SECOND * (1 + self._held.messages // _AT_ONCE)
@@ -71,5 +83,6 @@ class Crowd:
 
     def _count(self, folders: Folders, now: int) -> None:
         waiting = walking.walk(folders, states=(State.QUEUED, State.CLAIMED))
-        self._held = Load.of(entry.size for entry in waiting) + self._coming
+        found = Load.of(entry.size for entry in waiting)
+        self._held = sum(list(self._coming.values()), found)
         self._counted_at = now

@@ -22,19 +22,28 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from typing import Final
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
 from outbox.errors import ConfigurationError, UnsupportedError
 
-__all__ = ["Disk", "Kind", "Listing", "Status", "Strange"]
+__all__ = ["Disk", "Identity", "Kind", "Listing", "Spares", "Status", "Strange"]
+
+T = TypeVar("T")
 
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 BURIED: Final = 0o400
 """The mode of a tombstone's file."""
+
+
+_TOO_MANY: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode."""
 
 
 class Strange(OSError):
@@ -89,6 +98,14 @@ class Listing:
         self._entries.close()
 
 
+class Spares(Protocol):
+    """Who has descriptors that it can do without."""
+
+    def spare(self) -> bool:
+        """Close some; whether there were any."""
+        ...
+
+
 class Disk:
     """The file system of this machine; a folder is an open descriptor.
 
@@ -101,12 +118,48 @@ class Disk:
             raise UnsupportedError(
                 "FilesystemStore needs a POSIX system, which this is not: use SQLiteStore, which works here"
             )
+        self._spares: weakref.WeakSet[Spares] = weakref.WeakSet()
+
+    # -- descriptors
+
+    def may_ask(self, spares: Spares) -> None:
+        """Let it close some where this process has too many files open."""
+        self._spares.add(spares)
+
+    def leave_alone(self, spares: Spares) -> None:
+        """Ask it no more: it has nothing open."""
+        self._spares.discard(spares)
+
+    def most_files(self) -> int:
+        """How many this process may have open."""
+        import resource  # noqa: PLC0415 - Windows has none, and imports this file too
+
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+    def _opening(self, open: Callable[[], T]) -> T:
+        """What *open* returns; tried again for as long as somebody can close something."""
+        while True:
+            try:
+                return open()
+            except OSError as error:
+                if error.errno not in _TOO_MANY or not any(each.spare() for each in list(self._spares)):
+                    raise
 
     # -- folders
 
+    def identity(self, place: str | int) -> Identity | None:
+        """Which folder this is, by its path or its descriptor; None where there is none."""
+        try:
+            found = os.stat(place)  # noqa: PTH116 - the seam speaks of strings
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino
+
     def open_root(self, path: str) -> int:
         """The spool's own folder, which may be named through a symbolic link."""
-        return self._opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        return self._opened(self._opening(lambda: os.open(path, flags)), path)
 
     def make_root(self, path: str) -> None:
         """Make it, in a folder that is there, durably."""
@@ -120,7 +173,7 @@ class Disk:
     def open_folder(self, parent: int, name: str) -> int:
         """Open it; one that others own or can write to is refused."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return self._opened(os.open(name, flags, dir_fd=parent), name)
+        return self._opened(self._opening(lambda: os.open(name, flags, dir_fd=parent)), name)
 
     def make_folder(self, parent: int, name: str) -> None:
         os.mkdir(name, _FOLDER_MODE, dir_fd=parent)
@@ -134,7 +187,7 @@ class Disk:
         return os.fstat(folder).st_nlink == 0
 
     def listing(self, folder: int) -> Listing:
-        return Listing(folder)
+        return self._opening(lambda: Listing(folder))
 
     def sync(self, folder: int) -> None:
         """Make what was done in this folder durable."""
@@ -156,7 +209,7 @@ class Disk:
     def create(self, folder: int, name: str, data: bytes) -> None:
         """A new file with this content, on the platter when it returns."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(name, flags, _FILE_MODE, dir_fd=folder)
+        file = self._opening(lambda: os.open(name, flags, _FILE_MODE, dir_fd=folder))
         try:
             rest = memoryview(data)
             while rest:
@@ -179,18 +232,22 @@ class Disk:
     def stat(self, folder: int, name: str) -> Status:
         return _status(os.stat(name, dir_fd=folder, follow_symlinks=False))
 
+    def owns(self, found: Status) -> bool:
+        """Whether it belongs to the user that this process runs as."""
+        return found.owner == os.geteuid()
+
     def read(self, folder: int, name: str, limit: int | None = None) -> tuple[Status, bytes]:
         """What the file is and what it holds, at most its first *limit* bytes."""
-        found, data = _contents(folder, name, limit)
+        found, data = self._opening(lambda: _contents(folder, name, limit))
         return _status(found), data
 
     def content(self, folder: int, name: str) -> bytes:
         """All that the file holds."""
-        return _contents(folder, name, None)[1]
+        return self._opening(lambda: _contents(folder, name, None))[1]
 
     def cut(self, folder: int, name: str, size: int) -> None:
         """Cut the file to its first *size* bytes; not durable."""
-        file = _opened_to_write(folder, name)
+        file = self._opening(lambda: _opened_to_write(folder, name))
         try:
             os.ftruncate(file, size)
         finally:
@@ -198,7 +255,7 @@ class Disk:
 
     def bury(self, folder: int, name: str, size: int, mtime: int) -> None:
         """Cut the file to its first *size* bytes and mark it a tombstone of that time; not durable."""
-        file = _opened_to_write(folder, name)
+        file = self._opening(lambda: _opened_to_write(folder, name))
         try:
             os.ftruncate(file, size)
             os.utime(file, ns=(mtime, mtime))
@@ -212,7 +269,7 @@ class Disk:
             os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(name, flags, _FILE_MODE, dir_fd=folder))
+            os.close(self._opening(lambda: os.open(name, flags, _FILE_MODE, dir_fd=folder)))
             os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
 
     # -- the rest
@@ -223,7 +280,8 @@ class Disk:
         import fcntl  # noqa: PLC0415 - Windows has none, and imports this file too
 
         # The lock belongs to the open file: two threads with one descriptor would both have it.
-        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        own = self._opening(lambda: os.open(".", flags, dir_fd=folder))
         try:
             fcntl.flock(own, fcntl.LOCK_EX)
             yield

@@ -1,8 +1,8 @@
 """The folders of the spool: opened once, made where they are missing, synced for many at once.
 
 *Sync.*  Many threads put into the same folder, and one sync serves all whose
-rename came before it began.  So the first leads, and who comes while it
-syncs waits for the next one; nobody lingers for company.
+rename came before it began.  So the first leads, and of those who come while
+it syncs one leads the next; nobody lingers for company.
 
 *Anchors.*  What is durable in a folder is lost with the folder itself where
 that is not in its parent.  Whoever made it may have been killed before it
@@ -30,6 +30,8 @@ __all__ = ["Folder", "Folders"]
 
 _OPEN: Final = 320
 """How many folders are kept open: the 256 of the ids, and those that tickets move through."""
+_SHARE: Final = 4
+"""But no more than this part of the files that the process may have open: the rest is for others."""
 
 
 class Folder:
@@ -40,9 +42,9 @@ class Folder:
         self._disk = disk
         self._parent = parent
         self._anchored = parent is None
-        self._turn = threading.Condition()
+        self._turn = threading.Lock()
         self._begun = 0
-        self._ended = 0
+        self._done = 0
         self._failed: dict[int, OSError] = {}
         self._closing = weakref.finalize(self, disk.close, handle)
         self._closing.atexit = False
@@ -62,30 +64,23 @@ class Folder:
             self._anchored = True
 
     def _share(self) -> None:
+        # Syncs are made one after the other.  That which begins from now on serves: read before the lock is
+        # asked for, so that one which is begun while this thread stands before it does.
+        mine = self._begun + 1
         with self._turn:
-            mine = self._begun + 1
-            while self._ended < mine and self._begun != self._ended:
-                self._turn.wait()
-            if self._ended >= mine:
-                self._raise_failure(mine)
-                return
-            self._begun += 1
-            number = self._begun
-        self._lead(number)
+            self._raise_failure(mine)
+            if self._done < mine:
+                self._lead()
 
-    def _lead(self, number: int) -> None:
-        failure: OSError | None = None
+    def _lead(self) -> None:
+        self._begun += 1
         try:
             self._disk.sync(self.handle)
         except OSError as error:
-            failure = error
+            self._failed[self._begun] = error
             raise
-        finally:
-            with self._turn:
-                if failure is not None:
-                    self._failed[number] = failure
-                self._ended = number
-                self._turn.notify_all()
+        # Only now: of one that a signal's handler cut short nothing is known, and whoever is next makes another.
+        self._done = self._begun
 
     def _raise_failure(self, mine: int) -> None:
         """One that began later may have gone well, and says nothing: the kernel tells of an error once."""
@@ -102,13 +97,22 @@ class Folders:
         self.root = Folder(disk, root, None)
         self._lock = threading.Lock()
         self._open: OrderedDict[Path, Folder] = OrderedDict()
+        self._most = max(1, min(_OPEN, disk.most_files() // _SHARE))
+        disk.may_ask(self)
 
     def close(self) -> None:
-        with self._lock:
-            folders = [*self._open.values(), self.root]
-            self._open.clear()
+        """Nobody uses it any more, and so no lock is asked for: who had one may not be in a forked child."""
+        self.disk.leave_alone(self)
+        folders = [*self._open.values(), self.root]
+        self._open.clear()
         for folder in folders:
             folder.close()
+
+    def spare(self) -> bool:
+        """Close those that were not used for longest; whether there were any."""
+        with self._lock:
+            some = [self._open.popitem(last=False) for _ in range(-(-len(self._open) // _SHARE))]
+        return bool(some)
 
     # -- opening
 
@@ -143,7 +147,7 @@ class Folders:
     def _keep(self, path: Path, folder: Folder) -> Folder:
         with self._lock:
             folder = self._open.setdefault(path, folder)
-            while len(self._open) > _OPEN:
+            while len(self._open) > self._most:
                 self._open.popitem(last=False)
         return folder
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from outbox.errors import StoreUnavailable
+from outbox.stores.waiting import Waiting
 
 __all__ = ["Gate"]
 
@@ -16,27 +17,34 @@ class Gate:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._turn = threading.Condition()
-        self._inside = 0
-        self._closed = False
+        self._lock = threading.Lock()
+        self._leaving = Waiting()
+        # By the visit, for a thread may come in twice; and by no count, which an exception would put out of step.
+        self._inside: dict[object, int] = {}
+        self.closed = False
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        with self._turn:
-            if self._closed:
-                raise StoreUnavailable(f"the store {self._name} was closed: make a new FilesystemStore")
-            self._inside += 1
+        visit = object()
         try:
+            # In this order: whoever closes it sees this visit, or it sees that it is closed.
+            self._inside[visit] = threading.get_ident()
+            if self.closed:
+                raise StoreUnavailable(f"the store {self._name} was closed: make a new FilesystemStore")
             yield
         finally:
-            with self._turn:
-                self._inside -= 1
-                self._turn.notify_all()
+            self._inside.pop(visit, None)
+            if self.closed:
+                self._leaving.wake()
+
+    def visited(self, thread: int) -> bool:
+        """Whether this thread is inside."""
+        return thread in list(self._inside.values())
 
     def close(self) -> bool:
         """Whether it was open; it is closed and empty when this returns."""
-        with self._turn:
-            was_open = not self._closed
-            self._closed = True
-            self._turn.wait_for(lambda: not self._inside)
-            return was_open
+        with self._lock:
+            was_open = not self.closed
+            self.closed = True
+        self._leaving.wait_for(lambda: not self._inside)
+        return was_open

@@ -1,18 +1,25 @@
 """The names under ``ids/``: one for every message that is known, a hard link to its file.
 
-Taking a name is a link, which fails where it is taken.  A name is given up
-under a lock of its folder, so that whoever looked first gives up what it
-looked at, and not another message that has come since.  Nothing here is
-synced: after a loss of power the names are made anew from the tickets.
+A name stands for a message only where its file is that of a ticket or of a
+tombstone.  Taking a name is a link, which fails where it is taken.  A name is
+given up under a lock of its folder, so that whoever looked first gives up
+what it looked at, and not another message that has come since.  Nothing here
+is synced: after a loss of power the names are made anew from the tickets.
 """
 
 from __future__ import annotations
+
+import contextlib
+from typing import Final
 
 from .disk import Status
 from .folders import Folders
 from .names import GONE, Path, ids_path
 
-__all__ = ["forget", "free", "give_up", "is_gone", "status"]
+__all__ = ["forget", "free", "give_up", "is_gone", "stands", "status", "withdraw"]
+
+_OURS: Final = 2
+"""So many names a message's file has: its ticket and its id.  More are those of a backup by hard links."""
 
 
 def status(folders: Folders, id: str) -> Status | None:
@@ -34,6 +41,42 @@ def is_gone(folders: Folders, id: str, inode: int) -> bool:
         return folders.disk.stat(folders.get(GONE).handle, id).inode == inode
     except FileNotFoundError:
         return False
+
+
+def stands(folders: Folders, id: str, inode: int) -> bool:
+    """Whether the name leads to this file, and the file has another name in the spool: asked of no draft."""
+    found = status(folders, id)
+    if found is not None and found.links > _OURS:
+        # The names of a backup hide whether ours is still among them; so nobody may be withdrawing it meanwhile.
+        with folders.disk.lock(folders.need(ids_path(id)).handle):
+            found = status(folders, id)
+    return found is not None and found.inode == inode and found.links > 1
+
+
+def withdraw(folders: Folders, path: Path, name: str, id: str) -> bool:
+    """Take back a draft, or a ticket that nobody has touched, and the name where it leads there.
+
+    The ticket first: whoever finishes a put of somebody else's renames its
+    draft, so that one of the two has it.
+
+    Returns:
+        Whether it was still there.
+    """
+    folder = folders.need(ids_path(id)).handle
+    with folders.disk.lock(folder):
+        try:
+            found = folders.disk.stat(folders.get(path).handle, name)
+        except FileNotFoundError:
+            return False
+        if not folders.unlink(path, name):
+            return False
+        # One without another name is no more, and its number may be a stranger's by now.  What
+        # cannot be given up here says nothing: the next put of this id, or a start, does it.
+        with contextlib.suppress(OSError):
+            known = status(folders, id) if found.links > 1 else None
+            if known is not None and known.inode == found.inode:
+                folders.disk.unlink(folder, id)
+        return True
 
 
 def forget(folders: Folders, path: Path, name: str, id: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a crash leaves behind: drafts, notes that no ticket names, and what was half removed.
+"""What a crash leaves behind: drafts, notes that no ticket names, what was half removed, content that is to go.
 
 None of it says anything, and all of it takes up room.
 """
@@ -10,14 +10,15 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from outbox.errors import StoreUnavailable
+from outbox.errors import CorruptRecord, StoreUnavailable
+from outbox.lifecycle import State
 
-from . import ids, notes, walking
+from . import body, ids, notes, reading, transitions, walking
 from .disk import Kind
 from .folders import Folders
-from .names import GONE, NOTES, SECOND, TMP, Ticket, slot_start
+from .names import GONE, NOTES, SECOND, TMP, Path, Ticket, slot_start
 
-__all__ = ["drafts", "orphans", "remove", "remove_gone"]
+__all__ = ["drafts", "orphans", "remove", "remove_gone", "unburied", "uncut", "withdraw_draft"]
 
 _DAY: Final = 86_400 * SECOND
 _CHUNK: Final = 10_000
@@ -25,19 +26,31 @@ _SWEPT: Final = "swept"
 
 
 def remove(folders: Folders, limit: int, now: int) -> None:
-    """Remove up to *limit* of each kind that have lain there for a day; for notes once a day is enough.
+    """Remove up to *limit* of each kind that have lain there for a day; for notes and content once a day is enough.
 
-    Whether a note is an orphan is seen by a walk through the names of all tickets.
+    Whether a note is an orphan is seen by a walk through the names of all
+    tickets, and whether content is left by a look at the files of what was
+    delivered.
     """
     for name in itertools.islice(drafts(folders, now), limit):
         # Its put was killed: nobody was told that it is stored.
-        folders.unlink(TMP, name)
-        ids.free(folders, name.split(",", 2)[1])
+        withdraw_draft(folders, name)
     remove_gone(folders, limit)
     if not _swept(folders, now):
         for id, revision in orphans(folders, now):
             notes.discard(folders, id, revision)
+        for path, ticket in unburied(folders, now):
+            transitions.bury(folders, path, ticket)
+        for path, ticket in uncut(folders, now):
+            transitions.cut(folders, path, ticket)
         folders.disk.touch(folders.root.handle, _SWEPT, now * 1000)
+
+
+def withdraw_draft(folders: Folders, name: str) -> None:
+    """Remove a draft, with its id."""
+    id = name.split(",", 2)[1]
+    if not ids.withdraw(folders, TMP, name, id):
+        ids.free(folders, id)
 
 
 def _swept(folders: Folders, now: int) -> bool:
@@ -91,3 +104,28 @@ def _notes(folders: Folders, now: int | None) -> Iterator[tuple[str, int]]:
             note = notes.parse_name(name)
             if note is not None and (now is None or note[1] + _DAY < now):
                 yield note
+
+
+def unburied(folders: Folders, until: int) -> Iterator[tuple[Path, Ticket]]:
+    """Those remembered, and settled by then, whose content was not cut off."""
+    for path, name in walking.tombstones(folders):
+        ticket = Ticket.parse(name)
+        if ticket is None or ticket.at > until:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            found = folders.disk.stat(folders.get(path).handle, name)
+            if found.kind is Kind.FILE and not found.buried:
+                yield path, ticket
+
+
+def uncut(folders: Folders, until: int) -> Iterator[tuple[Path, Ticket]]:
+    """Those delivered by then and kept without their content, that have it still."""
+    for entry in walking.walk(folders, states=[State.DELIVERED]):
+        ticket = Ticket.parse(entry.name)
+        if ticket is None or ticket.at > until or not ticket.revision:
+            continue
+        with contextlib.suppress(FileNotFoundError, CorruptRecord):
+            if notes.read(folders, ticket.id, ticket.revision).bare:
+                data = reading.content(folders, entry.path, entry.name)
+                if body.header_length(data) < len(data):
+                    yield entry.path, ticket

@@ -43,6 +43,7 @@ __all__ = [
     "Ticket",
     "claimed_path",
     "ids_path",
+    "is_queue",
     "later_path",
     "note_path",
     "queue_folder",
@@ -83,6 +84,7 @@ _NAME: Final = re.compile(
     re.ASCII,
 )
 _ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_QUEUE: Final = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
 _SLOT: Final = re.compile(r"(?:([0-3])-)?(\d{8}T\d{6})", re.ASCII)
 
 
@@ -164,6 +166,11 @@ class Ticket:
         except ValueError:
             return None
 
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether it looks like a ticket's, which is quicker to tell than whether it is one."""
+        return _NAME.fullmatch(name) is not None
+
     @classmethod
     def _read(cls, name: str, match: re.Match[str]) -> Ticket:
         at, id, priority, attempts, lost, generation, revision, submitted, size = match.groups()
@@ -184,7 +191,7 @@ class Ticket:
     @staticmethod
     def is_id(text: str) -> bool:
         """Whether a message can have this id: whatever else there is must not become a file's name."""
-        return _ID.fullmatch(text) is not None
+        return isinstance(text, str) and _ID.fullmatch(text) is not None
 
     def standing(self, state: State) -> Standing:
         """How the message stands, as far as the name tells: not its fates, its age and its reason."""
@@ -222,6 +229,11 @@ class Ticket:
 def queue_folder(queue: str) -> str:
     """A queue may be called ``..``: its folder may not."""
     return f"%2e{queue[1:]}" if queue.startswith(".") else queue
+
+
+def is_queue(text: str) -> bool:
+    """Whether a message can be of this queue: whatever else there is must not become a folder's name."""
+    return isinstance(text, str) and _QUEUE.fullmatch(text) is not None
 
 
 def queue_of(folder: str) -> str:

@@ -22,6 +22,7 @@ from outbox.stores import standing as standings
 from outbox.stores.instants import micros, moment
 from outbox.stores.standing import Standing
 
+from . import reading
 from .folders import Folders
 from .names import Path, note_path, stamp, unstamp
 
@@ -33,6 +34,8 @@ class Note:
     """What a ticket's name has no room for.
 
     Attributes:
+        fates: In the order of the recipients; or one that is everybody's,
+            where they could not be read when it was written.
         since: What its age counts from.
         bare: The envelope of what is kept without its content, as
             :mod:`outbox.codec` writes it; ``""`` where the content is there.
@@ -54,6 +57,10 @@ class Note:
             attrs.evolve(standing, fates=self.fates, since=self.since, reason=self.reason)
         )
 
+    def about(self, recipients: int) -> Note:
+        """The same with a fate for each of so many recipients."""
+        return attrs.evolve(self, fates=self.fates * recipients) if len(self.fates) == 1 else self
+
     def encode(self) -> bytes:
         fields: dict[str, Any] = {
             "reason": self.reason,
@@ -71,7 +78,7 @@ class Note:
         """The inverse of :meth:`encode`; raises CorruptRecord."""
         text, _, digest = data[:-1].rpartition(b"\n")
         if hashlib.sha256(text).hexdigest().encode() != digest:
-            raise CorruptRecord("the note's digest is not that of its text")
+            raise CorruptRecord("its digest is not that of its text")
         try:
             fields: dict[str, Any] = json.loads(text.decode(errors="surrogatepass"))
             return cls(
@@ -82,7 +89,7 @@ class Note:
                 bare=fields.get("bare", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptRecord(f"the note cannot be read: {error}") from error
+            raise CorruptRecord(f"it cannot be read: {error}") from error
 
 
 def bare(message: Message) -> str:
@@ -151,12 +158,10 @@ def read(folders: Folders, id: str, revision: int) -> Note:
         CorruptRecord: it cannot be read.
         FileNotFoundError: there is none: the ticket that named it has moved on.
     """
-    folder = folders.get(note_path(revision))
-    _, data = folders.disk.read(folder.handle, name_of(id, revision))
     try:
-        return Note.decode(data)
+        return Note.decode(reading.head(folders, note_path(revision), name_of(id, revision))[1])
     except CorruptRecord as error:
-        raise CorruptRecord(f"{id}: {error}") from error
+        raise type(error)(f"{id}: its note: {error}") from error
 
 
 def discard(folders: Folders, id: str, revision: int) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Collection
 from typing import Final
 
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, UnsupportedError
-from outbox.lifecycle import State
 
-from . import body, ids, leftovers, notes, transitions, walking
+from . import body, ids, leftovers, notes, reading, transitions, walking
 from .disk import Disk, Kind, Status
 from .folders import Folders
 from .names import IDS, TMP, Path, Ticket, ids_path
@@ -18,6 +18,8 @@ from .names import IDS, TMP, Path, Ticket, ids_path
 __all__ = ["open_spool"]
 
 VERSION: Final = 1
+_EVER: Final = 1 << 62
+_DRAFT: Final = "format."
 _FORMAT: Final = f"outbox spool {VERSION}\n".encode()
 
 
@@ -80,16 +82,17 @@ def _make_format(folders: Folders, path: str) -> None:
         raise ConfigurationError(
             f"{path} is no spool, and holds {foreign[0]!r}: name an empty directory, or one that does not exist"
         )
-    draft = f"format.{secrets.token_hex(8)}"
+    draft = _DRAFT + secrets.token_hex(8)
     folders.disk.create(root, draft, _FORMAT)
     try:
         folders.disk.link(root, draft, root, "format")
-    except FileExistsError:
-        pass  # another process was quicker, and did the same
+    except (FileExistsError, FileNotFoundError):
+        # Another process was quicker, and did the same; it may even have taken the draft for one that was left.
+        _require_format(folders, path)
     except PermissionError as error:
         raise UnsupportedError(f"{path}: this file system has no hard links: use another") from error
     finally:
-        folders.disk.unlink(root, draft)
+        folders.unlink((), draft)
     folders.root.sync()
 
 
@@ -116,7 +119,7 @@ def _recover(folders: Folders) -> None:
             return
         _sweep(folders, alone=bool(boot))
         if boot:
-            draft = f"format.{secrets.token_hex(8)}"
+            draft = _DRAFT + secrets.token_hex(8)
             disk.create(root, draft, boot.encode())
             disk.rename(root, draft, root, "boot")
 
@@ -135,66 +138,85 @@ def _sweep(folders: Folders, *, alone: bool) -> None:
         alone: Whether no process can be in the middle of a put.
     """
     if alone:
+        _remove_format_drafts(folders)
         _sweep_drafts(folders)
     leftovers.remove_gone(folders)
-    for entry in walking.walk(folders):
+    standing: set[int] = set()
+    for entry in walking.walk(folders, strict=True):
         if (ticket := Ticket.parse(entry.name)) is not None:
-            _name(folders, entry.path, ticket)
-            if entry.state is State.DELIVERED:
-                _cut(folders, entry.path, ticket)
+            _name(folders, entry.path, ticket, standing)
     for path, name in walking.tombstones(folders):
         if (ticket := Ticket.parse(name)) is not None:
-            _name_tombstone(folders, path, ticket)
-    _sweep_ids(folders)
+            _name_tombstone(folders, path, ticket, standing)
+    _sweep_ids(folders, standing if alone else None)
+    for path, ticket in leftovers.uncut(folders, _EVER):
+        transitions.cut(folders, path, ticket)
     if alone:
         for id, revision in leftovers.orphans(folders):
             notes.discard(folders, id, revision)
 
 
+def _remove_format_drafts(folders: Folders) -> None:
+    for name, kind in _entries(folders, ()):
+        if kind is Kind.FILE and name.startswith(_DRAFT):
+            folders.unlink((), name)
+
+
 def _sweep_drafts(folders: Folders) -> None:
     for name in folders.entries(TMP, Kind.FILE):
         if Ticket.parse(name) is not None:
-            folders.unlink(TMP, name)
+            leftovers.withdraw_draft(folders, name)
 
 
-def _sweep_ids(folders: Folders) -> None:
+def _sweep_ids(folders: Folders, standing: Collection[int] | None) -> None:
+    """Give up the names whose files are those of no message.
+
+    Args:
+        standing: The files of the tickets and tombstones there are; None
+            where they may be on the move, and only a file without another
+            name is no message's for certain.
+    """
+    doubtful: dict[str, int] = {}
     for folder in folders.subfolders(IDS):
         for id in folders.entries((*IDS, folder), Kind.FILE):
-            if Ticket.is_id(id) and _links(folders, id) == 1:
+            found = ids.status(folders, id) if Ticket.is_id(id) else None
+            if found is None:
+                continue
+            if found.links == 1:
                 ids.free(folders, id)
+            elif standing is not None and found.inode not in standing:
+                doubtful[id] = found.inode
+    # Their other names are not in the spool, but in a backup by hard links.
+    for id in walking.search(folders, doubtful)[1]:
+        ids.give_up(folders, id, doubtful[id])
 
 
-def _name(folders: Folders, path: Path, ticket: Ticket) -> None:
+def _name(folders: Folders, path: Path, ticket: Ticket, standing: set[int]) -> None:
     """See that the id leads to the file of this ticket."""
     try:
         handle = folders.get(path).handle
         found = folders.disk.stat(handle, ticket.name)
-        if found.kind is not Kind.FILE or (found.links > 1 and _is(ids.status(folders, ticket.id), found)):
+        if found.kind is not Kind.FILE:
             return
+        standing.add(found.inode)
         other = ids.status(folders, ticket.id)
-        if other is not None and not _is(other, found) and _older(folders, ticket):
+        if other is not None and other.inode != found.inode and _older(folders, ticket):
             ids.give_up(folders, ticket.id, other.inode)
-        with contextlib.suppress(FileExistsError):
-            folders.disk.link(handle, ticket.name, folders.need(ids_path(ticket.id)).handle, ticket.id)
+        if other is None or other.inode != found.inode:
+            _link(folders, handle, ticket)
     except FileNotFoundError:
         return  # it has moved on, and so is not what a crash has left
 
 
-def _cut(folders: Folders, path: Path, ticket: Ticket) -> None:
-    """Finish what a settle has begun: take out the content that is not to be kept."""
-    with contextlib.suppress(FileNotFoundError, CorruptRecord):
-        if ticket.revision and notes.read(folders, ticket.id, ticket.revision).bare:
-            transitions.cut(folders, path, ticket)
-
-
-def _is(known: Status | None, found: Status) -> bool:
-    return known is not None and known.inode == found.inode
+def _link(folders: Folders, handle: int, ticket: Ticket) -> None:
+    with contextlib.suppress(FileExistsError):
+        folders.disk.link(handle, ticket.name, folders.need(ids_path(ticket.id)).handle, ticket.id)
 
 
 def _older(folders: Folders, ticket: Ticket) -> bool:
     """Whether the id leads to an earlier message than this ticket's, or to none that can be read."""
     try:
-        _, data = folders.disk.read(folders.get(ids_path(ticket.id)).handle, ticket.id, body.HEAD)
+        _, data = reading.head(folders, ids_path(ticket.id), ticket.id, body.HEAD)
         return body.header(data).ticket.submitted <= ticket.submitted
     except FileNotFoundError:
         return False
@@ -202,18 +224,25 @@ def _older(folders: Folders, ticket: Ticket) -> bool:
         return True
 
 
-def _name_tombstone(folders: Folders, path: Path, ticket: Ticket) -> None:
+def _name_tombstone(folders: Folders, path: Path, ticket: Ticket, standing: set[int]) -> None:
+    """The same for a tombstone; but the id may be that of a message that was put since."""
     try:
         handle = folders.get(path).handle
         found = folders.disk.stat(handle, ticket.name)
-        if ids.status(folders, ticket.id) is None:
-            folders.disk.link(handle, ticket.name, folders.need(ids_path(ticket.id)).handle, ticket.id)
-    except (FileNotFoundError, FileExistsError):
+        if found.kind is not Kind.FILE:
+            return
+        other = ids.status(folders, ticket.id)
+        if other is not None and _is_older(folders, ticket, other, found, standing):
+            ids.give_up(folders, ticket.id, other.inode)
+            other = None
+        standing.add(found.inode)
+        if other is None:
+            _link(folders, handle, ticket)
+    except FileNotFoundError:
         return
-    if found.kind is Kind.FILE and not found.buried:
+    if not found.buried:
         transitions.bury(folders, path, ticket)
 
 
-def _links(folders: Folders, id: str) -> int:
-    found = ids.status(folders, id)
-    return 0 if found is None else found.links
+def _is_older(folders: Folders, ticket: Ticket, other: Status, found: Status, standing: set[int]) -> bool:
+    return other.inode != found.inode and other.inode not in standing and _older(folders, ticket)

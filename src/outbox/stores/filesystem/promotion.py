@@ -61,7 +61,11 @@ class Promotion:
         return ready
 
     def _begun(self, now: int) -> Iterator[Path]:
-        for path in walking.slots(self._folders, self._later):
+        there = walking.slots(self._folders, self._later)
+        # Those that another process has emptied and removed.
+        for path in self._passes.keys() - set(there):
+            self._passes.pop(path).listing.close()
+        for path in there:
             if (slot_start(path[-1]) or 0) > now:
                 return
             yield path
@@ -115,19 +119,19 @@ class Promotion:
         found: list[int] = []
         for path in walking.slots(self._folders, self._later):
             level = path[-1][0]
-            if level not in firsts and (at := earliest(self._folders, path)) is not None:
+            if level not in firsts and (at := earliest(self._folders, path, _READ)) is not None:
                 firsts[level] = path
                 found.append(at)
         return min(found, default=None)
 
 
-def earliest(folders: Folders, path: Path) -> int | None:
-    """The first instant in a slot; its beginning where it is too full to look through."""
-    first: int | None = None
+def earliest(folders: Folders, path: Path, at_most: int | None = None) -> int | None:
+    """The first instant in a slot; its beginning where there are more than *at_most* to look through."""
+    first: Ticket | None = None
     for number, name in enumerate(folders.entries(path, Kind.FILE)):
-        if number >= _READ:
+        if number == at_most:
             return slot_start(path[-1])
-        ticket = Ticket.parse(name)
-        if ticket is not None and (first is None or ticket.at < first):
-            first = ticket.at
-    return first
+        # They sort as they are due: few have to be taken apart.
+        if first is None or name < first.name:
+            first = Ticket.parse(name) or first
+    return None if first is None else first.at

@@ -2,7 +2,9 @@
 
 Drafts first, each on the platter; then the ids, which another put may have
 taken; then, when nothing can conflict any more and there is room, the
-tickets, by which they can be claimed; and one sync of each folder.  A kill
+tickets, by which they can be claimed; and one sync of each folder.  What is
+acknowledged was seen to stand: its rename was made, or else its id was looked
+up again, for whoever took the draft away may have thrown it away.  A kill
 between two renames leaves some of a batch stored and others not: its ``put``
 had not returned, and each of its messages is there whole, or not at all.
 """
@@ -15,7 +17,7 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from outbox.errors import AmbiguousPut
+from outbox.errors import AmbiguousPut, CorruptRecord, StoreUnavailable
 from outbox.lifecycle import Claim, PutResult
 from outbox.message import Message
 from outbox.stores import standing as standings
@@ -23,7 +25,7 @@ from outbox.stores.content import Codings
 from outbox.stores.intake import sift
 from outbox.stores.limits import Load
 
-from . import body, ids
+from . import body, ids, reading
 from .body import Header
 from .crowding import Crowd
 from .disk import Status
@@ -65,6 +67,14 @@ class _Draft:
     @property
     def name(self) -> str:
         return self.header.first.name
+
+
+@attrs.frozen
+class _Known:
+    """Whose an id is."""
+
+    header: Header
+    inode: int
 
 
 class Put:
@@ -140,8 +150,7 @@ class Put:
         for draft in list(self._drafts):
             while not self._take(draft):
                 found = self._holder(draft.message)
-                if found is not None:
-                    self._finish(found)
+                if found is not None and self._finish(found):
                     self._known.add(draft.message.id)
                     self._folders.unlink(TMP, draft.name)
                     break
@@ -155,9 +164,11 @@ class Put:
             folders.disk.link(folders.need(TMP).handle, draft.name, folders.need(ids_path(id)).handle, id)
         except FileExistsError:
             return False
+        except FileNotFoundError as error:
+            raise _thrown_away(id) from error
         return True
 
-    def _holder(self, message: Message) -> Header | None:
+    def _holder(self, message: Message) -> _Known | None:
         """Whose the id is; None where it has become free.
 
         Raises:
@@ -166,45 +177,62 @@ class Put:
         """
         id, folders = message.id, self._folders
         try:
-            status, data = folders.disk.read(folders.need(ids_path(id)).handle, id, body.HEAD)
+            status, data = reading.head(folders, ids_path(id), id, body.HEAD)
         except FileNotFoundError:
             return None
+        except CorruptRecord as error:
+            raise CorruptRecord(f"{id} is known, and {error}") from error
         if self._spent(status) or ids.is_gone(folders, id, status.inode):
             ids.give_up(folders, id, status.inode)
             return None
         header = body.header(data)
         sift((message,), {id: header.digest})
-        return header
+        return _Known(header, status.inode)
 
     def _spent(self, status: Status) -> bool:
         """Whether its message is gone, or need not be remembered any more."""
         over = status.mtime // 1000 <= self._terms.remembered_since
         return status.links == 1 or (status.buried and over)
 
-    def _finish(self, header: Header) -> None:
+    def _finish(self, known: _Known) -> bool:
         """Make a message as good as stored whose put was killed, or has not come so far.
 
         Its ticket gets another name, so that a put that fails after all, and
         takes back what it did, does not take back what is acknowledged here.
         What its put has leased already is not here, and is never taken back.
+
+        Returns:
+            Whether it stands; False where it was taken back in the meantime.
         """
-        folders, name = self._folders, header.first.name
+        folders, header, name = self._folders, known.header, known.header.first.name
         adopted = attrs.evolve(header.ticket, generation=header.ticket.generation + 1).name
-        if not folders.move(TMP, name, header.queued, adopted):
-            folders.move(header.queued, name, header.queued, adopted)
+        adopts = folders.move(TMP, name, header.queued, adopted)
+        adopts = adopts or folders.move(header.queued, name, header.queued, adopted)
+        if not adopts and not ids.stands(folders, header.ticket.id, known.inode):
+            return False
         self._touched += [header.queued, header.place]
+        return True
 
     def _place(self) -> None:
         for draft in self._drafts:
-            moved = self._folders.move(TMP, draft.name, draft.header.place, draft.name)
-            if not moved and self._terms.leased is not None:
-                # Somebody else's put of the same message has finished it: it waits, and is not the caller's.
-                self._known.add(draft.message.id)
-                self._touched.append(draft.header.queued)
+            if self._folders.move(TMP, draft.name, draft.header.place, draft.name):
+                self._touched.append(draft.header.place)
+                self._placed.append(draft)
+            else:
+                self._look_again(draft)
+
+    def _look_again(self, draft: _Draft) -> None:
+        """See to a draft that is not there: somebody else's put has finished it, or it was thrown away."""
+        while (found := self._holder(draft.message)) is not None:
+            if not self._finish(found):
                 continue
-            # Where it is not moved it has been finished all the same: to the same place.
-            self._placed.append(draft)
-        self._touched += [draft.header.place for draft in self._placed]
+            if self._terms.leased is None and found.header.first.name == draft.name:
+                self._placed.append(draft)
+            else:
+                # It waits, and is not the caller's.
+                self._known.add(draft.message.id)
+            return
+        raise _thrown_away(draft.message.id)
 
     def _undo(self) -> bool:
         """Whether nothing of it can be claimed."""
@@ -214,17 +242,24 @@ class Put:
         for draft in self._drafts:
             # What stays behind is no message: the next put of this id, or a prune, removes it.
             with contextlib.suppress(OSError):
-                self._folders.unlink(TMP, draft.name)
-                ids.free(self._folders, draft.message.id)
+                if not self._withdrawn(TMP, draft):
+                    ids.free(self._folders, draft.message.id)
         return clean
 
     def _taken_back(self, draft: _Draft) -> bool:
         if draft.header.leased is not None:
             return False
         try:
-            return self._folders.unlink(draft.header.place, draft.name)
+            return self._withdrawn(draft.header.place, draft)
         except OSError:
             return False
+
+    def _withdrawn(self, path: Path, draft: _Draft) -> bool:
+        try:
+            return ids.withdraw(self._folders, path, draft.name, draft.message.id)
+        except OSError:
+            # The id says nothing without it.
+            return self._folders.unlink(path, draft.name)
 
     def _sync(self) -> None:
         try:
@@ -233,3 +268,10 @@ class Put:
             raise AmbiguousPut(
                 f"the put may or may not outlast a loss of power ({error}): put it again with the same ids"
             ) from error
+
+
+def _thrown_away(id: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{id}: its draft was removed while it was being put: put it again, and see that all that use the "
+        "spool are on one machine and agree on the time"
+    )

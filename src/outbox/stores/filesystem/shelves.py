@@ -84,7 +84,7 @@ class _Shelf:
 
     def _ready(self, now: int, mark: object) -> Iterator[Window]:
         for priority in walking.priorities(self._folders, self._path):
-            for path in walking.slots(self._folders, priority):
+            for path in self._slots(priority):
                 window = self._window(path)
                 window.look(mark)
                 if len(window):
@@ -94,7 +94,7 @@ class _Shelf:
 
     def _expired(self, now: int, mark: object) -> list[Pick]:
         picks = []
-        for path in walking.slots(self._folders, (*self._path, CLAIMED)):
+        for path in self._slots((*self._path, CLAIMED)):
             if (slot_start(path[-1]) or 0) > now:
                 break
             window = self._window(path)
@@ -106,8 +106,15 @@ class _Shelf:
         return picks
 
     def _picks(self, window: Window, names: Sequence[str], *, expired: bool = False) -> list[Pick]:
-        tickets = map(Ticket.parse, names)
-        return [Pick(self._queue, window.path, ticket, expired) for ticket in tickets if ticket is not None]
+        return [Pick(self._queue, window.path, window.tickets[name], expired) for name in names]
+
+    def _slots(self, folder: Path) -> list[Path]:
+        """The slots of a folder; of those that another process has removed no window stays open."""
+        there = walking.slots(self._folders, folder)
+        known = {path for path in self._windows if path[:-1] == folder}
+        for path in known.difference(there):
+            self._windows.pop(path).close()
+        return there
 
     def _window(self, path: Path) -> Window:
         if path not in self._windows:
@@ -124,7 +131,7 @@ class _Shelf:
         if self.promotion.unfinished:
             return EARLIEST
         for priority in walking.priorities(self._folders, self._path):
-            for path in walking.slots(self._folders, priority):
+            for path in self._slots(priority):
                 window = self._window(path)
                 window.look(mark)
                 if len(window) or not window.whole:
@@ -150,10 +157,10 @@ class Shelves:
         self._changes = 0
 
     def close(self) -> None:
-        with self._lock:
-            for shelf in self._shelves.values():
-                shelf.close()
-            self._shelves.clear()
+        """Nobody uses it any more; see :meth:`Folders.close`."""
+        for shelf in self._shelves.values():
+            shelf.close()
+        self._shelves.clear()
 
     def changed(self) -> None:
         """Something of this process's doing may have moved tickets."""

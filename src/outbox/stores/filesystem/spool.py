@@ -7,6 +7,7 @@ import secrets
 import threading
 from typing import Final
 
+from outbox.errors import StoreUnavailable
 from outbox.stores.limits import Limits
 from outbox.stores.news import News
 
@@ -33,6 +34,7 @@ class Spool:
         self.news = News()
         self.seen = threading.local()
         self.folders: Folders = open_spool(disk, path)
+        self._identity = disk.identity(self.folders.root.handle)
         self.leases = Leases(self.folders)
         self.shelves = Shelves(self.folders)
         self.crowd = Crowd(limits)
@@ -41,9 +43,31 @@ class Spool:
     def close(self) -> None:
         """Wait for those who use it, and give back its descriptors."""
         if self.gate.close():
-            self.shelves.close()
-            self.folders.close()
+            self._give_back()
         self.news.tell()
+
+    def abandon(self) -> None:
+        """Give back its descriptors in a forked child, where nobody uses it but perhaps the thread that forked."""
+        if not self.gate.visited(threading.get_ident()):
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self.shelves.close()
+        self.folders.close()
+
+    def require_same_directory(self) -> None:
+        """Raise StoreUnavailable where the path no longer leads to the directory that was opened.
+
+        What is put into one that was deleted is gone, and what is put into
+        one that was moved is where nobody looks.
+        """
+        found = self.folders.disk.identity(self._path)
+        if found != self._identity:
+            event = "moved or deleted" if found is None else "replaced by another directory"
+            raise StoreUnavailable(
+                f"{self._path} was {event} while it was in use: stop all programs that use it, put the right "
+                "directory in its place, and start them again"
+            )
 
     def shut(self) -> Spool:
         """The same, for nobody to use."""

@@ -89,7 +89,7 @@ def _rounds(folders: Folders, ids: Sequence[str], decide: Decide) -> list[_Decid
 def _one(folders: Folders, number: int, id: str, place: Place | None, decide: Decide) -> _Decided:
     if place is not None:
         try:
-            before, history = transitions.learned_or_feared(folders, place.ticket, place.state)
+            before, history = transitions.learned_or_feared(folders, place.ticket, place.state, proven=True)
         except FileNotFoundError:
             pass  # it was purged meanwhile: its name under ids/ goes before its ticket
         else:

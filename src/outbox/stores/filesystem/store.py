@@ -104,7 +104,6 @@ class FilesystemStore:
         self._clock = clock or SystemClock()
         self._poll = poll
         self._path = os.path.abspath(file_name(path))  # noqa: PTH100 - the seam speaks of strings
-        self._abandoned: list[Spool] = []
         with self._translated():
             self._spool = self._opened()
         self._watch_forks()
@@ -130,6 +129,7 @@ class FilesystemStore:
     ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
         batch, now = tuple(messages), self._now()
         with self._inside() as spool:
+            spool.require_same_directory()
             self._limits.require_free(self._path)
             terms = putting.Terms(
                 now=now,
@@ -164,6 +164,7 @@ class FilesystemStore:
         """
         names = distinct(queues)
         with self._inside() as spool:
+            spool.require_same_directory()
             spool.news.look()
             bell = spool.seen.bell = spool.bell()
             now = self._now()
@@ -190,6 +191,7 @@ class FilesystemStore:
         returned = any(isinstance(each.verdict, Retry | Released) for each in settlements)
         now = self._now()
         with self._inside() as spool:
+            spool.require_same_directory()
             try:
                 return settling.settle(
                     spool.folders, spool.leases, settlements, fates, retention=self._retention, now=now
@@ -370,12 +372,15 @@ class FilesystemStore:
 
     def _born(self) -> None:
         """Locks may be held by threads that are not in the child, and open listings are shared: begin anew."""
-        self._abandoned.append(self._spool)
+        parent = self._spool
+        parent.abandon()
+        if parent.gate.closed:
+            return
         try:
             self._spool = self._opened()
         except (OSError, OutboxError):
             # What cannot be opened here is not the parent's either: the child is told that it is closed.
-            self._spool = self._abandoned[-1].shut()
+            self._spool = parent.shut()
 
 
 def _codings(coding: Sequence[ContentCoding], also_reads: Sequence[ContentCoding]) -> Codings:

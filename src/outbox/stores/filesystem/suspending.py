@@ -18,6 +18,7 @@ from outbox.protocols import Suspension
 from outbox.stores.instants import micros, moment
 from outbox.stores.suspending import in_force, served
 
+from . import reading
 from .disk import Kind
 from .folders import Folders
 from .names import SECOND, SUSPENDED, stamp, unstamp
@@ -88,19 +89,19 @@ def _names(folders: Folders, prefix: str = "") -> list[str]:
 def _read(folders: Folders, names: Sequence[str]) -> Iterator[Suspension]:
     for name in names:
         with contextlib.suppress(FileNotFoundError):
-            data = folders.disk.content(folders.get(SUSPENDED).handle, name)
             try:
-                yield _suspension(data)
+                yield _suspension(reading.content(folders, SUSPENDED, name), name)
             except CorruptRecord as error:
                 # It stays in force until a person has looked.
                 kind, _, value = name.partition(",")
                 yield _unreadable(kind, unquote(value, errors="surrogatepass"), str(error))
 
 
-def _suspension(data: bytes) -> Suspension:
+def _suspension(data: bytes, name: str) -> Suspension:
     try:
         fields: dict[str, Any] = json.loads(data)
         until = fields["until"]
+        _require_its_own(fields, name)
         return Suspension(
             kind=fields["kind"],
             value=fields["value"],
@@ -109,6 +110,12 @@ def _suspension(data: bytes) -> Suspension:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptRecord(f"its file cannot be read: {error}") from error
+
+
+def _require_its_own(fields: dict[str, Any], name: str) -> None:
+    texts = [fields[name] for name in ("kind", "value", "reason")]
+    if not all(isinstance(text, str) for text in texts) or _name(*texts[:2]) != name:
+        raise ValueError("it tells of something else than its name")
 
 
 def _unreadable(kind: Any, value: str, reason: str) -> Suspension:

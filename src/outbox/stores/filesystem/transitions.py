@@ -21,6 +21,7 @@ from . import body, ids, notes
 from .folders import Folders
 from .names import GONE, Path, Ticket, queued_path, remembered_path, settled_path
 from .notes import Note
+from .reading import DiskFailed
 
 __all__ = [
     "Transition",
@@ -60,8 +61,8 @@ class Transition:
 def learned(folders: Folders, ticket: Ticket, state: State) -> tuple[Standing, tuple[Attempt, ...]]:
     """How a message stands, and its history, from its ticket, its note and as much of its file as is needed.
 
-    What cannot be read of the file is nobody's fate: lists and commands work
-    all the same.
+    Where the recipients cannot be read there is one fate, which is
+    everybody's: lists and commands work all the same.
 
     Raises:
         CorruptRecord: its note cannot be read.
@@ -72,18 +73,27 @@ def learned(folders: Folders, ticket: Ticket, state: State) -> tuple[Standing, t
         note = notes.read(folders, ticket.id, ticket.revision)
         return note.on(standing), note.history
     since, recipients = body.first(folders, ticket.id)
-    fates = (Fate.WAITING,) * recipients
+    fates = (Fate.WAITING,) * max(1, recipients)
     return standings.in_doubt(attrs.evolve(standing, fates=fates, since=since or ticket.submitted)), ()
 
 
-def learned_or_feared(folders: Folders, ticket: Ticket, state: State) -> tuple[Standing, tuple[Attempt, ...]]:
-    """The same; where the note cannot be read, everybody may have received the message already."""
+def learned_or_feared(
+    folders: Folders, ticket: Ticket, state: State, *, proven: bool = False
+) -> tuple[Standing, tuple[Attempt, ...]]:
+    """The same; where the note cannot be read, everybody may have received the message already.
+
+    Args:
+        proven: Whether DiskFailed is raised all the same: what the note
+            tells may be read tomorrow, and is not to be replaced by a fear.
+    """
     try:
         return learned(folders, ticket, state)
     except (CorruptRecord, FileNotFoundError) as error:
+        if proven and isinstance(error, DiskFailed):
+            raise
         reason = str(error) if isinstance(error, CorruptRecord) else f"{ticket.id}: its note is missing"
     since, recipients = body.first(folders, ticket.id)
-    fates = (Fate.UNCERTAIN,) * recipients
+    fates = (Fate.UNCERTAIN,) * max(1, recipients)
     standing = ticket.standing(state)
     return attrs.evolve(standing, fates=fates, since=since or ticket.submitted, reason=reason), ()
 
@@ -151,8 +161,8 @@ def _rename(folders: Folders, transitions: Mapping[int, Transition], made: set[i
 
 def _discard_notes(folders: Folders, transitions: Sequence[Transition], made: Collection[int]) -> None:
     """Those that were replaced, and those of transitions that were not made."""
-    with contextlib.suppress(OSError):
-        for number, each in enumerate(transitions):
+    for number, each in enumerate(transitions):
+        with contextlib.suppress(OSError):
             if number in made:
                 notes.discard(folders, each.ticket.id, each.obsolete)
             elif each.note is not None:

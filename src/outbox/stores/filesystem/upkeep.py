@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator
 
 import attrs
 
+from outbox.errors import ConfigurationError, CorruptRecord
 from outbox.lifecycle import State
 from outbox.stores.retention import FAILED, Retention
 
@@ -91,8 +93,8 @@ def _discard(folders: Folders, old: _Old, retention: Retention, now: int) -> int
     removals = []
     for path, ticket in heapq.nsmallest(old.limit, _aged(folders, old), key=_age):
         try:
-            standing, _ = transitions.learned_or_feared(folders, ticket, old.state)
-        except FileNotFoundError:
+            standing, _ = transitions.learned_or_feared(folders, ticket, old.state, proven=True)
+        except (FileNotFoundError, CorruptRecord):
             continue
         removals.append(transitions.removal(path, ticket, standing, retention, now))
     made = transitions.make(folders, removals)
@@ -102,10 +104,8 @@ def _discard(folders: Folders, old: _Old, retention: Retention, now: int) -> int
 
 
 def _aged(folders: Folders, old: _Old) -> Iterator[tuple[Path, Ticket]]:
-    for _, queue in walking.queue_folders(folders):
-        for path in walking.slots(folders, (*queue, old.state.value)):
-            if (slot_start(path[-1]) or 0) > old.until:
-                break
+    for path in _settled(folders, old.state):
+        if (slot_start(path[-1]) or 0) <= old.until:
             for ticket in _oldest(folders, path, old.limit, old.until):
                 yield path, ticket
 
@@ -119,13 +119,20 @@ def _age(found: tuple[Path, Ticket]) -> tuple[int, str]:
 
 def _remove_empty(folders: Folders, now: int) -> None:
     """Slots whose time is over."""
+    slots = [
+        walking.slots(folders, NOTES),
+        *(_settled(folders, state) for state in (State.DELIVERED, *FAILED)),
+    ]
+    for path in itertools.chain.from_iterable(slots):
+        if (slot_start(path[-1]) or 0) + 2 * SETTLED_WIDTH < now:
+            folders.remove(path)
+
+
+def _settled(folders: Folders, state: State) -> Iterator[Path]:
+    """The slots of this state in all queues, but for those that must not be entered."""
     for _, queue in walking.queue_folders(folders):
-        for state in (State.DELIVERED, *FAILED):
-            _remove_over(folders, (*queue, state.value), now)
-    _remove_over(folders, NOTES, now)
-
-
-def _remove_over(folders: Folders, path: Path, now: int) -> None:
-    for each in walking.slots(folders, path):
-        if (slot_start(each[-1]) or 0) + 2 * SETTLED_WIDTH < now:
-            folders.remove(each)
+        try:
+            yield from walking.slots(folders, (*queue, state.value))
+        except (ConfigurationError, OSError) as error:
+            if not walking.refused(error):
+                raise

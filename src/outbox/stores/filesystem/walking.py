@@ -6,15 +6,16 @@ have it walks again.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import attrs
 
-from outbox.errors import CorruptRecord, FormatError, StoreUnavailable
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import State
 
-from . import body, ids
+from . import body, ids, reading
 from .disk import Kind
 from .folders import Folders
 from .names import (
@@ -31,14 +32,26 @@ from .names import (
     slot_start,
 )
 
-__all__ = ["Entry", "Place", "find", "priorities", "queue_folders", "slots", "tombstones", "walk"]
+__all__ = [
+    "Entry",
+    "Place",
+    "find",
+    "priorities",
+    "queue_folders",
+    "refused",
+    "search",
+    "slots",
+    "tombstones",
+    "walk",
+]
 
 _WALKS: Final = 10
+_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR})
 
 
 @attrs.frozen
 class Entry:
-    """A ticket by its name, which may turn out to be no ticket's."""
+    """A ticket by its name, which may still turn out to be no ticket's: it may tell of the 30th of February."""
 
     queue: str
     state: State
@@ -51,9 +64,8 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of content; 0 where the name is no ticket's."""
-        size = self.name.rpartition(",b")[2]
-        return int(size) if size.isdecimal() else 0
+        """Bytes of content."""
+        return int(self.name.rpartition(",b")[2])
 
 
 @attrs.frozen(kw_only=True)
@@ -91,17 +103,37 @@ def priorities(folders: Folders, queue: Path) -> list[Path]:
 
 
 def walk(
-    folders: Folders, *, states: Collection[State] = (), queues: Collection[str] = ()
+    folders: Folders,
+    *,
+    states: Collection[State] = (),
+    queues: Collection[str] = (),
+    strict: bool = False,
 ) -> Iterator[Entry]:
-    """Every ticket of these states and queues; ``()`` is all."""
+    """Every ticket of these states and queues; ``()`` is all.
+
+    Args:
+        strict: Whether it ends with the error of a folder that must not be
+            entered; else that is passed by, and `check` names it.
+    """
     for queue, path in queue_folders(folders, queues):
-        for state in State:
-            if states and state not in states:
-                continue
-            for folder in _folders_of(folders, path, state):
-                for name in folders.entries(folder, Kind.FILE):
-                    if name.count(",") > 1:
-                        yield Entry(queue, state, folder, name)
+        for state in states or State:
+            try:
+                yield from _tickets(folders, queue, path, state)
+            except (ConfigurationError, OSError) as error:
+                if strict or not refused(error):
+                    raise
+
+
+def _tickets(folders: Folders, queue: str, path: Path, state: State) -> Iterator[Entry]:
+    for folder in _folders_of(folders, path, state):
+        for name in folders.entries(folder, Kind.FILE):
+            if Ticket.is_name(name):
+                yield Entry(queue, state, folder, name)
+
+
+def refused(error: Exception) -> bool:
+    """Whether a folder is none that may be entered: others can write to it, or something else stands there."""
+    return isinstance(error, ConfigurationError) or getattr(error, "errno", None) in _REFUSED
 
 
 def _folders_of(folders: Folders, queue: Path, state: State) -> Iterator[Path]:
@@ -118,7 +150,7 @@ def tombstones(folders: Folders) -> Iterator[tuple[Path, str]]:
     """Every remembered id: folder and name, in the order of the slots."""
     for path in slots(folders, REMEMBERED):
         for name in folders.entries(path, Kind.FILE):
-            if name.count(",") > 1:
+            if Ticket.is_name(name):
                 yield path, name
 
 
@@ -128,11 +160,22 @@ def find(folders: Folders, wanted: Iterable[str]) -> dict[str, Place]:
     Raises:
         StoreUnavailable: one of them moves so fast that it cannot be found.
     """
+    found, missing = search(folders, wanted)
+    if missing:
+        raise StoreUnavailable(
+            f"the message {min(missing)} moves faster than it can be found: try again; where that goes on, "
+            "look with `outbox check` whether its folder cannot be entered"
+        )
+    return found
+
+
+def search(folders: Folders, wanted: Iterable[str]) -> tuple[dict[str, Place], set[str]]:
+    """The same, and those that may be there and were met on no walk."""
     found: dict[str, Place] = {}
     missing = {id for id in wanted if _may_be_there(folders, id)}
     for _ in range(_WALKS):
         if not missing:
-            return found
+            break
         for entry in walk(folders):
             if entry.id in missing and (ticket := Ticket.parse(entry.name)) is not None:
                 found[ticket.id] = Place(queue=entry.queue, state=entry.state, path=entry.path, ticket=ticket)
@@ -140,7 +183,7 @@ def find(folders: Folders, wanted: Iterable[str]) -> dict[str, Place]:
         if missing:
             missing -= {id for _, name in tombstones(folders) if (id := name.split(",", 2)[1]) in missing}
             missing = {id for id in missing if _may_be_there(folders, id)}
-    raise StoreUnavailable(f"the message {min(missing)} moves faster than it can be found: try again")
+    return found, missing
 
 
 def _may_be_there(folders: Folders, id: str) -> bool:
@@ -149,7 +192,7 @@ def _may_be_there(folders: Folders, id: str) -> bool:
     if status is None or status.links == 1 or status.buried or ids.is_gone(folders, id, status.inode):
         return False
     try:
-        _, data = folders.disk.read(folders.get(ids_path(id)).handle, id, body.HEAD)
+        _, data = reading.head(folders, ids_path(id), id, body.HEAD)
         draft = body.header(data).first.name
         folders.disk.stat(folders.get(TMP).handle, draft)
     except (FileNotFoundError, CorruptRecord, FormatError):

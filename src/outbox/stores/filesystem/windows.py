@@ -15,7 +15,7 @@ from typing import Final
 
 from .disk import Kind, Listing
 from .folders import Folders
-from .names import Path
+from .names import Path, Ticket
 
 __all__ = ["WIDTH", "Window"]
 
@@ -23,7 +23,6 @@ WIDTH: Final = 1000
 LAST: Final = "~"
 """Sorts after every ticket."""
 _LOW: Final = 100
-_COMMAS: Final = 8
 _NEVER_LOST: Final = ",l000,"
 
 
@@ -31,9 +30,9 @@ class Window:
     """The tickets of one folder that are known to be there.  Not safe from many threads.
 
     Attributes:
-        names: Sorted: the earliest due is first.  They are not taken apart
-            before they are wanted.
+        names: Sorted: the earliest due is first.
         suspects: Likewise, those with claims that never settled.
+        tickets: All of them, by their names.
     """
 
     def __init__(self, folders: Folders, path: Path) -> None:
@@ -41,6 +40,7 @@ class Window:
         self.path = path
         self.names: list[str] = []
         self.suspects: list[str] = []
+        self.tickets: dict[str, Ticket] = {}
         self._listing: Listing | None = None
         self._mark: Hashable = None
 
@@ -69,6 +69,7 @@ class Window:
     def take(self, names: Iterable[str]) -> None:
         """Show these no more."""
         for name in names:
+            self.tickets.pop(name, None)
             kind = self.names if _NEVER_LOST in name else self.suspects
             place = bisect.bisect_left(kind, name)
             if kind[place : place + 1] == [name]:
@@ -81,7 +82,7 @@ class Window:
 
     def _begin(self, mark: Hashable) -> None:
         self.close()
-        self.names, self.suspects = [], []
+        self.names, self.suspects, self.tickets = [], [], {}
         self._mark = mark
         with contextlib.suppress(FileNotFoundError):
             self._listing = self._folders.listing(self.path)
@@ -89,13 +90,14 @@ class Window:
     def _read_on(self, until: str) -> None:
         if self._listing is None:
             return
-        shown = {*self.names, *self.suspects}
+        shown = self.tickets
         for _ in range(WIDTH - len(shown)):
             name, kind = next(self._listing, ("", Kind.FILE))
             if not name:
                 self.close()
                 break
-            if kind is Kind.FILE and name.count(",") == _COMMAS and name < until:
-                shown.add(name)
+            # What is no ticket would stand in the way of those behind it for ever.
+            if kind is Kind.FILE and name < until and (ticket := Ticket.parse(name)) is not None:
+                shown[name] = ticket
         self.names = sorted(name for name in shown if _NEVER_LOST in name)
         self.suspects = sorted(name for name in shown if _NEVER_LOST not in name)

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from outbox.errors import StoreUnavailable
+from outbox.errors import ConflictError, StoreUnavailable
 from outbox.lifecycle import Settlement
 from outbox.protocols import Guarantee, SupportsBrowse, SupportsManage
 
@@ -18,6 +18,7 @@ from .scene import (
     ids,
     mail,
     put,
+    raises,
     states,
     take,
 )
@@ -69,6 +70,25 @@ class CrowdClauses:
         together(8, lambda thread: put(store, *(f"t{thread}-{n}" for n in range(10))))
 
         assert sorted(ids(take(store, 500))) == sorted(f"t{t}-{n}" for t in range(8) for n in range(10))
+
+    @clause(Guarantee.DEDUPLICATION)
+    def test_what_is_put_beside_a_put_of_the_same_that_fails_is_there_all_the_same(
+        self, store: Whole
+    ) -> None:
+        put(store, "taken")
+        names = [f"m{n:02}" for n in range(60)]
+
+        def act(thread: int) -> None:
+            for name in names:
+                if thread:
+                    with raises(ConflictError, "taken"):
+                        store.put([mail(name), mail("taken", "another@example.org")])
+                else:
+                    put(store, name)
+
+        together(2, act)
+
+        assert ids(take(store, 500)) == [*names, "taken"]
 
     @clause(Guarantee.DEDUPLICATION)
     def test_threads_that_put_the_same_id_store_it_once(self, store: Whole) -> None:

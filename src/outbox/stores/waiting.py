@@ -1,0 +1,53 @@
+"""Waits that an exception out of nowhere leaves whole.
+
+The handler of a signal may raise anywhere in the main thread: a timeout, a
+KeyboardInterrupt.  Within ``threading.Condition``, which is written in Python,
+it leaves the lock taken for ever, and every other thread before it.  Here
+nobody takes a lock that somebody else needs: each waits before one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from outbox.clock import SystemClock
+
+__all__ = ["Waiting"]
+
+_PATIENCE: Final = 1.0
+"""So many seconds later what somebody failed to tell is seen all the same: he was interrupted before he could."""
+
+
+class Waiting:
+    """Threads that wait until something is true that others bring about; whoever does wakes them."""
+
+    def __init__(self) -> None:
+        # Adding, removing and copying are one step each, and so need no lock.
+        self._waiting: set[threading.Lock] = set()
+
+    def wait_for(self, true: Callable[[], bool], seconds: float = threading.TIMEOUT_MAX) -> bool:
+        """Block until *true* says so; what it says in the end."""
+        clock, mine = SystemClock(), threading.Lock()
+        until = clock.monotonic() + seconds
+        mine.acquire()
+        try:
+            # Before it is asked, so that nothing slips between the answer and the wait.
+            self._waiting.add(mine)
+            while not true():
+                left = until - clock.monotonic()
+                if left <= 0:
+                    return False
+                mine.acquire(timeout=min(left, _PATIENCE))
+        finally:
+            self._waiting.discard(mine)
+        return True
+
+    def wake(self) -> None:
+        """Something has come true: let everyone look."""
+        for each in list(self._waiting):
+            # He has been told already, and not looked yet.
+            with contextlib.suppress(RuntimeError):
+                each.release()
