@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from outbox import FunctionTransport, Runner
 from outbox.contrib.cryptography import Sealed, new_key
 from outbox.errors import ConfigurationError, CorruptRecord, StoreUnavailable
 from outbox.lifecycle import State
@@ -128,6 +129,30 @@ def test_a_process_without_the_key_holds_nothing_and_says_what_it_lacks(
     ignorant.close()
 
 
+def test_check_names_what_this_process_was_not_told_how_to_read(open_store: Open) -> None:
+    sealing = open_store(coding=[Sealed(KEY)])
+    put(sealing, mail("a", content=SECRET))
+    ignorant = open_store()
+
+    found = [str(finding) for finding in ignorant.check() if finding.level != "ok"]
+    assert any("opened without" in text for text in found), found
+    assert {finding.level for finding in sealing.check()} <= {"ok", "warning"}
+    sealing.close()
+    ignorant.close()
+
+
+def test_a_drain_without_the_key_ends_with_what_is_missing_and_touches_nothing(open_store: Open) -> None:
+    sealing = open_store(coding=[Sealed(KEY)])
+    put(sealing, mail("a", content=SECRET))
+    ignorant = open_store()
+
+    with pytest.raises(ConfigurationError, match="this store was opened without it"):
+        Runner(ignorant, FunctionTransport(lambda message, recipient: None)).drain()
+    assert states(sealing) == {"a": State.QUEUED}
+    sealing.close()
+    ignorant.close()
+
+
 def test_what_cannot_be_decoded_is_held_with_the_reason(open_store: Open) -> None:
     store = open_store(coding=[Named("rot")])
     put(store, mail("a", content=SECRET), mail("b", content=b"well"))
@@ -237,6 +262,8 @@ def test_no_key_is_ever_shown() -> None:
         lambda: Codings([Named("two words")]),
         lambda: Codings([Named("")]),
         lambda: Codings([Deflate()], [Deflate()]),
+        lambda: Codings(Deflate()),  # type: ignore[arg-type]  # that is the point
+        lambda: Codings([object()]),  # type: ignore[list-item]  # that is the point
         lambda: Sealed(b"x" * 31),
     ],
 )

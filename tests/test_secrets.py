@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import CommandLine
@@ -105,3 +106,37 @@ def test_an_entry_of_the_wrong_type_is_named_by_its_type_alone(tmp_path: Path, k
     (tmp_path / "outbox.toml").write_text(f"{key} = {entry}\n", "utf-8")
     with pytest.raises(ConfigurationError, match=f"{key}: must be text, not an? (array|table)$"):
         Config.load(tmp_path / "outbox.toml", environ={})
+
+
+class Talkative:
+    """A store that says what it was told, whatever it is asked."""
+
+    lacks: frozenset[str] = frozenset()
+
+    def __init__(self, pw: str = "") -> None:
+        self._pw = pw
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def fails(*_: object, **__: object) -> None:
+            raise RuntimeError(f"connect failed for dsn app:{self._pw}@host")
+
+        return fails
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["submit", "-f", "c@d.example", "a@b.example"], ["drain"], ["-vv", "drain"], ["status"], ["check"]],
+)
+def test_what_a_plug_in_s_store_says_when_it_fails_is_shown_without_its_secrets(
+    outbox: CommandLine, command: list[str]
+) -> None:
+    outbox.environ(OUTBOX_TRANSPORT="smtp://localhost:1")
+    store = f"python:{__name__}:Talkative?pw=hunter22"
+    ran = outbox("--store", store, *command, stdin=b"Subject: x\n\nhello\n")
+
+    assert ran.status != 0
+    assert "connect failed for dsn app:" in ran.out + ran.err
+    assert "hunter22" not in ran.out + ran.err

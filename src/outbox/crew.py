@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import delivery as act
-from .errors import OutboxError, StoreError
+from .errors import ConfigurationError, OutboxError, StoreError
 from .performer import Orders, Performer, Tally, Worker
 from .retry import RetryPolicy
 from .turns import seconds
@@ -169,6 +169,12 @@ class Crew:
             self._follow(act.work(setup), worker)
         except StoreError as error:
             self.error = error
+        except ConfigurationError as error:
+            # A store that cannot read what it is asked for, as it was opened: no message suffers for it.
+            if self.draining:
+                self.error = error
+            else:
+                _LOG.error("nothing can be claimed: %s", error)
         except BaseException as error:  # noqa: BLE001 - whatever ends a worker must be seen, and end no other
             _LOG.exception("a worker failed: this is a bug in outbox or in a store")
             if self.draining:

@@ -63,12 +63,12 @@ def _ended(status: int, console: Console) -> int:
 def _failed(error: Exception, console: Console) -> int:
     console.progress("")
     if console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
-        console.above("".join(traceback.format_exception(error)))
+        console.above(console.discreet("".join(traceback.format_exception(error))))
     match error:
         case CommandError():
             status, text = error.status, str(error)
         case OutboxError():
-            status, text = exit_of(error), str(error)
+            status, text = exit_of(error), console.discreet(str(error))
         case RuntimeError() if "start new thread" in str(error):
             status, text = Exit.TEMPORARY, "the system gives no more threads: raise its limits (ulimit -u)"
         case MemoryError():
@@ -79,14 +79,14 @@ def _failed(error: Exception, console: Console) -> int:
             where = f": {error.filename}" if error.filename else ""
             status, text = Exit.IO_ERROR, f"{error.strerror or error}{where}"
         case _:
-            status, text = Exit.SOFTWARE, _bug(error)
+            status, text = Exit.SOFTWARE, console.discreet(_bug(error))
     console.complain(text)
     return status
 
 
 def _bug(error: Exception) -> str:
     return (
-        f"this is a bug in outbox: {type(error).__name__}: {error} "
+        f"this is a bug in outbox, or in a plug-in of yours: {type(error).__name__}: {error} "
         "(please report it; OUTBOX_DEBUG=1 or -vv shows the traceback)"
     )
 
@@ -109,9 +109,9 @@ class _LibraryLog(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
-            text += f": {type(error).__name__}: {error}"
+            text += self._console.discreet(f": {type(error).__name__}: {error}")
             if self._console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
-                self._console.above("".join(traceback.format_exception(error)))
+                self._console.above(self._console.discreet("".join(traceback.format_exception(error))))
         self._console.complain(f"{record.levelname.lower()}: {text}")
 
 

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from outbox.locate import spell
+from outbox.locate import spell, without
 from outbox.values import printable
 
 __all__ = ["Console", "ago", "columns", "cut", "instant", "let_go_of_streams", "stand_any_terminal"]
@@ -39,6 +39,7 @@ class Console:
         self.verbosity = verbosity
         self._lock = threading.RLock()
         self._shown = 0
+        self._secrets: frozenset[str] = frozenset()
 
     @property
     def width(self) -> int | None:
@@ -81,6 +82,14 @@ class Console:
         """A line beside the answer; ``-q`` leaves it out."""
         if self.verbosity >= 0:
             self.above(text)
+
+    def hide(self, secrets: frozenset[str]) -> None:
+        """What :meth:`discreet` is to hide from now on."""
+        self._secrets |= secrets
+
+    def discreet(self, text: str) -> str:
+        """What somebody else's code says, without the secrets that it was given."""
+        return without(text, self._secrets)
 
     def complain(self, text: str) -> None:
         """One line that says what is wrong, whatever the text held."""

@@ -53,7 +53,9 @@ def config_of(options: argparse.Namespace, console: Console) -> Config:
         value = getattr(options, name, None)
         if value is not None:
             overruled[name] = value
-    return attrs.evolve(config, **overruled)
+    config = attrs.evolve(config, **overruled)
+    console.hide(config.secrets())
+    return config
 
 
 def _warn_of_password(name: str, url: str, console: Console) -> None:

@@ -3,7 +3,7 @@
 from . import entries
 from .config import Config
 from .durations import parse_duration, spell
-from .masking import holds_secret, masked
+from .masking import holds_secret, masked, without
 from .plugins import StoreFactory, TransportFactory
 from .urls import Url, store_from_url, transport_from_url
 
@@ -19,4 +19,5 @@ __all__ = [
     "spell",
     "store_from_url",
     "transport_from_url",
+    "without",
 ]

@@ -27,6 +27,7 @@ OUTBOX_SMTP_PASSWORD, OUTBOX_SMTP_PASSWORD_FILE), and that before the file.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import os
@@ -44,7 +45,7 @@ from outbox.retry import RetryPolicy
 from outbox.values import frozen_mapping, quoted
 
 from .entries import KEYS, Within
-from .masking import holds_secret, masked
+from .masking import holds_secret, masked, secrets_in
 from .urls import did_you_mean
 
 __all__ = ["Config"]
@@ -98,6 +99,15 @@ class Config:
     def policies(self, queues: tuple[str, ...]) -> dict[str, RetryPolicy]:
         """The retry policy of each of *queues*."""
         return {queue: self.retry_by_queue.get(queue, self.retry) for queue in queues}
+
+    def secrets(self) -> frozenset[str]:
+        """What no text may show, whoever wrote it: what the URLs hide, and the password."""
+        found = {self.password or ""}
+        with contextlib.suppress(ConfigurationError):
+            found.add(self.smtp_password() or "")
+        for url in (self.store, self.transport):
+            found |= secrets_in(url or "")
+        return frozenset(found - {""})
 
     def smtp_password(self) -> str | None:
         """The password from the environment, else from its file; None where neither is named.

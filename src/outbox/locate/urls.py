@@ -276,7 +276,7 @@ def _sqlite(url: Url, create: bool, clock: Clock | None) -> Store:
 
 
 def _file(url: Url, create: bool, clock: Clock | None) -> Store:
-    if url.host or not url.path.strip("/"):
+    if url.host or not url.path.strip("/") or not url.path.startswith("/"):
         raise url.wrong(
             "names no directory: write file:///var/spool/outbox (three slashes, an absolute path)"
         )

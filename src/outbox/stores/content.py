@@ -67,6 +67,20 @@ class Deflate:
             raise CorruptRecord(f"{id}: the compressed content cannot be read: {error}") from error
 
 
+def _listed(codings: Iterable[ContentCoding], setting: str) -> tuple[ContentCoding, ...]:
+    """Raise ConfigurationError where one of them is no coding."""
+    try:
+        listed = tuple(codings)
+    except TypeError:
+        raise ConfigurationError(
+            f"{setting} is {codings!r}: pass a sequence of codings, such as [it]"
+        ) from None
+    for coding in listed:
+        if not all(hasattr(coding, name) for name in ("name", "encode", "decode")):
+            raise ConfigurationError(f"{setting}: {coding!r} is no coding: it lacks name, encode or decode")
+    return listed
+
+
 class Codings:
     """The codings that a store writes with, in order, and all that it can read.
 
@@ -79,9 +93,9 @@ class Codings:
     """
 
     def __init__(self, write: Iterable[ContentCoding] = (), read: Iterable[ContentCoding] = ()) -> None:
-        self._write = tuple(write)
+        self._write, known = _listed(write, "coding"), _listed(read, "also_reads")
         self._known: dict[str, ContentCoding] = {}
-        for coding in (*self._write, *read):
+        for coding in (*self._write, *known):
             if not _NAME.fullmatch(coding.name):
                 raise ConfigurationError(
                     f"the coding name {quoted(coding.name)} is not 1 to 64 of a-z, 0-9, '._-'"
@@ -99,7 +113,15 @@ class Codings:
                 raise
             except Exception as error:
                 raise _unavailable(f"{id} cannot be coded", coding, error) from error
+            if not isinstance(content, bytes):
+                raise ConfigurationError(
+                    f"the coding {quoted(coding.name)} made {type(content).__name__} of the content of {id}, and not bytes"
+                )
         return content
+
+    def missing(self, names: str) -> list[str]:
+        """Those of *names*, as :meth:`decode` takes them, that are not known here."""
+        return [name for name in names.split() if name not in self._known]
 
     def decode(self, data: bytes, names: str, id: str) -> bytes:
         """The content kept under these names.

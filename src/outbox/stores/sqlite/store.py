@@ -388,7 +388,7 @@ class SQLiteStore:
         found: list[Finding] = []
         try:
             with self._database.reading() as sql:
-                found.extend(upkeep.check(sql, self._database.path))
+                found.extend(upkeep.check(sql, self._database.path, self._codings))
         except CorruptRecord as error:
             found.append(Finding("error", str(error), "look for a backup of the file"))
         return [*found, self._writable()]

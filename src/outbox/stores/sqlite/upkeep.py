@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Final
 
 from outbox.lifecycle import State
 from outbox.protocols import Finding
+from outbox.stores.content import Codings
 from outbox.stores.instants import FOREVER
 from outbox.stores.retention import FAILED, Retention
 from outbox.stores.standing import Standing
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 from . import damage, files, rows, schema, suspending
 from .naming import Sql
@@ -33,6 +35,7 @@ _FORGET: Final = f"DELETE FROM outbox_message WHERE id IN ({_GONE})"  # noqa: S6
 _GONE_IN_ALL: Final = """
     SELECT count(*) FROM (SELECT 1 FROM outbox_message INDEXED BY outbox_gone WHERE stage = 4 LIMIT ?)
 """
+_CODINGS: Final = "SELECT coding, count(*) FROM outbox_body WHERE coding != '' GROUP BY coding"
 _DAMAGE_SHOWN: Final = 5
 
 
@@ -78,13 +81,26 @@ def _discard(sql: Sql, state: State, retention: Retention, limit: int, now: int,
     return len(gone)
 
 
-def check(sql: Sql, path: Path) -> Iterator[Finding]:
+def check(sql: Sql, path: Path, codings: Codings) -> Iterator[Finding]:
     """See :meth:`outbox.protocols.SupportsMaintain.check`."""
     yield Finding("ok", f"{path} is a store of version {schema.VERSION}, WAL, synchronous=FULL")
     yield _sqlite()
     yield _permissions(path)
     yield from _damage(sql, path)
     yield from _records(sql)
+    yield from _unknown_codings(sql, codings)
+
+
+def _unknown_codings(sql: Sql, codings: Codings) -> Iterator[Finding]:
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for names, number in sql.execute(_CODINGS):
+            if codings.missing(str(names)):
+                yield Finding(
+                    "error",
+                    f"{number} messages have content in the coding {quoted(str(names))}, "
+                    "which this store was opened without",
+                    "open it with that coding, or cancel them: a claim that comes upon one of them takes nothing",
+                )
 
 
 def _records(sql: Sql) -> Iterator[Finding]:
