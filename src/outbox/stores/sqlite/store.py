@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from outbox.clock import Clock, SystemClock
-from outbox.errors import AmbiguousPut, ConfigurationError, CorruptRecord, StoreError
+from outbox.errors import AmbiguousPut, ConfigurationError, CorruptRecord, StoreError, StoreFull
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
 from outbox.protocols import MAX_BYTES, Change, Exchanged, Finding, Guarantee, Intake, QueueCount, Suspension
@@ -174,9 +174,16 @@ class SQLiteStore:
     def _stored_each(
         self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
     ) -> Sequence[putting.Stored | Exception]:
-        # A checkpoint may need as much again as the WAL has; the rest is for the WAL of the settlements.
-        self._limits.require_free(self._database.path.parent, reserve=self._database.wal_size() + _MARGIN)
+        self._require_room()
         return putting.put(sql, puts, self._retention, self._crowd, self._now())
+
+    def _require_room(self) -> None:
+        """A checkpoint may need as much again as the WAL has; the margin is for the WAL of the settlements."""
+        folder = self._database.path.parent
+        try:
+            self._limits.require_free(folder, reserve=self._database.reserve() + _MARGIN)
+        except StoreFull:
+            self._limits.require_free(folder, reserve=self._database.reserve(exactly=True) + _MARGIN)
 
     def _stored_together(
         self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
