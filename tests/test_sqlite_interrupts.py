@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 import itertools
 import signal
 import sqlite3
@@ -24,6 +25,9 @@ from outbox.testing.clauses.scene import delivered, mail, put, states, take
 
 WATCHED = {grouping.__file__, links.__file__, connection.__file__}
 
+# An interrupt between the opening of a connection and whoever was to keep it leaves it to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -35,6 +39,8 @@ def store(path: Path) -> Iterator[SQLiteStore]:
     store = SQLiteStore(path)
     yield store
     store.close()
+    # Here, and not in the middle of another test.
+    gc.collect()
 
 
 class Interrupt(BaseException):
