@@ -75,6 +75,7 @@ class Scene:
         begin: Done in the child just before the first step.
         forgets: Whether its settings hold afterwards too; else every id is known for a decade.
         strict: Whether a step that raises anything but AmbiguousPut has left nothing.
+        instead: What the steps may come to as well where an error was met.
         raw: Whether the steps may also raise what is no error of ours: they use a driver themselves.
     """
 
@@ -88,6 +89,7 @@ class Scene:
     later: dt.timedelta = MINUTE
     forgets: bool = False
     strict: bool = False
+    instead: Sequence[Step] | None = None
     raw: bool = False
 
     def __str__(self) -> str:
@@ -133,7 +135,8 @@ class Trial:
         self._template = folder / "template"
         self._claims: Sequence[Claim] = []
         self._prepare()
-        self._images = [self._reference(number) for number in range(len(scene.steps) + 1)]
+        self._images = [self._reference(scene.steps[:number]) for number in range(len(scene.steps) + 1)]
+        self._instead = [] if scene.instead is None else [self._reference(scene.instead)]
 
     def _prepare(self) -> None:
         place = self._folder / "prepared"
@@ -170,10 +173,10 @@ class Trial:
         self._scene.begin(bench)
         return bench
 
-    def _reference(self, steps: int) -> Image:
+    def _reference(self, steps: Sequence[Step]) -> Image:
         place = self._place()
         bench = self._began(place)
-        for step in self._scene.steps[:steps]:
+        for step in steps:
             step(bench)
         bench.close()
         image = self._autopsy(place)
@@ -229,7 +232,7 @@ class Trial:
         assert plan.at is not None, said
         assert traced.status == 0, said
         steps = traced.said.count(DONE)
-        allowed = self._images[steps : steps + 2]
+        allowed = self._images[steps : steps + 2] + self._instead
         if (
             self._scene.strict
             and traced.said[-1].startswith(RAISED)
