@@ -57,7 +57,7 @@ CORE_LIBRARIES: Final = frozenset({"attr", "attrs", "typing_extensions"})
 OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
     "cryptography": frozenset({"contrib/cryptography.py"}),
     "hypothesis": frozenset({"testing/drawing.py", "testing/state_machine.py"}),
-    "pytest": frozenset({"testing/store_suite.py"}),
+    "pytest": frozenset({"testing/store_suite.py", "testing/transport_suite.py"}),
 }
 """An optional library is imported only in the file named after it (or after what it is for)."""
 

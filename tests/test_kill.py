@@ -16,8 +16,7 @@ import pytest
 from outbox.lifecycle import State
 from outbox.message import Message
 from outbox.stores.sqlite import SQLiteStore
-from outbox.testing.smtp_ledger import Heard
-from outbox.testing.smtp_sink import SMTPSink
+from outbox.testing.smtp_sink import Heard, SMTPSink
 
 MESSAGES = 2000
 STEPS = ("connect", "ehlo", "mail", "rcpt", "data", "content", "dot")

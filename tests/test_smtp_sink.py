@@ -68,7 +68,7 @@ def test_what_was_sent_is_kept_with_its_envelope() -> None:
         assert (received.greeting, received.connection, received.tls, received.user) == (
             "client.example",
             1,
-            False,
+            None,
             None,
         )
         assert received.at == clock.now()

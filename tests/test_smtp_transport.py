@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import socket
 import ssl
 import subprocess
@@ -106,6 +107,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "says nonsense": {"reply": b"hello\r\n", "close": True},
     "mixes codes": {"reply": b"250-a\r\n550 b\r\n", "close": True},
     "is silent": {},
+    "resets": {"close": "reset"},
+    "half-closes": {"close": "half"},
+    "half-closes within its reply": {"reply": "250 ok", "cut": -1, "close": "half"},
+    "never ends its reply": {"reply": itertools.repeat(b"250-more\r\n")},
+    "never ends its line": {"reply": itertools.repeat(b"250 more")},
     "drips": {"reply": "250 " + "o" * 100, "drip": dt.timedelta(milliseconds=20)},
 }
 REFUSALS: dict[str, dict[str, Any]] = {
@@ -639,7 +645,7 @@ def test_mail_goes_under_tls(authority: Authority, security: Any) -> None:
         deliver(transport)
         transport.close()
 
-        assert [received.tls for received in sink.messages] == [True, True]
+        assert [bool(received.tls) for received in sink.messages] == [True, True]
         assert sink.connections == 1
         assert not sink.violations
 

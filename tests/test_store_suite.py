@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from breaking import BROKEN as BROKEN_IN_ONE_WAY
+from suite_runs import failures, pytest_in
 
 BROKEN_IN = ("broken_claims", "broken_races", "broken_stores")
 for module in BROKEN_IN:
@@ -462,25 +461,6 @@ def failed_one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set
         for name, (_, clause) in BROKEN_IN_ONE_WAY.items()
     ]
     return failures(pytest_in(folder, *named))
-
-
-def failures(run: str) -> dict[str, set[str]]:
-    found = defaultdict(set)
-    for name, clause in re.findall(r"^FAILED \S+::Test(\w+)::(\w+)", run, re.MULTILINE):
-        found[name].add(clause)
-    assert " failed" in run, run
-    return found
-
-
-def pytest_in(folder: Path, *named: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "-W", "error"]
-    return subprocess.run(
-        [*command, "--rootdir", str(folder), *(named or [str(folder)])],
-        env={**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
 
 
 @pytest.mark.parametrize(

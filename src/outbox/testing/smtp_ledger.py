@@ -1,39 +1,35 @@
-"""What an SMTP sink was told to answer, and what it has taken down: shared by all of its connections."""
+"""What an SMTP sink has taken down: messages, commands, logins, and what clients did wrong; all of it bounded."""
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import email
 import email.policy
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from email.message import EmailMessage
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeVar
 
 import attrs
 
 from outbox.clock import Clock
+from outbox.values import frozen_mapping
 
-__all__ = ["Answer", "Heard", "Hook", "Ledger", "Received", "Step"]
+from .smtp_script import TLSFacts
 
-Step: TypeAlias = Literal[
-    "connect",
-    "ehlo",
-    "helo",
-    "starttls",
-    "auth",
-    "mail",
-    "rcpt",
-    "data",
-    "content",
-    "dot",
-    "rset",
-    "noop",
-    "quit",
-]
-"""``content`` is its first bytes, which are not answered unless a rule says so; ``dot`` is its end."""
+__all__ = ["Ledger", "Login", "Received"]
 
-_ZERO: Final = dt.timedelta(0)
+T = TypeVar("T")
+
+_COMMANDS: Final = 100_000
+_VIOLATIONS: Final = 1_000
+_LOGINS: Final = 10_000
+_SHOWN: Final = 2_000
+
+
+def _frozen_options(options: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    return frozen_mapping(options)
 
 
 @attrs.frozen(kw_only=True)
@@ -44,22 +40,25 @@ class Received:
         sender: The reverse path, without its brackets.
         content: As it was before dots were added, its last line end included.
         at: When its final dot came.
-        tls: Was the connection secured?
+        tls: What the connection was secured by, where it was.
         user: Who had authenticated, if anybody.
         connection: The number of the connection it came over, from 1.
         greeting: What the client had called itself.
         options: The parameters of MAIL, such as ``"BODY=8BITMIME"``.
+        recipient_options: Those of RCPT, such as ``"NOTIFY=NEVER"``, by
+            recipient, of those that had any.
     """
 
     sender: str
     recipients: tuple[str, ...]
     content: bytes = attrs.field(repr=False)
     at: dt.datetime
-    tls: bool
+    tls: TLSFacts | None
     user: str | None
     connection: int
     greeting: str
     options: tuple[str, ...]
+    recipient_options: Mapping[str, tuple[str, ...]] = attrs.field(converter=_frozen_options, hash=False)
 
     def email(self) -> EmailMessage:
         """The content, parsed."""
@@ -67,97 +66,74 @@ class Received:
 
 
 @attrs.frozen(kw_only=True)
-class Heard:
-    """What a client has just said, for a hook to answer.
+class Login:
+    """One AUTH command and what it came to; the secret is not kept.
 
-    *address* is the path of MAIL and RCPT, the user of AUTH, and the sender
-    of the transaction elsewhere; *recipients* are those accepted so far.
+    *user* is ``""`` where what came could not be read.
     """
 
-    step: Step
-    line: str
-    address: str
-    recipients: tuple[str, ...]
+    mechanism: str
+    user: str
+    accepted: bool
     connection: int
     tls: bool
-    user: str | None
-
-
-@attrs.frozen
-class Answer:
-    """What the sink says to one step.
-
-    Attributes:
-        reply: Text is a whole reply, each line with its code; bytes go out
-            as they are; None is silence for as long as the sink lives.
-        close: Hang up then; with no reply, at once.
-        after: Wait so long before.
-        drip: Send it byte by byte, so far apart.
-    """
-
-    reply: str | bytes | None = None
-    close: bool = False
-    after: dt.timedelta = _ZERO
-    drip: dt.timedelta = _ZERO
-
-    @property
-    def wire(self) -> bytes:
-        """The bytes that go out."""
-        if isinstance(self.reply, str):
-            return "".join(f"{line}\r\n" for line in self.reply.splitlines()).encode()
-        return self.reply or b""
-
-    @property
-    def refuses(self) -> bool:
-        """Does it tell the client no?"""
-        return self.wire[:1] in (b"4", b"5")
-
-
-Hook: TypeAlias = Callable[[Heard], "Answer | str | None"]
-
-
-@attrs.define
-class _Rule:
-    step: Step
-    address: str | None
-    answer: Answer
-    left: int | None
-
-    def fits(self, heard: Heard) -> bool:
-        return self.step == heard.step and self.address in (None, heard.address) and self.left != 0
 
 
 class Ledger:
     """Safe from many threads."""
 
-    def __init__(self, hook: Hook | None, clock: Clock) -> None:
+    def __init__(self, clock: Clock, room: int) -> None:
         self.stopping = threading.Event()
-        self.messages: list[Received] = []
-        self.commands: list[str] = []
-        self.violations: list[str] = []
-        self._rules: list[_Rule] = []
-        self._hook = hook
         self._clock = clock
+        self._room = room
         self._news = threading.Condition()
+        self.clear()
 
-    def rule(self, step: Step, address: str | None, answer: Answer, times: int | None) -> None:
-        """From now on *answer* that step, the first *times* it comes; earlier rules come first."""
+    def clear(self) -> None:
+        """Forget all that has come so far."""
         with self._news:
-            self._rules.append(_Rule(step, address, answer, times))
+            self._size = 0
+            self._messages: list[Received] = []
+            self._commands = collections.deque[str](maxlen=_COMMANDS)
+            self._violations = collections.deque[str](maxlen=_VIOLATIONS)
+            self._logins = collections.deque[Login](maxlen=_LOGINS)
 
-    def answer(self, heard: Heard) -> Answer | None:
-        """What a rule or the hook has to say; None is the usual answer."""
+    @property
+    def messages(self) -> tuple[Received, ...]:
+        return self._copy(self._messages)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        return self._copy(self._commands)
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        return self._copy(self._violations)
+
+    @property
+    def logins(self) -> tuple[Login, ...]:
+        return self._copy(self._logins)
+
+    def note(self, command: str) -> None:
         with self._news:
-            rule = next((rule for rule in self._rules if rule.fits(heard)), None)
-            if rule is not None:
-                rule.left = None if rule.left is None else rule.left - 1
-                return rule.answer
-        said = self._hook(heard) if self._hook else None
-        return Answer(said) if isinstance(said, str) else said
+            self._commands.append(command[:_SHOWN])
+
+    def blame(self, violation: str) -> None:
+        with self._news:
+            self._violations.append(violation[:_SHOWN])
+
+    def admit(self, login: Login) -> None:
+        with self._news:
+            self._logins.append(login)
+
+    def has_room(self, size: int) -> bool:
+        """Is there room for a content of so many bytes?"""
+        return self._size + size <= self._room
 
     def take(self, received: Received) -> None:
         with self._news:
-            self.messages.append(received)
+            self._size += len(received.content)
+            self._messages.append(received)
             self._news.notify_all()
 
     def wait_for(self, number: int, timeout: dt.timedelta) -> tuple[Received, ...]:
@@ -167,9 +143,9 @@ class Ledger:
             TimeoutError: they were not, in that time.
         """
         with self._news:
-            if not self._news.wait_for(lambda: len(self.messages) >= number, timeout.total_seconds()):
-                raise TimeoutError(f"{len(self.messages)} of {number} messages came within {timeout}")
-            return tuple(self.messages)
+            if not self._news.wait_for(lambda: len(self._messages) >= number, timeout.total_seconds()):
+                raise TimeoutError(f"{len(self._messages)} of {number} messages came within {timeout}")
+            return tuple(self._messages)
 
     def now(self) -> dt.datetime:
         return self._clock.now()
@@ -177,3 +153,8 @@ class Ledger:
     def pause(self, delay: dt.timedelta | None) -> bool:
         """Wait so long, or for ever; True where the sink was stopped meanwhile."""
         return self.stopping.wait(None if delay is None else delay.total_seconds())
+
+    def _copy(self, kept: Iterable[T]) -> tuple[T, ...]:
+        # A deque that grows while it is read would raise.
+        with self._news:
+            return tuple(kept)

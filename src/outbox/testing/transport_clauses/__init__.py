@@ -1,0 +1,1 @@
+"""The clauses of a transport's contract; :class:`outbox.testing.TransportSuite` joins them."""

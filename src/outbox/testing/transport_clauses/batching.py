@@ -1,0 +1,109 @@
+"""Several messages over one connection, pulled one by one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from outbox.errors import RelayFault
+from outbox.outcome import Accepted, Outcome
+from outbox.protocols import Delivery, SupportsBatch
+from outbox.testing.clauses.scene import clause
+
+from .scene import Behaviour, Clauses, Lead, Rig, accepted, deliver, handed_over, kinds
+
+__all__ = ["BatchClauses"]
+
+_NUMBER: Final = 5
+
+
+class _Pulled(Iterator[Delivery]):
+    """Deliveries, with the number of those that were asked for."""
+
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        self._deliveries = deliveries
+        self.number = 0
+
+    def __next__(self) -> Delivery:
+        if self.number == len(self._deliveries):
+            raise StopIteration
+        self.number += 1
+        return self._deliveries[self.number - 1]
+
+
+class BatchClauses(Clauses):
+    """What was pulled and handed over is told, in the order pulled; what was never pulled is the caller's."""
+
+    @clause(SupportsBatch)
+    def test_a_batch_tells_of_each_in_the_order_pulled(self, lead: Lead) -> None:
+        rig, deliveries = lead(Behaviour.TAKES), self._deliveries()
+        outcomes = list(rig.whole.deliver_many(deliveries))
+
+        assert [accepted(outcome) for outcome in outcomes] == [set(each.recipients) for each in deliveries]
+        assert handed_over(rig) == Counter(r for each in deliveries for r in each.recipients)
+
+    @clause(SupportsBatch)
+    def test_a_batch_of_none_tells_nothing(self, lead: Lead) -> None:
+        assert list(lead(Behaviour.TAKES).whole.deliver_many([])) == []
+
+    @clause(SupportsBatch)
+    def test_a_refusal_stops_no_other_of_its_batch(self, lead: Lead) -> None:
+        deliveries = self._deliveries()
+        (refused,) = deliveries[1].recipients
+        outcomes = list(lead(Behaviour.REFUSES, refused).whole.deliver_many(deliveries))
+
+        assert [bool(accepted(outcome)) for outcome in outcomes] == [True, False, True, True, True]
+
+    @clause(SupportsBatch)
+    def test_a_batch_hands_over_nothing_that_it_did_not_pull(self, lead: Lead) -> None:
+        rig, deliveries = lead(Behaviour.TAKES), self._deliveries()
+        pulled = _Pulled(deliveries)
+        batch = rig.whole.deliver_many(pulled)
+        next(batch)
+        batch.close()
+
+        assert set(handed_over(rig)) <= {r for each in deliveries[: pulled.number] for r in each.recipients}
+
+    @clause(SupportsBatch)
+    def test_after_an_abandoned_batch_the_next_message_is_delivered(self, lead: Lead) -> None:
+        rig = lead(Behaviour.TAKES)
+        batch = rig.whole.deliver_many(self._deliveries())
+        next(batch)
+        batch.close()
+
+        assert kinds(deliver(rig, self.message("next"))) == {Accepted}
+        assert handed_over(rig)[self.recipient("next")] == 1
+
+    @clause(SupportsBatch)
+    def test_a_batch_tells_of_all_it_handed_over_before_it_raises(self, lead: Lead) -> None:
+        rig, deliveries = lead(Behaviour.LOSES), self._deliveries()
+        outcomes = _until_it_raises(rig, deliveries)
+
+        assert set(handed_over(rig)) <= {recipient for outcome in outcomes for recipient in outcome.results}
+        assert not any(accepted(outcome) for outcome in outcomes)
+
+    @clause(SupportsBatch)
+    def test_a_batch_whose_relay_cannot_be_reached_raises_the_fault(self, lead: Lead) -> None:
+        rig = lead(Behaviour.UNREACHABLE)
+        outcomes: list[Any] = []
+        try:
+            outcomes.extend(rig.whole.deliver_many(self._deliveries()))
+        except RelayFault as fault:
+            outcomes.append(fault)
+
+        assert isinstance(outcomes[-1], RelayFault)
+        assert len(outcomes) == 1
+        assert not rig.taken()
+
+    def _deliveries(self) -> list[Delivery]:
+        messages = [self.message(f"r{n}") for n in range(_NUMBER)]
+        return [Delivery(message, message.recipients) for message in messages]
+
+
+def _until_it_raises(rig: Rig, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    with contextlib.suppress(RelayFault):
+        outcomes.extend(rig.whole.deliver_many(deliveries))
+    return outcomes

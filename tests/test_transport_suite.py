@@ -1,0 +1,280 @@
+"""Our transports keep the contract, and the suite goes red for each that does not."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import attrs
+import broken_transports
+import pytest
+from certificates import Authority
+from faithful import SECRET, Faithful, FarSide
+from suite_runs import failures, pytest_in
+
+from outbox.errors import RelayMisconfigured, RelayUnavailable
+from outbox.message import Message
+from outbox.outcome import PermFailed, Result, TempFailed, Uncertain
+from outbox.testing import Behaviour, Rig, SMTPSink, TransportSuite, transport_suite as suite
+from outbox.transports.function import FunctionTransport
+from outbox.transports.smtp import SMTPTransport, Timeouts
+
+MOMENT: Final = dt.timedelta(milliseconds=200)
+SOME: Final = dt.timedelta(milliseconds=20)
+
+RULES: Final[dict[Behaviour, list[tuple[Any, dict[str, Any]]]]] = {
+    Behaviour.TAKES: [],
+    Behaviour.UNREACHABLE: [("connect", {"close": True})],
+    Behaviour.TURNS_AWAY: [("connect", {"reply": "421 4.3.2 not now", "close": True})],
+    Behaviour.FORBIDS: [("connect", {"reply": "554 5.7.1 not you", "close": True})],
+    Behaviour.LEAVES: [("data", {"close": "reset"})],
+    Behaviour.STALLS: [("data", {})],
+    Behaviour.DRIPS: [("data", {"reply": "354 " + "o" * 10_000, "drip": SOME})],
+    Behaviour.LOSES: [("dot", {"close": True})],
+    Behaviour.STALLS_AT_THE_END: [("dot", {})],
+    Behaviour.MUMBLES: [("dot", {"reply": "hello"})],
+    Behaviour.CUTS: [("dot", {"reply": "250 2.0.0 taken", "cut": -2, "close": True})],
+    Behaviour.BREAKS: [
+        ("dot", {"reply": "250 taken", "close": True, "times": 1}),
+        ("connect", {"close": True, "skip": 1}),
+    ],
+}
+"""What a sink is told, by how it is to behave."""
+
+WAITS: Final = {Behaviour.STALLS, Behaviour.DRIPS, Behaviour.STALLS_AT_THE_END}
+
+
+def stage(sink: SMTPSink, behaviour: Behaviour, only: Sequence[str]) -> None:
+    for step, rule in RULES.get(behaviour, []):
+        sink.on(step, **rule)
+    refusals = {Behaviour.REFUSES: "550 5.1.1 no such user", Behaviour.DEFERS: "450 4.7.1 come back"}
+    if behaviour in refusals:
+        sink.on("rcpt", lambda address: not only or address in only, reply=refusals[behaviour])
+
+
+def patient(behaviour: Behaviour) -> Timeouts:
+    return Timeouts(data=MOMENT, dot=MOMENT) if behaviour in WAITS else Timeouts()
+
+
+def rig_of(sink: SMTPSink, transport: SMTPTransport, *secrets: str) -> Rig:
+    def recover() -> None:
+        # Only where something is to run out of time there is little of it.
+        transport._server = attrs.evolve(transport._server, timeouts=Timeouts())
+        sink.behave()
+
+    return Rig(transport=transport, taken=lambda: sink.messages, recover=recover, secrets=secrets)
+
+
+class TestSMTPTransport(TransportSuite):
+    offers: ClassVar[Sequence[str]] = ("8BITMIME", "PIPELINING", "SIZE")
+
+    @contextlib.contextmanager
+    def open(self, behaviour: Behaviour, only: Sequence[str]) -> Iterator[Rig]:
+        if behaviour is Behaviour.ECHOES:
+            self.cannot(behaviour)
+        with SMTPSink(offers=self.offers, manners="strict") as sink:
+            stage(sink, behaviour, only)
+            transport = SMTPTransport(sink.host, sink.port, timeouts=patient(behaviour))
+            yield rig_of(sink, transport)
+            assert not sink.violations
+
+
+class TestSMTPTransportInLockStep(TestSMTPTransport):
+    """With a server that offers nothing."""
+
+    offers: ClassVar[Sequence[str]] = ()
+
+
+class TestSMTPTransportUnderTLS(TransportSuite):
+    authority: ClassVar[Authority] = Authority()
+
+    @contextlib.contextmanager
+    def open(self, behaviour: Behaviour, only: Sequence[str]) -> Iterator[Rig]:
+        with SMTPSink(tls=self.authority.server(), users={"user": SECRET}) as sink:
+            stage(sink, behaviour, only)
+            if behaviour is Behaviour.ECHOES:
+                sink.on("auth", reply=f"535 5.7.8 {SECRET} is wrong")
+            transport = SMTPTransport(
+                sink.host,
+                sink.port,
+                security="tls",
+                ssl_context=self.authority.client(),
+                username="user",
+                password=SECRET,
+                timeouts=patient(behaviour),
+            )
+            yield rig_of(sink, transport, SECRET)
+            assert not sink.violations
+
+
+@attrs.frozen
+class Call:
+    """A function was called so."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+
+class Function:
+    """What is called, and how it answers."""
+
+    def __init__(self, behaviour: Behaviour, only: Sequence[str]) -> None:
+        self.behaviour = behaviour
+        self.taken: list[Call] = []
+        self._only = only
+
+    def recover(self) -> None:
+        self.behaviour = Behaviour.TAKES
+
+    def __call__(self, message: Message, recipient: str) -> Result | None:
+        concerned = not self._only or recipient in self._only
+        match self.behaviour:
+            case Behaviour.REFUSES if concerned:
+                return PermFailed("no")
+            case Behaviour.DEFERS if concerned:
+                return TempFailed("later")
+            case Behaviour.LEAVES:
+                raise ConnectionError("gone")
+            case Behaviour.UNREACHABLE | Behaviour.TURNS_AWAY:
+                raise RelayUnavailable("function", "not now")
+            case Behaviour.BREAKS if len(self.taken) == 100:
+                raise RelayUnavailable("function", "gone")
+            case Behaviour.FORBIDS:
+                raise RelayMisconfigured("function", "not you")
+        self.taken.append(Call(message.sender, (recipient,), message.content))
+        return Uncertain("no answer") if self.behaviour is Behaviour.LOSES else None
+
+
+class TestFunctionTransport(TransportSuite):
+    @contextlib.contextmanager
+    def open(self, behaviour: Behaviour, only: Sequence[str]) -> Iterator[Rig]:
+        on_a_wire = {Behaviour.MUMBLES, Behaviour.CUTS, Behaviour.ECHOES}
+        if behaviour in WAITS | on_a_wire:
+            self.cannot(behaviour)
+        function = Function(behaviour, only)
+        yield Rig(
+            transport=FunctionTransport(function),
+            taken=lambda: function.taken,
+            recover=function.recover,
+        )
+
+
+class TestFaithful(TransportSuite):
+    """Nothing is skipped of one that has every capability."""
+
+    @contextlib.contextmanager
+    def open(self, behaviour: Behaviour, only: Sequence[str]) -> Iterator[Rig]:
+        far = FarSide(behaviour, only)
+        yield Rig(transport=Faithful(far), taken=lambda: far.taken, recover=far.recover, secrets=[SECRET])
+
+
+# --- the suite itself --------------------------------------------------------------------------
+
+OPENED = """
+import contextlib, datetime as dt
+from broken_transports import BROKEN
+from faithful import SECRET, FarSide
+from outbox.testing import Rig, TransportSuite
+
+
+class Suite(TransportSuite):
+    patience = dt.timedelta(seconds=3)
+
+    @contextlib.contextmanager
+    def open(self, behaviour, only):
+        if self.broken.__name__ == "Endless":
+            type(self).patience = dt.timedelta(seconds=0.1)
+        far = FarSide(behaviour, only)
+        yield Rig(transport=self.broken(far), taken=lambda: far.taken, recover=far.recover, secrets=[SECRET])
+
+
+for name, (broken, _) in BROKEN.items():
+    globals()["Test" + name] = type("Test" + name, (Suite,), dict(broken=broken))
+del Suite, TransportSuite
+"""
+
+CAUGHT: Final = [
+    (name, clause) for name, (_, clauses) in broken_transports.BROKEN.items() for clause in clauses
+]
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The clauses that failed, by the name of the transport."""
+    folder = tmp_path_factory.mktemp("broken")
+    tests = folder / "test_transports.py"
+    tests.write_text(OPENED)
+    return failures(pytest_in(folder, *(f"{tests}::Test{name}::{clause}" for name, clause in CAUGHT)))
+
+
+@pytest.mark.parametrize(("transport", "clause"), CAUGHT)
+def test_a_transport_that_is_broken_in_one_way_fails_the_clause_for_it(
+    failed: dict[str, set[str]], transport: str, clause: str
+) -> None:
+    assert clause in failed[transport]
+
+
+def test_a_broken_transport_does_not_fail_everything(tmp_path: Path) -> None:
+    """A suite that fails whole says nothing of where to look."""
+    tests = tmp_path / "test_transports.py"
+    tests.write_text(OPENED)
+    whole = ["Optimist", "Impatient", "Dramatic", "Parrot"]
+    failed = failures(pytest_in(tmp_path, *(f"{tests}::Test{name}" for name in whole)))
+
+    assert {name for name in whole if 0 < len(failed[name]) < 8} == set(whole)
+
+
+def test_each_clause_has_a_transport_that_breaks_it() -> None:
+    clauses = {name for name in dir(TransportSuite) if name.startswith("test_")}
+
+    assert clauses == {clause for _, clause in CAUGHT}
+
+
+SKIPPED = """
+import contextlib
+from faithful import Faithful, FarSide
+from outbox.testing import Behaviour, Rig, TransportSuite
+
+class Narrow:
+    def __init__(self, inner):
+        self.deliver, self.close = inner.deliver, inner.close
+
+class TestNarrow(TransportSuite):
+    @contextlib.contextmanager
+    def open(self, behaviour, only):
+        if behaviour is not Behaviour.TAKES:
+            self.cannot(behaviour)
+        far = FarSide(behaviour, only)
+        yield Rig(transport=Narrow(Faithful(far)), taken=lambda: far.taken, recover=far.recover)
+"""
+
+
+def test_what_a_transport_has_not_is_skipped_by_name(tmp_path: Path) -> None:
+    (tmp_path / "test_narrow.py").write_text(SKIPPED)
+    run = pytest_in(tmp_path, "-rs", str(tmp_path))
+
+    assert "failed" not in run
+    for reason in (
+        "this transport is not SupportsBatch",
+        "this transport is led to no server that leaves in the middle of a message",
+        "this rig's transport was told no secrets",
+    ):
+        assert reason in run
+
+
+def test_every_behaviour_ends_a_sentence() -> None:
+    assert all(behaviour.value[0].islower() and behaviour.value[-1] != "." for behaviour in Behaviour)
+    assert suite.Behaviour is Behaviour
+
+
+def test_without_pytest_it_says_what_to_install() -> None:
+    script = "import sys; sys.modules['pytest'] = None; import outbox.testing; outbox.testing.TransportSuite"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert 'pip install "durable-outbox[testing]"' in run.stderr
