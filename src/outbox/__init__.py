@@ -73,12 +73,13 @@ from .protocols import (
     Transport,
 )
 from .retry import RetryPolicy
-from .runner import Runner, Tally
+from .runner import Runner, Sent, Tally
 
 __all__ = [
     "Accepted",
     "AmbiguousPut",
     "Attempt",
+    "ChainTransport",
     "Change",
     "Claim",
     "Clock",
@@ -121,9 +122,11 @@ __all__ = [
     "Result",
     "Retry",
     "RetryPolicy",
+    "RouteTransport",
     "Runner",
     "SMTPTransport",
     "SQLiteStore",
+    "Sent",
     "Settled",
     "Settlement",
     "State",
@@ -162,7 +165,9 @@ if TYPE_CHECKING:
     from .stores.filesystem import FilesystemStore
     from .stores.memory import MemoryStore
     from .stores.sqlite import SQLiteStore
+    from .transports.chain import ChainTransport
     from .transports.function import FunctionTransport
+    from .transports.route import RouteTransport
     from .transports.smtp import SMTPTransport
 
     __version__: str
@@ -170,9 +175,11 @@ else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
     _LAZY: Final = {
+        "ChainTransport": ".transports.chain",
         "FilesystemStore": ".stores.filesystem",
         "FunctionTransport": ".transports.function",
         "MemoryStore": ".stores.memory",
+        "RouteTransport": ".transports.route",
         "SMTPTransport": ".transports.smtp",
         "SQLiteStore": ".stores.sqlite",
         "from_email": ".mail",

@@ -7,12 +7,11 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from . import delivery as act
 from .errors import ConfigurationError, OutboxError, StoreError
-from .performer import Orders, Performer, Tally, Worker
-from .retry import RetryPolicy
+from .performer import Orders, Performer, Tally, Worker, follow
 from .turns import seconds
 
 __all__ = ["Crew"]
@@ -140,7 +139,7 @@ class Crew:
 
     def _work(self) -> None:
         setup = act.Setup(
-            policy=lambda queue: self._orders.retry.get(queue) or RetryPolicy(),
+            policy=self._orders.policy,
             rng=self._orders.rng,
             store_tries=_DRAIN_STORE_TRIES if self.draining else None,
             draining=self.draining,
@@ -194,19 +193,7 @@ class Crew:
                 _LOG.exception("a keeper failed, and begins anew: this is a bug in outbox or in a store")
 
     def _follow(self, script: act.Script[None], worker: Worker | None) -> None:
-        """Perform a script's actions until it ends; a store's error is thrown into it."""
-        answer: Any = None
-        error: StoreError | None = None
-        while True:
-            try:
-                action = script.send(answer) if error is None else script.throw(error)
-            except StopIteration:
-                return
-            answer, error = None, None
-            try:
-                answer = self._performer.perform(action, worker)
-            except StoreError as raised:
-                error = raised
+        follow(script, lambda action: self._performer.perform(action, worker))
 
 
 def _failed(error: BaseException) -> OutboxError:

@@ -23,7 +23,7 @@ from .outcome import Outcome
 from .relay import Wait
 from .retry import RetryPolicy
 
-__all__ = ["Action", "Script", "Setup", "keep", "sweep", "tidy", "work"]
+__all__ = ["Action", "Script", "Setup", "deliver_now", "keep", "sweep", "tidy", "work"]
 
 R = TypeVar("R")
 
@@ -31,6 +31,7 @@ MAX_BATCH: Final = 100
 _QUICK: Final = dt.timedelta(milliseconds=10)
 _TIDY_EVERY: Final = dt.timedelta(seconds=10)
 _SWEEP_AT_MOST: Final = 50
+_WHILE_PROBED: Final = dt.timedelta(milliseconds=50)
 _ZERO: Final = dt.timedelta(0)
 
 
@@ -196,6 +197,11 @@ def work(setup: Setup) -> Script[None]:
     yield from _release(hand, hand.aside)
 
 
+def deliver_now(setup: Setup, claim: Claim) -> Script[None]:
+    """Deliver, judge and settle a claim that was made elsewhere; what came of it is told."""
+    yield from _deliver_all(_Hand(setup), [claim])
+
+
 def keep(lease: dt.timedelta) -> Script[None]:
     """Keep the leases of all workers alive, and do nothing else: whatever waits here costs a second copy."""
     pause = lease / 3
@@ -260,9 +266,24 @@ def _deliver_unless(hand: _Hand, claim: Claim, verdict: Verdict | None) -> Scrip
         return ()
     # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
     closed = yield from ask(Admit(claim))
-    if closed is not None:
-        return [_released(claim, hand.setup.pause(closed.delay), closed.reason)]
-    yield from _deliver(hand, claim)
+    if closed is None:
+        yield from _deliver(hand, claim)
+        return ()
+    return (yield from _give_back(hand, claim, closed))
+
+
+def _give_back(hand: _Hand, claim: Claim, closed: Wait) -> Script[Sequence[Settlement]]:
+    """How a claim is released whose relays are all closed; nothing, where that is left to the worker's end."""
+    setup = hand.setup
+    settlement = _released(claim, setup.pause(closed.delay), closed.reason)
+    if not setup.draining:
+        return [settlement]
+    if closed.probing:
+        # It comes again at once, for the probe may succeed; not more often than a probe can be waited for.
+        yield from ask(Rest(_WHILE_PROBED))
+        return [settlement]
+    # Given back now it would be claimed again, and again; other relays' messages are still to come.
+    hand.aside.append(settlement)
     return ()
 
 

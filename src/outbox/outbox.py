@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
@@ -18,8 +18,8 @@ from .events import Listener
 from .performer import Tally
 from .protocols import Store, SupportsTransaction, SupportsWait, Transport
 from .retry import RetryPolicy
-from .runner import Runner
-from .submitter import Submitter
+from .runner import Runner, Sent
+from .submitter import Mail, MessageOptions, Submitter
 
 __all__ = ["Outbox", "RunnerOptions"]
 
@@ -68,8 +68,8 @@ class Outbox(Submitter):
         # A runner at work is kept alive by its own threads.
         self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
         self._lock = threading.Lock()
-        if transport is not None:
-            self.runner()  # so that a wrong setting fails here, where it was said
+        # Made here, so that a wrong setting fails where it was said; what is sent directly goes through it.
+        self._own = None if transport is None else self.runner()
 
     def __repr__(self) -> str:
         return f"Outbox({self.store!r}, {self._transport!r})"
@@ -111,6 +111,60 @@ class Outbox(Submitter):
                 "same database, in a store that can (SQLiteStore with prefix=)"
             )
         return Submitter(self.store.within(connection), queue=self._queue, clock=self._clock)
+
+    def send(
+        self,
+        message: Mail,
+        *,
+        sender: str | None = None,
+        recipients: Iterable[str] | None = None,
+        store_first: bool = True,
+        **options: Unpack[MessageOptions],
+    ) -> Sent:
+        """Deliver one message now, in this thread, and return what came of it.
+
+        It is stored first, under a lease of its own, so that nobody else
+        sends it meanwhile, and a crash loses nothing: the lease runs out and
+        a Runner takes over, as it does with whatever this attempt left (a
+        recipient who was put off, a relay that is down).  So a
+        :class:`~outbox.Sent` that is not ``delivered`` is no reason to send
+        it again; its verdict says how it goes on.  The attempt is judged,
+        counted, settled and told as a Runner's.  While a relay is known to be
+        down it is not asked: the message waits as though it had been
+        submitted.
+
+        An id that is known already is not sent again, as with
+        :meth:`submit`; nor is anything sent before its ``not_before`` or
+        while its queue is suspended.  It is stored then, and the verdict None.
+
+        It takes as long as the transport does: minutes, where a relay hangs.
+        An exception that interrupts it (KeyboardInterrupt) leaves the message
+        to its lease, as a crash would, and its recipients in doubt.
+
+        Args:
+            store_first: False stores the message only where it could not be
+                delivered to everybody, with what came of the attempt, and
+                spares the store's work for all others.  *A crash during the
+                attempt then loses the message*: nothing stands anywhere, and
+                nobody can tell whether it was sent.  No delivered message is
+                remembered either: its id, sent again, is sent twice, and an
+                id that the store knows already is sent all the same.
+
+        Raises:
+            InvalidMessage, ConflictError: as :meth:`submit`; nothing was sent.
+            ConfigurationError: there is no transport, or its queue is not served here.
+            UnsupportedError: the store cannot lease what it is given
+                (SupportsHandOver), or an at-most-once message with
+                ``store_first=False``; nothing was stored or sent.
+            StoreError: it could not be stored, and was not sent (after
+                AmbiguousPut repeat it with the same id); or it was handed
+                over and that could not be noted, and the text says so.  With
+                ``store_first=False`` it may have reached some recipients
+                then, and is stored nowhere: a note of the error says so.
+        """
+        prepared = self._prepared(message, sender, recipients, None, options)
+        runner = self._own or self.runner()
+        return runner.send(prepared, store_first=store_first)
 
     def wake(self) -> None:
         """Let a Runner of this process look for messages now.  Never needed: a hint."""

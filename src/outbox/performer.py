@@ -12,27 +12,26 @@ import logging
 import random
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from . import delivery as act
 from .clock import Clock
+from .errands import Errand, Errands
 from .errors import RelayFault, StoreError
-from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled
+from .events import LeaseLost, Listener, Notice, Settled
 from .leases import Leases
 from .lifecycle import Claim, Event, Settlement
 from .logs import log_notice
-from .outcome import Outcome
 from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
-from .relay import Relays, Wait
-from .report import failed, fault_of, understood
+from .relay import Wait
 from .retry import RetryPolicy
 from .turns import Gathering, Lounge, Turns, seconds
 from .values import frozen_mapping
 
-__all__ = ["Orders", "Performer", "Tally", "Worker"]
+__all__ = ["Orders", "Performer", "Tally", "Worker", "follow"]
 
 _LOG: Final = logging.getLogger("outbox.runner")
 _POLL_AT_MOST: Final = dt.timedelta(seconds=5)
@@ -41,8 +40,6 @@ _SOON: Final = dt.timedelta(milliseconds=20)
 _WHILE_ANOTHER_PROBES: Final = dt.timedelta(milliseconds=50)
 _FOR_ISOLATION: Final = dt.timedelta(seconds=1)
 _PRUNE: Final = 1000
-# A transport that leads to several relays has several keys; that comes with SupportsRelays.
-_ONE_RELAY: Final = ""
 _COUNTED: Final[Mapping[Event, str]] = frozen_mapping(
     {
         Event.DELIVERED: "delivered",
@@ -92,24 +89,56 @@ class Orders:
     clock: Clock
     rng: random.Random
 
+    def policy(self, queue: str) -> RetryPolicy:
+        """The policy of a queue; the default one where none is said."""
+        return self.retry.get(queue) or RetryPolicy()
+
 
 @attrs.define(eq=False)
 class Worker:
-    """What one thread holds beside its leases: its turn, whether alone, and whether its relay's probe.
+    """What one thread holds beside its leases: its turn, whether alone, and its errand to the relays.
 
     *arrived*: it is at its end, and the others know.
     """
 
     in_turn: bool = False
     isolated: bool = False
-    probing: bool = False
     arrived: bool = False
+    errand: Errand = attrs.Factory(Errand)
+
+
+def follow(script: act.Script[None], perform: Callable[[act.Action[Any]], Any]) -> None:
+    """Perform a script's actions until it ends; a store's error is thrown into it."""
+    answer: Any = None
+    error: StoreError | None = None
+    while True:
+        try:
+            action = script.send(answer) if error is None else script.throw(error)
+        except StopIteration:
+            return
+        answer, error = None, None
+        try:
+            answer = perform(action)
+        except StoreError as raised:
+            error = raised
 
 
 class Performer:
-    """Performs actions for all workers of one run; safe from their threads."""
+    """Performs actions for all workers of one run; safe from their threads.
 
-    def __init__(self, orders: Orders, *, limit: int | None, draining: bool) -> None:
+    *errands*: those of another performer, to share what is known of the
+    relays.  *settle*: what writes verdicts, instead of the store's own.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        *,
+        limit: int | None,
+        draining: bool,
+        errands: Errands | None = None,
+        settle: Callable[[Sequence[Settlement]], Sequence[Claim]] | None = None,
+    ) -> None:
         self._orders = orders
         self._draining = draining
         self._left = limit
@@ -117,9 +146,11 @@ class Performer:
         self._leases = Leases(orders.lease)
         # A drain is too short to wait a relay's pause out, and lasts until all that is due was tried:
         # it can wait for a suspect's turn.
-        self._relays = Relays(orders.rng, hasty=draining)
+        self.errands = errands or Errands(
+            orders.transport, orders.clock, orders.rng, hasty=draining, tell=self._tell
+        )
+        self._write = settle or orders.store.settle
         self._counts: Counter[str] = Counter()
-        self._faults: dict[str, RelayFault] = {}
         self._turns = Turns(patience=None if draining else _FOR_ISOLATION)
         self._lounge = Lounge()
         self._gathering = Gathering(orders.workers)
@@ -131,7 +162,7 @@ class Performer:
     def tally(self) -> Tally:
         """What became of the claims so far."""
         with self._lock:
-            return Tally(**self._counts, faults=self._faults)
+            return Tally(**self._counts, faults=self.errands.faults)
 
     @property
     def done(self) -> bool:
@@ -156,16 +187,19 @@ class Performer:
         """*worker* is gone: take back all that he holds; what he had claimed and not settled runs out."""
         self._end_turn(worker)
         self._arrive(worker)
+        self.errands.abandon(worker.errand)
         with self._lock:
-            if worker.probing:
-                self._relays.abandon(_ONE_RELAY)
             left = self._leases.abandon(worker)
-        worker.probing = False
         if left:
             _LOG.warning(
                 "a worker ended and left without a verdict: %s; they are taken up again when their leases run out",
                 ", ".join(claim.message.id for claim in left),
             )
+
+    def grant(self, claims: Sequence[Claim], worker: Worker, begun: float) -> None:
+        """*worker* has these claims, by a call to the store that began then: they are extended until he settles."""
+        with self._lock:
+            self._leases.grant(claims, worker, begun)
 
     def perform(self, action: act.Action[Any], worker: Worker | None) -> Any:
         """Do *action* for *worker* (None: for the keeper), and return its result.
@@ -193,7 +227,7 @@ class Performer:
             case act.Proceed():
                 return self._proceed(worker)
             case act.Open():
-                return self._open()
+                return self.errands.open()
             case act.ClaimDue(limit=limit):
                 return self._claim(limit, worker)
             case act.Isolate():
@@ -210,9 +244,9 @@ class Performer:
             case act.TakeUp(claim=claim):
                 return self._take_up(claim)
             case act.Admit(claim=claim):
-                return self._admit(claim, worker)
+                return self.errands.admit(claim, worker.errand)
             case act.Deliver(claim=claim):
-                return self._deliver(claim, worker)
+                return self.errands.deliver(claim, worker.errand, self._still_ours)
             case act.Settle(settlements=settlements):
                 return self._settle(settlements)
         raise AssertionError(f"nobody knows how to do {action!r}")
@@ -282,8 +316,7 @@ class Performer:
             )
         finally:
             self._budget(len(claims) - limit)
-        with self._lock:
-            self._leases.grant(claims, worker, begun)
+        self.grant(claims, worker, begun)
         if claims:
             self._lounge.call()
         return claims
@@ -297,10 +330,6 @@ class Performer:
             self._left -= taken
             return taken
 
-    def _open(self) -> Wait | None:
-        with self._lock:
-            return self._relays.closed_for(_ONE_RELAY, self._orders.clock.monotonic())
-
     def _take_up(self, claim: Claim) -> act.Stop | dt.timedelta:
         if self.stopping.is_set():
             return act.Stop.STOPPING
@@ -309,54 +338,17 @@ class Performer:
             lease = self._leases.alive(claim, now)
         return act.Stop.LOST if lease is None else dt.timedelta(seconds=now - lease.begun)
 
-    def _admit(self, claim: Claim, worker: Worker) -> Wait | None:
+    def _still_ours(self, claim: Claim) -> bool:
+        """Whether more of a claim may be handed over: its lease lives, and it has not expired meanwhile."""
         now = self._orders.clock.monotonic()
         with self._lock:
-            admission = self._relays.admit(_ONE_RELAY, now, claim.message.id)
-            if isinstance(admission, Wait):
-                return admission
-            worker.probing = admission.probe
-            return None
-
-    def _deliver(self, claim: Claim, worker: Worker) -> act.Handed:
-        begun = self._orders.clock.monotonic()
-        report = self._hand_over(claim)
-        ended = self._orders.clock.monotonic()
-        wait = self._note(report, ended, claim.message.id)
-        worker.probing = False
-        return act.Handed(report, dt.timedelta(seconds=ended - begun), wait)
-
-    def _hand_over(self, claim: Claim) -> Outcome | RelayFault:
-        transport, name = self._orders.transport, type(self._orders.transport).__name__
-        try:
-            answer: object = transport.deliver(claim.message, claim.recipients)
-        except RelayFault as fault:
-            return fault_of(fault)
-        except BaseException as error:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
-            _LOG.exception("the transport failed with an exception of its own on %s", claim.message.id)
-            return failed(error, claim.recipients)
-        outcome, oddities = understood(answer, claim.recipients, f"{name}.deliver")
-        for odd in oddities:
-            _LOG.error("%s: %s", claim.message.id, odd)
-        return outcome
-
-    def _note(self, report: Outcome | RelayFault, now: float, message: str) -> dt.timedelta:
-        """Tell the breaker how the relay did; how long it is left alone."""
-        fault = report if isinstance(report, RelayFault) else report.fault
-        if fault is None:
-            with self._lock:
-                resumed = self._relays.answered(_ONE_RELAY)
-            if resumed:
-                self._tell(RelayResumed(_ONE_RELAY))
-            return dt.timedelta(0)
-        with self._lock:
-            wait = self._relays.failed(_ONE_RELAY, fault, now, message)
-            self._faults[fault.relay] = fault
-        self._tell(RelayPaused(fault.relay, fault, wait))
-        return wait
+            lease = self._leases.alive(claim, now)
+        if lease is None:
+            return False
+        return claim.expires_in is None or dt.timedelta(seconds=now - lease.begun) < claim.expires_in
 
     def _settle(self, settlements: Sequence[Settlement]) -> Sequence[Claim]:
-        lost = self._orders.store.settle(settlements)
+        lost = self._write(settlements)
         with self._lock:
             self._leases.end(settlement.claim for settlement in settlements)
         return lost

@@ -33,11 +33,15 @@ class Go:
 
 @attrs.frozen
 class Wait:
-    """Not now: ask again after *delay*; *probing*: or as soon as the probe under way has reported."""
+    """Not now: ask again after *delay*; *probing*: or as soon as the probe under way has reported.
+
+    *fault* is what the relay is paused for.
+    """
 
     delay: dt.timedelta
     reason: str
     probing: bool = False
+    fault: RelayFault | None = None
 
 
 Admission: TypeAlias = Go | Wait
@@ -136,4 +140,4 @@ class Relays:
 
 
 def _wait(seconds: float, fault: RelayFault, *, probing: bool = False) -> Wait:
-    return Wait(dt.timedelta(seconds=seconds), str(fault), probing)
+    return Wait(dt.timedelta(seconds=seconds), str(fault), probing, fault)

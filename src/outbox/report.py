@@ -1,4 +1,4 @@
-"""What a transport answered, as what a transport may report.  Pure.
+"""What a transport answered, as what a transport may report; and the reports of several as one.  Pure.
 
 A transport is a stranger's.  Whatever comes back from it is read here, once,
 so that no odd answer goes further: who returned did something, and where the
@@ -11,11 +11,13 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 from .errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from .values import printable
 
-__all__ = ["failed", "fault_of", "understood"]
+__all__ = ["failed", "fault_of", "joined", "merged", "named", "understood"]
 
 _WITH_REPLY: Final = (Accepted, PermFailed, Uncertain)
 
@@ -60,6 +62,52 @@ def fault_of(fault: RelayFault) -> RelayFault:
         return fault
     kind = RelayMisconfigured if isinstance(fault, RelayMisconfigured) else RelayUnavailable
     return kind(relay if isinstance(relay, str) else "", f"{type(fault).__name__}: {_said(fault)}")
+
+
+def merged(reports: Sequence[tuple[Sequence[str], Outcome | RelayFault]]) -> Outcome | RelayFault:
+    """What several relays reported of one message, each for recipients of its own.
+
+    A fault where every one of them failed with nothing known of anybody;
+    otherwise those of a relay that failed are Untried.  Where more than one
+    relay answered, each reply begins with the name of its own.
+    """
+    if len(reports) == 1:
+        return reports[0][1]
+    outcomes = [(recipients, report) for recipients, report in reports if isinstance(report, Outcome)]
+    faults = [fault for _, report in reports if (fault := _fault(report)) is not None]
+    if not outcomes:
+        return joined(faults)
+    relays = list(dict.fromkeys(outcome.relay for _, outcome in outcomes if outcome.relay))
+    results: dict[str, Result] = {r: Untried() for recipients, _ in reports for r in recipients}
+    for recipients, outcome in outcomes:
+        for recipient in recipients:
+            # One that is missing stays so: whoever judges knows what that means.
+            del results[recipient]
+        name = outcome.relay if len(relays) > 1 else ""
+        results |= {r: named(result, name) for r, result in outcome.results.items()}
+    return Outcome(results=results, relay=", ".join(relays), fault=joined(faults) if faults else None)
+
+
+def joined(faults: Sequence[RelayFault]) -> RelayFault:
+    """One fault for all; misconfigured only where waiting will mend none of them."""
+    different = list({str(fault): fault for fault in faults}.values())
+    if len(different) == 1:
+        return different[0]
+    only_a_person = all(isinstance(fault, RelayMisconfigured) for fault in different)
+    kind = RelayMisconfigured if only_a_person else RelayUnavailable
+    relays = ", ".join(dict.fromkeys(fault.relay for fault in different))
+    return kind(relays, "; ".join(map(str, different)))
+
+
+def named(result: Result, relay: str) -> Result:
+    """The same result, and its reply begins with who gave it."""
+    if isinstance(result, Untried) or not relay:
+        return result
+    return attrs.evolve(result, reply=f"{relay}: {result.reply}")
+
+
+def _fault(report: Outcome | RelayFault) -> RelayFault | None:
+    return report if isinstance(report, RelayFault) else report.fault
 
 
 def _result(given: object, transport: str, oddities: list[str]) -> Result:

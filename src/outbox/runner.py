@@ -14,20 +14,23 @@ from .clock import Clock, SystemClock
 from .crew import Crew
 from .errors import ConfigurationError
 from .events import Listener
+from .message import Message
 from .performer import Orders, Tally
 from .protocols import Store, Transport
 from .retry import RetryPolicy
+from .sender import Sender, Sent
 
-__all__ = ["Runner", "Tally"]
+__all__ = ["Runner", "Sent", "Tally"]
 
 
 @attrs.define
 class _Running:
-    """The crews at work, in the process that started them: a forked child has none of their threads."""
+    """Who is at work, in the process that started them: a forked child has none of their threads."""
 
     pid: int = attrs.Factory(os.getpid)
     lock: threading.Lock = attrs.Factory(threading.Lock)
     crews: list[Crew] = attrs.Factory(list)
+    sender: Sender | None = None
 
 
 class Runner:
@@ -92,7 +95,7 @@ class Runner:
     def stop(self, grace: dt.timedelta | None = None) -> bool:
         """Claim nothing more, let current transactions finish up to *grace*, release the rest.
 
-        It ends drains too.  Any number may stop at once: each waits until
+        It ends drains too, and waits for what :meth:`send` has under way.  Any number may stop at once: each waits until
         it is over, and the shortest grace counts.
 
         Returns True when all that was under way has ended and was settled.
@@ -102,12 +105,16 @@ class Runner:
         once, for its own thread is what is under way.  Stopping what does
         not run is harmless.
         """
+        grace = self._grace if grace is None else grace
+        deadline = self._orders.clock.monotonic() + grace.total_seconds()
         running = self._here()
         with running.lock:
-            crews = list(running.crews)
+            crews, sender = list(running.crews), running.sender
         for crew in crews:
-            crew.ask(self._grace if grace is None else grace)
+            crew.ask(grace)
         ended = [crew.see_out() for crew in crews]
+        if sender is not None:
+            ended.append(sender.see_out(deadline - self._orders.clock.monotonic()))
         return all(ended)
 
     def run_forever(self) -> bool:
@@ -155,6 +162,29 @@ class Runner:
         if not asked:
             crew.sweep()
         return crew.tally
+
+    def send(self, message: Message, *, store_first: bool = True) -> Sent:
+        """Deliver *message* now, in this thread, and return what came of it; see :meth:`outbox.Outbox.send`.
+
+        Raises:
+            ConfigurationError: its queue is none of those served here; nothing was stored or sent.
+            UnsupportedError: the store cannot lease what it is given (SupportsHandOver).
+            StoreError: as :meth:`outbox.Outbox.send` says.
+        """
+        if message.queue not in self._orders.queues:
+            raise ConfigurationError(
+                f"queue {message.queue!r} is not served here ({', '.join(self._orders.queues)}): add it to queues=, "
+                "or submit() the message for whoever serves it"
+            )
+        sender = self._sender()
+        return sender.send(message) if store_first else sender.send_unstored(message)
+
+    def _sender(self) -> Sender:
+        running = self._here()
+        with running.lock:
+            if running.sender is None:
+                running.sender = Sender(self._orders)
+            return running.sender
 
     def _start(self) -> Crew:
         crew = self._enlist(Crew(self._orders, over=self._forget))

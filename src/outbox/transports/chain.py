@@ -1,0 +1,243 @@
+"""A transport that tries several, in order: what the first cannot deliver now, the next one may."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from outbox.clock import Clock, SystemClock
+from outbox.errors import ConfigurationError, RelayFault
+from outbox.handover import hand_over, shares
+from outbox.message import Message
+from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
+from outbox.protocols import Transport
+from outbox.relay import Go, Relays, Wait
+from outbox.report import joined, named
+
+from .several import close_all, distinct, expire_all, expired
+
+__all__ = ["ChainTransport"]
+
+_LOG: Final = logging.getLogger("outbox.transports.chain")
+
+
+class ChainTransport:
+    """Delivers through the first transport, and what that cannot deliver now, through the next.
+
+    A recipient goes on to the next relay where another could mend it: the
+    relay failed before anything was handed over for him, or put him off.  He
+    goes no further once a relay
+
+    - accepted him;
+    - may have him already (:class:`~outbox.Uncertain`): a second relay
+      would make a second copy;
+    - refused him for good, unless *after_refusal*.
+
+    A relay that failed is passed over for a while (five seconds, doubling to
+    five minutes; longer where it is misconfigured) and tried again with one
+    message; only where all are passed over, all are tried.  So it costs the
+    others' mail one connection now and then, and no waiting.
+
+    The outcome names the relays that answered.  Where more than one did,
+    each reply begins with the name of its own, and behind it stands what the
+    recipient was told before.  Whoever all relays put off waits as long as
+    the most patient of them asked for.
+
+    No relay is tried once the message's ``expires_at`` has passed.  A chain
+    takes as long as all that it tries; the Runner's lease is extended
+    meanwhile, so that it bounds nothing here: the transports' own deadlines do.
+
+    Args:
+        transports: At least two, the preferred one first; each once.
+        after_refusal: Whether a permanent refusal goes on to the next relay
+            too: for relays whose refusal speaks of themselves (a provider's
+            suppression list) and not of the recipient.  It is final where
+            all refuse.
+
+    It closes its transports when it is closed.
+    """
+
+    def __init__(
+        self,
+        *transports: Transport,
+        after_refusal: bool = False,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._transports = distinct(transports)
+        if len(transports) < 2 or len(self._transports) < len(transports):  # noqa: PLR2004 - two are a chain
+            raise ConfigurationError("a chain has at least two transports, and each once")
+        self._after_refusal = after_refusal
+        self._clock = clock or SystemClock()
+        self._relays = Relays(rng or random.Random())  # noqa: S311 - jitter is no secret
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"ChainTransport({', '.join(map(repr, self._transports))})"
+
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        """Hand *message* over for *recipients*, each through the first relay that takes him.
+
+        Raises:
+            RelayFault: none of the relays can be used, and nothing was handed over for anybody.
+        """
+        trail = self._follow(message, recipients, closed_too=False)
+        if not trail.asked:
+            trail = self._follow(message, recipients, closed_too=True)
+        return trail.outcome()
+
+    def expire(self) -> None:
+        """Let each of the transports close what has been idle for too long."""
+        expire_all(self._transports)
+
+    def close(self) -> None:
+        """Close each of the transports."""
+        close_all(self._transports)
+
+    def _follow(self, message: Message, recipients: Sequence[str], *, closed_too: bool) -> _Trail:
+        trail = _Trail(recipients, self._after_refusal)
+        for number in range(len(self._transports)):
+            self._try(number, message, trail, closed_too=closed_too)
+        return trail
+
+    def _try(self, number: int, message: Message, trail: _Trail, *, closed_too: bool) -> None:
+        """Hand over to one transport for whoever is left; to each of its relays that may be spoken to."""
+        transport, left = self._transports[number], trail.left
+        for inner, share in shares(transport, message, left).items() if left else ():
+            if trail.asked and expired(message, self._clock):
+                return
+            key = f"{number}/{inner}"
+            closed = None if closed_too else self._closed(key, message)
+            if closed is None:
+                trail.add(share, self._ask(key, transport, message, share))
+            elif closed.fault is not None:
+                trail.pass_over(share, closed.fault)
+
+    def _closed(self, key: str, message: Message) -> Wait | None:
+        with self._lock:
+            admission = self._relays.admit(key, self._clock.monotonic(), message.id)
+        return None if isinstance(admission, Go) else admission
+
+    def _ask(
+        self, key: str, transport: Transport, message: Message, share: Sequence[str]
+    ) -> Outcome | RelayFault:
+        try:
+            report = hand_over(transport, message, share)
+        except BaseException:
+            with self._lock:
+                self._relays.abandon(key)
+            raise
+        fault = report if isinstance(report, RelayFault) else report.fault
+        with self._lock:
+            if fault is None:
+                self._relays.answered(key)
+                return report
+            wait = self._relays.failed(key, fault, self._clock.monotonic(), message.id)
+        _LOG.warning("relay %s; passed over for %.0f s", fault, wait.total_seconds())
+        return report
+
+
+@attrs.frozen
+class _Said:
+    """What one relay said of one recipient."""
+
+    relay: str
+    result: Result
+
+
+class _Trail:
+    """What the relays said so far, and who is left."""
+
+    def __init__(self, recipients: Sequence[str], after_refusal: bool) -> None:
+        self._after_refusal = after_refusal
+        self._said: dict[str, list[_Said]] = {recipient: [] for recipient in recipients}
+        self._kept: set[str] = set()
+        self._faults: list[RelayFault] = []
+        self._relays: list[str] = []
+        self.asked = False
+
+    @property
+    def left(self) -> Sequence[str]:
+        """Those whom the next relay may be asked for."""
+        return [r for r, said in self._said.items() if not any(map(self._final, said))]
+
+    def pass_over(self, recipients: Sequence[str], fault: RelayFault) -> None:
+        """A relay is left alone because of *fault*: it was not asked for these."""
+        self._faults.append(fault)
+        self._kept.update(recipients)
+
+    def add(self, recipients: Sequence[str], report: Outcome | RelayFault) -> None:
+        """A relay was asked for these."""
+        self.asked = True
+        if isinstance(report, RelayFault):
+            self.pass_over(recipients, report)
+            return
+        if report.fault is not None:
+            self._faults.append(report.fault)
+        if report.relay not in self._relays:
+            self._relays.append(report.relay)
+        for recipient in recipients:
+            # The same that a Runner makes of silence: it may have been sent.
+            result = report.results.get(
+                recipient, Uncertain("the transport reported nothing for this recipient")
+            )
+            if isinstance(result, Untried):
+                self._kept.add(recipient)
+            else:
+                self._said[recipient].append(_Said(report.relay, result))
+
+    def outcome(self) -> Outcome:
+        """The reports of all as one.
+
+        Raises:
+            RelayFault: no relay said anything of anybody, and one at least failed.
+        """
+        results = {recipient: self._result(recipient, said) for recipient, said in self._said.items()}
+        left_out = any(isinstance(result, Untried) for result in results.values())
+        fault = joined(self._faults) if left_out and self._faults else None
+        if fault is not None and all(isinstance(result, Untried) for result in results.values()):
+            raise fault
+        return Outcome(results=results, relay=", ".join(filter(None, self._relays)), fault=fault)
+
+    def _final(self, said: _Said) -> bool:
+        refused = isinstance(said.result, PermFailed) and not self._after_refusal
+        return refused or isinstance(said.result, Accepted | Uncertain)
+
+    def _result(self, recipient: str, said: Sequence[_Said]) -> Result:
+        decisive = self._decisive(recipient, said)
+        if decisive is None:
+            return Untried()
+        result = decisive.result
+        if isinstance(result, TempFailed):
+            result = attrs.evolve(result, retry_after=_most_patient(said))
+        if len(self._relays) == 1:
+            return result
+        before = "; ".join(f"{s.relay}: {_reply(s.result)}" for s in said if s is not decisive)
+        told = named(result, decisive.relay)
+        if not before or isinstance(told, Untried):
+            return told
+        return attrs.evolve(told, reply=f"{told.reply}; before that {before}")
+
+    def _decisive(self, recipient: str, said: Sequence[_Said]) -> _Said | None:
+        """The word that counts: one that ends it, else the latest that puts him off; None where that is missing."""
+        ending = next((s for s in said if self._final(s)), None)
+        put_off = next((s for s in reversed(said) if isinstance(s.result, TempFailed)), None)
+        if ending or put_off or not said or recipient in self._kept:
+            # Whom all but a relay that failed refused is not refused yet: that one may take him.
+            return ending or put_off
+        return said[-1]
+
+
+def _most_patient(said: Sequence[_Said]) -> dt.timedelta | None:
+    asked = [s.result.retry_after for s in said if isinstance(s.result, TempFailed) and s.result.retry_after]
+    return max(asked, default=None)
+
+
+def _reply(result: Result) -> str:
+    return "" if isinstance(result, Untried) else result.reply
