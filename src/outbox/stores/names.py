@@ -17,7 +17,7 @@ from outbox.values import quoted
 
 from .standing import named, unknown
 
-__all__ = ["answered", "beginning", "file_name", "is_id", "require_queue", "require_suspension"]
+__all__ = ["answered", "beginning", "file_name", "is_id", "is_queue", "require_queue", "require_suspension"]
 
 # Those of outbox.message; a test sees that they stay the same.
 _ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
@@ -29,6 +29,11 @@ _NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 def is_id(id: Any) -> bool:
     """Whether a message can have this id."""
     return isinstance(id, str) and _ID.fullmatch(id) is not None
+
+
+def is_queue(name: Any) -> bool:
+    """Whether a message can be of this queue."""
+    return isinstance(name, str) and _QUEUE.fullmatch(name) is not None
 
 
 def answered(
@@ -69,11 +74,12 @@ def require_queue(name: Any) -> str:
     Raises:
         ConfigurationError: none can have it: it would be served in vain.
     """
-    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+    if not is_queue(name):
         raise ConfigurationError(
             f"queue {quoted(str(name))} is not 1 to 64 characters of a-z, 0-9, '.', '_' and '-'"
         )
-    return name
+    queue: str = name
+    return queue
 
 
 def require_suspension(kind: str, value: str, reason: str = "") -> None:

@@ -149,7 +149,7 @@ class Shelf:
     def steer(self, ids: Sequence[str], command: Command, now: int) -> list[Change]:
         """Apply a command of :mod:`.standing` to each, in order."""
         changes: list[Change] = []
-        for name in standings.named(ids):
+        for name in ids:
             row = self.rows.get(name)
             step = Step(standings.unknown(name)) if row is None else command(name, row.standing, now)
             if row is not None and step.standing is not None:

@@ -12,6 +12,7 @@ from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreU
 from outbox.lifecycle import State
 from outbox.protocols import Finding
 from outbox.stores.content import Codings
+from outbox.stores.names import is_queue
 from outbox.values import printable
 
 from . import body, ids, leftovers, notes, reading, suspending, walking
@@ -31,7 +32,6 @@ from .names import (
     TMP,
     Path,
     Ticket,
-    is_queue,
     queue_of,
     slot_start,
 )

@@ -43,7 +43,6 @@ __all__ = [
     "Ticket",
     "claimed_path",
     "ids_path",
-    "is_queue",
     "later_path",
     "note_path",
     "queue_folder",
@@ -84,7 +83,6 @@ _NAME: Final = re.compile(
     re.ASCII,
 )
 _ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
-_QUEUE: Final = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
 _SLOT: Final = re.compile(r"(?:([0-3])-)?(\d{8}T\d{6})", re.ASCII)
 
 
@@ -229,11 +227,6 @@ class Ticket:
 def queue_folder(queue: str) -> str:
     """A queue may be called ``..``: its folder may not."""
     return f"%2e{queue[1:]}" if queue.startswith(".") else queue
-
-
-def is_queue(text: str) -> bool:
-    """Whether a message can be of this queue: whatever else there is must not become a folder's name."""
-    return isinstance(text, str) and _QUEUE.fullmatch(text) is not None
 
 
 def queue_of(folder: str) -> str:

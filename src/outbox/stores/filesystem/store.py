@@ -7,7 +7,6 @@ import datetime as dt
 import functools
 import math
 import os
-import weakref
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
@@ -18,6 +17,7 @@ from outbox.message import Message
 from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount, Suspension
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
+from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.instants import later, micros, span
 from outbox.stores.limits import Limits, bounded
 from outbox.stores.names import answered, beginning, file_name, is_id, require_suspension
@@ -106,7 +106,7 @@ class FilesystemStore:
         self._path = os.path.abspath(file_name(path))  # noqa: PTH100 - the seam speaks of strings
         with self._translated():
             self._spool = self._opened()
-        self._watch_forks()
+        watch_forks(self, _FORKS)
 
     def __repr__(self) -> str:
         return f"FilesystemStore({self._path!r})"
@@ -360,16 +360,6 @@ class FilesystemStore:
 
     # -- fork
 
-    def _watch_forks(self) -> None:
-        me = weakref.ref(self)
-
-        def born() -> None:
-            store = me()
-            if store is not None:
-                store._born()  # noqa: SLF001 - its own method
-
-        os.register_at_fork(after_in_child=born)
-
     def _born(self) -> None:
         """Locks may be held by threads that are not in the child, and open listings are shared: begin anew."""
         parent = self._spool
@@ -381,6 +371,17 @@ class FilesystemStore:
         except (OSError, OutboxError):
             # What cannot be opened here is not the parent's either: the child is told that it is closed.
             self._spool = parent.shut()
+
+
+def _nothing(_: FilesystemStore) -> None:
+    """The parent's spool is as it was."""
+
+
+_FORKS: Final = Hooks(
+    before=_nothing,
+    in_parent=_nothing,
+    in_child=FilesystemStore._born,  # noqa: SLF001 - of this very class
+)
 
 
 def _codings(coding: Sequence[ContentCoding], also_reads: Sequence[ContentCoding]) -> Codings:

@@ -22,7 +22,7 @@ Command: TypeAlias = Callable[[str, Standing, int], Step]
 def steer(sql: Sql, ids: Sequence[str], command: Command, now: int) -> list[Change]:
     """Apply a command of :mod:`outbox.stores.standing` to each, in order; what cannot be read is held first."""
     changes: list[Change] = []
-    for name in standings.named(ids):
+    for name in ids:
         standing = _stands(sql, name, now)
         step = Step(standings.unknown(name)) if standing is None else command(name, standing, now)
         if step.standing is not None:
