@@ -18,7 +18,7 @@ from certificates import Authority
 
 from outbox.errors import ConfigurationError, UnsupportedError
 from outbox.testing.smtp_content import ContentReader
-from outbox.testing.smtp_sink import SMTPSink
+from outbox.testing.smtp_sink import Answer, Heard, SMTPSink
 
 A, B, C = "a@example.org", "b@example.org", "c@example.org"
 unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
@@ -169,10 +169,19 @@ def test_at_a_gate_before_the_content_it_reads_no_more(sink: SMTPSink, call: Cal
 
 
 def test_what_is_silent_is_let_go_at_the_end(call: Call) -> None:
-    with SMTPSink() as sink:
-        sink.on("noop")
+    came = threading.Event()
+
+    def silent(heard: Heard) -> Answer | None:
+        if heard.step != "noop":
+            return None
+        came.set()
+        return Answer(None)
+
+    with SMTPSink(hook=silent) as sink:
         caller = call(sink)
         caller.socket.sendall(b"NOOP\r\n")
+        # Hung up on before it was read, the system would answer it by a reset.
+        assert came.wait(10)
 
     assert caller.file.read() == b""
 
