@@ -5,68 +5,25 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Any, Final, Literal, TypeAlias, TypeVar
-
-import attrs
+from typing import Any, Final, TypeVar
 
 from outbox.clock import Clock
-from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
-from outbox.values import printable, quoted
+from outbox.errors import RelayMisconfigured
 
-from .dial import Deadline, NoSource, dial, is_loopback, literal, words
+from .dial import Deadline
 from .extensions import Extensions
-from .opening import Channel, Credentials, Opening, opening
 from .reply import Reply
+from .server import Server
 from .steps import Action, Dialogue, Lost, Pour, Read, Secure, Step, Timeouts, Write
-from .tls import Trust, tls_words, wants_certificate
+from .tls import tls_words
 from .wire import Wire
 
-__all__ = ["Connection", "Security", "Server", "connect", "drop", "part"]
+__all__ = ["CHUNK", "Connection", "drop", "part"]
 
 T = TypeVar("T")
 
-Security: TypeAlias = Literal["auto", "tls", "starttls", "opportunistic", "none"]
-
-SUBMISSIONS: Final = 465
-"""The port where TLS begins with the first byte (RFC 8314 section 7.3)."""
 CHUNK: Final = 100
 """Recipients in one transaction: what every server takes (RFC 5321 section 4.5.3.1.8)."""
-
-
-@attrs.frozen(kw_only=True)
-class Server:
-    """Where a connection leads and how it is opened."""
-
-    host: str
-    port: int
-    security: Security = "auto"
-    credentials: Credentials | None = None
-    local_hostname: str | None = None
-    source_address: str | None = None
-    timeouts: Timeouts = attrs.field(factory=Timeouts)
-    trust: Trust = attrs.field(repr=False)
-
-    @property
-    def relay(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    def plan(self, connected: socket.socket) -> Opening:
-        """How a connection that leads to where *connected* does is opened."""
-        return Opening(
-            relay=self.relay,
-            name=(self.local_hostname or literal(connected)).encode(),
-            channel=self._channel(connected),
-            credentials=self.credentials,
-        )
-
-    def _channel(self, connected: socket.socket) -> Channel:
-        if self.security != "auto":
-            return self.security
-        if self.port == SUBMISSIONS:
-            return "tls"
-        local = self.credentials is None and is_loopback(connected)
-        return "none" if local else "starttls"
 
 
 class Connection:
@@ -161,45 +118,6 @@ class Connection:
             self._wire.secure(self._server.trust.context(), host)
         except ssl.SSLError as error:
             raise RelayMisconfigured(self._server.relay, tls_words(error, host)) from error
-
-
-def connect(server: Server, clock: Clock) -> Connection:
-    """A connection that mail may be sent over.
-
-    Raises:
-        RelayFault: there is none to be had; nothing is left open.
-    """
-    connected = _dial(server, clock)
-    connection = Connection(connected, server, clock)
-    try:
-        connection.extensions = connection.run(opening(server.plan(connected)))
-    except OSError as error:
-        connection.close()
-        raise RelayUnavailable(server.relay, f"connection lost: {words(error)}") from error
-    except Lost as lost:
-        raise _fault(server, lost) from lost
-    return connection
-
-
-def _fault(server: Server, lost: Lost) -> RelayFault:
-    if isinstance(lost.__cause__, ssl.SSLError) and wants_certificate(lost.__cause__):
-        # Under TLS 1.3 the server says so when the handshake is over for us.
-        return RelayMisconfigured(server.relay, tls_words(lost.__cause__, server.host))
-    return RelayUnavailable(server.relay, printable(str(lost)))
-
-
-def _dial(server: Server, clock: Clock) -> socket.socket:
-    deadline = Deadline(clock, server.timeouts.seconds(Step.CONNECT))
-    try:
-        return dial(server.host, server.port, server.source_address, deadline)
-    except NoSource as error:
-        raise RelayMisconfigured(
-            server.relay,
-            f"cannot connect from source_address {quoted(server.source_address or '')} ({error}): "
-            "name an address of this machine, of the family that the relay has",
-        ) from error
-    except OSError as error:
-        raise RelayUnavailable(server.relay, f"cannot connect: {words(error)}") from error
 
 
 def part(connections: Sequence[Connection], timeouts: Timeouts, clock: Clock) -> None:

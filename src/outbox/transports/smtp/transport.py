@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import ssl
 from collections.abc import Sequence
-from typing import Final
 
 from outbox.clock import Clock, SystemClock
-from outbox.errors import ConfigurationError, RelayFault, RelayUnavailable
+from outbox.errors import RelayFault, RelayUnavailable
 from outbox.message import Message
 from outbox.outcome import Outcome, Result, Untried
-from outbox.values import printable, quoted
+from outbox.values import printable
 
-from .connection import SUBMISSIONS, Connection, Security, Server, connect, drop, part
+from .connecting import connect
+from .connection import Connection, drop, part
 from .envelope import Mail, prepare
-from .opening import Credentials
 from .pool import Limits, Pool
+from .server import Security, Server, credentials
 from .steps import Lost, Timeouts
-from .tls import Trust
 from .transaction import Report, transaction
 
 __all__ = ["SMTPTransport"]
-
-_SECURITY: Final = ("auto", "tls", "starttls", "opportunistic", "none")
-_NAME: Final = re.compile(r"[!-~]{1,255}")
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-_PORTS: Final = range(1, 1 << 16)
-_SMTP: Final = 25
-_SUBMISSION: Final = 587
 
 
 class SMTPTransport:
@@ -91,34 +82,19 @@ class SMTPTransport:
         idle: dt.timedelta = dt.timedelta(seconds=30),
         clock: Clock | None = None,
     ) -> None:
-        credentials = _credentials(username, password)
-        self._check(host, security, credentials, local_hostname)
         self._clock = clock or SystemClock()
-        self._server = Server(
-            host=host,
-            port=_port(port, security, credentials),
+        self._server = Server.named(
+            host,
+            port,
             security=security,
-            credentials=credentials,
+            credentials=credentials(username, password),
+            ssl_context=ssl_context,
+            timeouts=(timeouts or Timeouts()).bounded(timeout),
             local_hostname=local_hostname,
             source_address=source_address,
-            timeouts=(timeouts or Timeouts()).bounded(timeout),
-            trust=Trust(ssl_context, verify=security != "opportunistic"),
         )
         limits = Limits(max_messages=max_messages, max_age=max_age, idle=idle)
         self._pool: Pool[Connection] = Pool(limits, self._clock)
-
-    @staticmethod
-    def _check(host: str, security: str, credentials: Credentials | None, local_hostname: str | None) -> None:
-        if not _is_host(host):
-            raise ConfigurationError(f"SMTP host {quoted(host, 80)} is neither a host name nor an address")
-        if security not in _SECURITY:
-            raise ConfigurationError(f"SMTP security {security!r} is none of {', '.join(_SECURITY)}")
-        if credentials and security in ("none", "opportunistic"):
-            raise ConfigurationError(
-                f"SMTP security {security!r} could send the password in clear: use 'tls' or 'starttls' with credentials"
-            )
-        if local_hostname is not None and not _NAME.fullmatch(local_hostname):
-            raise ConfigurationError(f"local_hostname {quoted(local_hostname, 80)} is not a host name")
 
     def __repr__(self) -> str:
         server = self._server
@@ -205,37 +181,3 @@ class SMTPTransport:
         # An outcome waits for no farewell: until it is written down, whoever is killed sends a second copy.
         if not self._pool.give(connection):
             drop(connection)
-
-
-def _credentials(username: str | None, password: str | None) -> Credentials | None:
-    if username is None and password is None:
-        return None
-    if not username or not password:
-        raise ConfigurationError("SMTP credentials are a username and a password: one of them is missing")
-    for name, text in (("user name", username), ("password", password)):
-        # Asked so, no exception is made that would hold the password.
-        if "\0" in text or _SURROGATE.search(text):
-            raise ConfigurationError(
-                f"the SMTP {name} holds a NUL or bytes that are no UTF-8: write it as UTF-8 text"
-            )
-    return Credentials(username, password)
-
-
-def _port(port: int | None, security: Security, credentials: Credentials | None) -> int:
-    if port is not None:
-        if port not in _PORTS:
-            raise ConfigurationError(f"SMTP port {port!r} is not a number from 1 to 65535")
-        return port
-    if security == "tls" or (security == "auto" and credentials):
-        return SUBMISSIONS
-    return _SUBMISSION if security == "starttls" else _SMTP
-
-
-def _is_host(host: str) -> bool:
-    if not _NAME.fullmatch(host) and host.isascii():
-        return False
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        return False
-    return host.isprintable() and " " not in host
