@@ -12,6 +12,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -181,14 +182,31 @@ def django_post_office_wal(folder: Path) -> Peer:
     return django_post_office(folder, wal=True)
 
 
-def mailqueue_runner(folder: Path) -> Peer:
+def mailqueue_runner(folder: Path, *, synced: bool = False) -> Peer:
     from schwarz.mailqueue import enqueue_message
 
-    def submit(content: bytes) -> None:
-        enqueue_message(content, str(folder / "queue"), _SENDER, [_RECIPIENT])
+    queue = folder / "queue"
 
-    text = "maildir: the file is synced, the directory is not"
-    return Peer(_content, submit, None, lambda: Durability(False, text))
+    def submit(content: bytes) -> None:
+        enqueue_message(content, str(queue), _SENDER, [_RECIPIENT])
+        if synced:
+            _sync(queue / "new")
+
+    text = "the directory synced by us" if synced else "the file is synced, the directory is not"
+    return Peer(_content, submit, None, lambda: Durability(synced, f"maildir: {text}"))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mailqueue_runner_synced(folder: Path) -> Peer:
+    """As it would have to be used for what it took to outlast a power failure."""
+    return mailqueue_runner(folder, synced=True)
 
 
 PEERS: Final = {
@@ -200,6 +218,7 @@ PEERS: Final = {
     "django-post_office": django_post_office,
     "django-post_office WAL": django_post_office_wal,
     "mailqueue-runner": mailqueue_runner,
+    "mailqueue-runner synced": mailqueue_runner_synced,
 }
 
 

@@ -25,7 +25,7 @@ PEERS: Final[Mapping[str, tuple[str, ...]]] = {
         "django-post_office",
         "django-post_office WAL",
     ),
-    "filesystem": ("mailqueue-runner",),
+    "filesystem": ("mailqueue-runner", "mailqueue-runner synced"),
     "memory": (),
 }
 """Who is compared with which store; the first word is the distribution."""
