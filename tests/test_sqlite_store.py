@@ -85,7 +85,7 @@ def limited(sql: sqlite3.Connection) -> sqlite3.Connection:
 @contextlib.contextmanager
 def writing(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
     """A transaction of this thread's own."""
-    with store._database._links.using(store._database._links.reads) as link, link.connection:
+    with store._database._links.lent(store._database._links.reads) as link, link.connection:
         link.connection.execute("BEGIN IMMEDIATE")
         yield link.connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -12,6 +13,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import attrs
 
 __all__ = ["Hooks", "watch_forks", "whole_after_fork"]
+
+_TRIES: Final = 10
 
 T = TypeVar("T")
 Lock: TypeAlias = "threading.Lock | threading.Condition"
@@ -51,12 +54,14 @@ class _Forks:
             self._watched[number] = weakref.ref(thing, lambda _: self._watched.pop(number, None)), hooks
 
     def _before(self) -> None:
-        self._turn.acquire()
+        raised = _surely(self._turn.acquire)
         things = [(thing(), hooks) for thing, hooks in list(self._watched.values())]
         self._told = [(thing, hooks) for thing, hooks in things if thing is not None]
         # The last first, as `os` does it.
         for thing, hooks in reversed(self._told):
-            hooks.before(thing)
+            raised = _surely(functools.partial(hooks.before, thing)) or raised
+        if raised is not None:
+            raise raised
 
     def _in_parent(self) -> None:
         for thing, hooks in self._over():
@@ -70,6 +75,23 @@ class _Forks:
         told, self._told = self._told, []
         self._turn.release()
         return told
+
+
+def _surely(act: Callable[[], object]) -> BaseException | None:
+    """Do it to its end, where a signal handler's exception comes between again: the fork is not stopped by that.
+
+    Returns:
+        What came between.
+    """
+    raised: BaseException | None = None
+    for _ in range(_TRIES):
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - it is raised when all is done
+            raised = error
+        else:
+            break
+    return raised
 
 
 _FORKS: Final = _Forks()

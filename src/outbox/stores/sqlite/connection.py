@@ -31,7 +31,7 @@ from outbox.stores.news import News
 
 from . import files
 from .grouping import Group, Share, Write
-from .links import Link, Links
+from .links import Commit, Link, Links
 from .naming import Names, Sql
 from .opening import WAL_SIZE, connect, prepare
 from .translation import CommitFailed, Locked, commit_failed, translated
@@ -159,7 +159,7 @@ class Database:
         Args:
             legible: Whether text that is none is read all the same.
         """
-        with self._links.using(self._links.reads) as link:
+        with self._links.lent(self._links.reads) as link:
             link.connection.text_factory = _legible if legible else str
             try:
                 link.connection.execute("BEGIN")
@@ -201,9 +201,12 @@ class Database:
 
     def require_writable(self) -> None:
         """Raise StoreUnavailable where nothing could be written now; nothing is."""
-        with self._links.using(self._links.reads) as link:
+
+        def look(link: Link) -> None:
             self._patiently(lambda: link.connection.execute("BEGIN IMMEDIATE"), self._deadline())
             link.connection.execute("ROLLBACK")
+
+        self._links.use(self._links.reads, look)
 
     def _deadline(self) -> float:
         return self._clock.monotonic() + self._patience.total_seconds()
@@ -256,9 +259,10 @@ class Database:
         def perform(link: Link) -> None:
             outcomes[:] = _attempted(writes, link)
 
+        commit = Commit()
         try:
             durable = any(write.durable for write in writes)
-            self._transact(perform, durable=durable, deadline=writes[0].deadline)
+            self._transact(perform, commit, durable=durable, deadline=writes[0].deadline)
             _answer(writes, outcomes)
         except Locked as error:
             self._refuse(writes, error)
@@ -268,7 +272,7 @@ class Database:
             return False
         except BaseException:
             # An interrupt of this thread's, which may have come when all was done.
-            if self._links.committed:
+            if commit.done:
                 _answer(writes, outcomes)
             raise
         self._note(sum(write.content for write in writes))
@@ -287,12 +291,13 @@ class Database:
         def perform(link: Link) -> None:
             write.result = write.perform(link.sql)
 
+        commit = Commit()
         try:
-            self._transact(perform, durable=write.durable, deadline=write.deadline)
+            self._transact(perform, commit, durable=write.durable, deadline=write.deadline)
         except Exception as error:  # noqa: BLE001 - it is raised again, in the thread whose write it is
             write.error = error
         except BaseException:
-            write.answered = self._links.committed
+            write.answered = commit.done
             raise
         write.answered = True
         self._note(write.content)
@@ -302,25 +307,31 @@ class Database:
         self._unmoved += content // _PAGE
         self._written += 2 * content + _PAGES
 
-    def _transact(self, act: Callable[[Link], None], *, durable: bool, deadline: float) -> None:
-        """Do it in one transaction; an exception leaves nothing of it."""
-        self.require_same_file()
-        with self._links.using(self._links.writes) as link:
-            link.committing = False
+    def _transact(
+        self, act: Callable[[Link], None], commit: Commit, *, durable: bool, deadline: float
+    ) -> None:
+        """Do it in one transaction; an exception leaves nothing of it, unless *commit* says so."""
+
+        def perform(link: Link) -> None:
+            link.commit = commit
             link.sync(durable)
             connection = link.connection
             before = connection.total_changes
             self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            self._links.require_same_wal(link)
             act(link)
             self._commit(link)
             self._unmoved += connection.total_changes - before
 
+        self.require_same_file()
+        self._links.use(self._links.writes, perform)
+
     def _commit(self, link: Link) -> None:
         try:
-            link.committing = True
+            link.commit.done = True
             link.connection.execute("COMMIT")
         except sqlite3.Error as error:
-            link.committing = False
+            link.commit.done = False
             link.close()
             raise commit_failed(error, self.path, self._patience) from error
 
@@ -335,11 +346,14 @@ class Database:
         never a newer.
         """
         if not self._writing:
-            with self._writers, self._links.using(self._links.writes) as link:
-                look = link.connection.execute
-                (version,) = self._patiently(lambda: look(_VERSION).fetchone(), self._deadline())
-                self._version = link.number, version
+            with self._writers:
+                self._version = self._links.use(self._links.writes, self._look)
         return self._version
+
+    def _look(self, link: Link) -> tuple[int, int]:
+        look = link.connection.execute
+        (version,) = self._patiently(lambda: look(_VERSION).fetchone(), self._deadline())
+        return link.number, version
 
     def require_same_file(self) -> None:
         """Raise StoreUnavailable where the path no longer leads to the file that was opened."""

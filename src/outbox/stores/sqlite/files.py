@@ -13,11 +13,12 @@ from typing import Final, TypeAlias
 
 from outbox.errors import ConfigurationError, StoreUnavailable
 
-__all__ = ["Identity", "create", "identity", "open_to_others", "size"]
+__all__ = ["Identity", "create", "identity", "is_open_here", "open_to_others", "size"]
 
 Identity: TypeAlias = tuple[int, int]
 """Device and inode."""
 
+_DESCRIPTORS: Final = "/dev/fd"
 _OWNER_ONLY: Final = 0o600
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
@@ -81,7 +82,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def identity(path: Path) -> Identity | None:
+def identity(path: Path | str) -> Identity | None:
     """Which file the path leads to now; None where there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 - asked at every write, and three times as fast
@@ -90,6 +91,23 @@ def identity(path: Path) -> Identity | None:
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be reached: {error.strerror}") from error
     return status.st_dev, status.st_ino
+
+
+def is_open_here(identity: Identity | None) -> bool:
+    """Whether this process has that file open; False where the system does not tell."""
+    try:
+        descriptors = [int(name) for name in os.listdir(_DESCRIPTORS)]  # noqa: PTH208 - names are all there is
+    except OSError:
+        return False
+    return any(_leads_to(descriptor, identity) for descriptor in descriptors)
+
+
+def _leads_to(descriptor: int, identity: Identity | None) -> bool:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False  # the one that the list was read through
+    return (status.st_dev, status.st_ino) == identity
 
 
 def open_to_others(path: Path) -> int:

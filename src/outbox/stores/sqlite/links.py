@@ -9,7 +9,9 @@ connection to itself.
 survives ``fork`` in the child, where it is no longer true: a child that opens
 its own connection while its parent has one open takes no lock at all, and
 what it commits can be lost when the parent closes.  So every connection is
-closed before a fork, and parent and child open new ones.
+closed before a fork, and parent and child open new ones.  A connection of
+the program's own, which the child inherits open, does the same harm: a child
+that has one is refused.
 """
 
 from __future__ import annotations
@@ -23,18 +25,38 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from outbox.errors import StoreError, StoreUnavailable
+from outbox.errors import StoreUnavailable
 
 from . import files
 from .naming import Names, Sql
 from .opening import connect
 from .translation import translated
 
-__all__ = ["Link", "Links"]
+__all__ = ["Commit", "Link", "Links"]
+
+T = TypeVar("T")
 
 _FORK_PATIENCE: Final = 5.0
+_TORN: Final = (
+    "this process was forked in the middle of a transaction of its parent, and cannot use the file safely: "
+    "fork earlier, or start it anew"
+)
+_INHERITED: Final = (
+    "this process was forked while its parent had a connection of its own open to the file, and SQLite's locks do "
+    "not hold in here: open such connections after the fork, or close them before it"
+)
+_LOST_WAL: Final = "its -wal was deleted or replaced while it was in use: stop all programs that use it, and start them again"
+
+
+class Commit:
+    """Whether a transaction was committed, as far as anybody can say who was interrupted in it."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = False
 
 
 class Link:
@@ -42,8 +64,8 @@ class Link:
 
     Attributes:
         busy: Whether it is in use, by the thread that has the lock.
-        committing: Whether its last transaction was committed, as far as
-            anybody can say who was interrupted in it.
+        commit: What its latest transaction came to.
+        wal: Which file its WAL was when it first wrote.
     """
 
     __slots__ = (
@@ -51,11 +73,12 @@ class Link:
         "_closing",
         "_full",
         "busy",
-        "committing",
+        "commit",
         "connection",
         "lock",
         "number",
         "sql",
+        "wal",
     )
 
     def __init__(self, connection: sqlite3.Connection, number: int, sql: Sql) -> None:
@@ -63,7 +86,8 @@ class Link:
         self.sql = sql
         self.number = number
         self.busy = False
-        self.committing = False
+        self.commit = Commit()
+        self.wal: files.Identity | None = None
         self._full = True
         self.lock = threading.RLock()
         self._closing = weakref.finalize(self, connection.close)
@@ -91,7 +115,7 @@ class Link:
         """Roll back what is open; a connection that cannot is closed, which does it too."""
         if self.closed or not self.connection.in_transaction:
             return
-        self.committing = False
+        self.commit.done = False
         try:
             self.connection.execute("ROLLBACK")
         except sqlite3.Error:
@@ -109,6 +133,7 @@ class Links:
         self, path: Path, patience: dt.timedelta, names: Names, identity: files.Identity | None
     ) -> None:
         self._path = path
+        self._wal = f"{path}-wal"
         self._patience = patience
         self._names = names
         self._identity = identity
@@ -116,6 +141,7 @@ class Links:
         self._numbers = itertools.count(1)
         self._held_for_fork: list[Any] = []
         self._abandoned: list[object] = []
+        self._torn = False
         self._begin()
 
     def _begin(self) -> None:
@@ -124,16 +150,11 @@ class Links:
         self._threads = threading.local()
         self._open: weakref.WeakSet[Link] = weakref.WeakSet()
         self._writer: Link | None = None
-        self._torn = False
+        self._unusable = ""
 
     def __iter__(self) -> Iterator[Link]:
         """Those that are open."""
         return iter([link for link in list(self._open) if not link.closed])
-
-    @property
-    def committed(self) -> bool:
-        """Whether the last transaction for writing was committed, whatever came between that and its caller."""
-        return self._writer is not None and self._writer.committing
 
     # -- which
 
@@ -150,38 +171,65 @@ class Links:
             self._writer = self._opened()
         return self._writer
 
-    @contextlib.contextmanager
-    def using(self, which: Callable[[], Link]) -> Iterator[Link]:
-        """The connection that *which* finds; after an error of SQLite the next use opens a new one."""
+    def use(self, which: Callable[[], Link], act: Callable[[Link], T]) -> T:
+        """What *act* returns for the connection that *which* finds; after an error of SQLite the next use opens a new one.
+
+        It is handed in, and not out by a context manager: one that is
+        interrupted on its way out would keep the lock for as long as anybody
+        keeps the exception.
+        """
         while True:
             link = which()
             with link.lock:
                 if link.busy:
                     # This thread's, in the middle of something that a signal handler interrupted.
-                    with self.using(self._opened) as another:
-                        yield another
-                    return
+                    return self.use(self._opened, act)
                 if link.closed:
                     # By close() or before a fork, while this thread waited for the lock.
                     continue
                 try:
                     link.busy = True
+                    return act(link)
+                except BaseException as error:
+                    self._failed(link, error)
+                    raise
+                finally:
+                    link.busy = False
+
+    @contextlib.contextmanager
+    def lent(self, which: Callable[[], Link]) -> Iterator[Link]:
+        """As :meth:`use`, for what this thread alone uses."""
+        while True:
+            link = which()
+            with link.lock:
+                if link.busy:
+                    with self.lent(self._opened) as another:
+                        yield another
+                    return
+                if link.closed:
+                    continue
+                try:
+                    link.busy = True
                     yield link
-                except sqlite3.Error as error:
-                    raise self._failed(link, error) from error
-                except BaseException:
-                    link.undo()
+                except BaseException as error:
+                    self._failed(link, error)
                     raise
                 finally:
                     link.busy = False
                 return
 
-    def _failed(self, link: Link, error: sqlite3.Error) -> StoreError:
-        # A cursor that a frame of the traceback still holds would keep the transaction, and so the lock.
+    def _failed(self, link: Link, error: BaseException) -> None:
+        """Undo what was open.
+
+        Raises:
+            StoreError: *error* is SQLite's.
+        """
+        # A cursor in one of its frames would keep the transaction, and so the lock.
         traceback.clear_frames(error.__traceback__)
         link.undo()
-        link.close()
-        return translated(error, self._path, self._patience)
+        if isinstance(error, sqlite3.Error):
+            link.close()
+            raise translated(error, self._path, self._patience) from error
 
     # -- opening and closing
 
@@ -202,11 +250,11 @@ class Links:
     def _require_usable(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"the store {self._path} was closed: make a new SQLiteStore")
-        if self._torn:
-            raise StoreUnavailable(
-                f"{self._path}: this process was forked in the middle of a transaction of its parent, and "
-                "cannot use the file safely: fork earlier, or start it anew"
-            )
+        if self._unusable == _INHERITED and not files.is_open_here(self._identity):
+            # Closed since: nothing of the parent's is left.
+            self._unusable = ""
+        if self._unusable:
+            raise StoreUnavailable(f"{self._path}: {self._unusable}")
 
     def require_same_file(self) -> None:
         """Raise StoreUnavailable where the path no longer leads to the file that was opened.
@@ -221,6 +269,19 @@ class Links:
                 "file in its place, and start them again"
             )
 
+    def require_same_wal(self, link: Link) -> None:
+        """Raise StoreUnavailable where the file that *link* commits to is no longer the database's WAL.
+
+        What is committed to a deleted one is seen by nobody, and gone with
+        the last connection.
+        """
+        found = files.identity(self._wal)
+        if link.wal is None:
+            link.wal = found
+        elif found != link.wal:
+            self._unusable = _LOST_WAL
+            self._require_usable()
+
     def close(self) -> None:
         """Close every connection for good, each when what it is doing is done."""
         self._closed = True
@@ -233,22 +294,23 @@ class Links:
     # -- forks
 
     def before_fork(self, writers: Any) -> None:
-        """Close them all; *writers* is the lock of those who write."""
+        """Close them all; *writers* is the lock of those who write.  May be called again where it was interrupted."""
+        # Until all is done: whoever is interrupted here forks all the same.
+        self._torn = True
         # The order in which every other user takes them.
-        for lock in (writers, self.opening):
-            self._hold(lock)
+        held = [self._hold(lock) for lock in (writers, self.opening)]
         for link in list(self._open):
-            self._hold(link.lock)
             # One that is busy all the same is this very thread's, which forks in the middle of a transaction.
-            self._torn = self._torn or link.busy
-            if not self._torn:
+            held.append(self._hold(link.lock) and not link.busy)
+            if held[-1]:
                 link.close()
+        self._torn = not all(held)
 
-    def _hold(self, lock: Any) -> None:
-        if lock.acquire(timeout=_FORK_PATIENCE):
+    def _hold(self, lock: Any) -> bool:
+        held: bool = lock.acquire(timeout=_FORK_PATIENCE)
+        if held:
             self._held_for_fork.append(lock)
-        else:
-            self._torn = True
+        return held
 
     def after_in_parent(self) -> None:
         self._torn = False
@@ -262,4 +324,7 @@ class Links:
             self._abandoned.append((self._threads, self._writer))
         self._held_for_fork.clear()
         self._begin()
-        self._torn = torn
+        if torn:
+            self._unusable = _TORN
+        elif files.is_open_here(self._identity):
+            self._unusable = _INHERITED
