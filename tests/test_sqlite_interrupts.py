@@ -23,7 +23,7 @@ from outbox.lifecycle import Settlement
 from outbox.stores.sqlite import SQLiteStore, connection, grouping, links
 from outbox.testing.clauses.scene import delivered, mail, put, states, take
 
-WATCHED = {grouping.__file__, links.__file__, connection.__file__}
+WATCHED = {grouping.__file__, links.__file__, connection.__file__, contextlib.__file__}
 
 # An interrupt between the opening of a connection and whoever was to keep it leaves it to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -67,22 +67,21 @@ class Interrupting:
             sys.setprofile(None)
             raise Interrupt
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        sys.setprofile(self)
-        try:
-            yield
-        finally:
-            sys.setprofile(None)
-
 
 def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
     """Do it again and again, each time interrupted one call later; yields where, until it comes to its end."""
     for calls in itertools.count(1):
         interrupting = Interrupting(calls)
-        with contextlib.suppress(Interrupt), interrupting.active():
+        kept: Interrupt | None = None
+        sys.setprofile(interrupting)
+        try:
             act()
-        if not interrupting.where:
+        except Interrupt as error:
+            # As a console keeps it, and with it all that its frames hold.
+            kept = error
+        finally:
+            sys.setprofile(None)
+        if kept is None:
             return
         yield interrupting.where
 
@@ -152,6 +151,41 @@ def test_a_leader_that_is_interrupted_anywhere_leaves_its_followers_served(
             behind.clear()
             while came.acquire(blocking=False):
                 pass
+
+
+def test_an_interrupt_before_a_commit_is_not_taken_for_one_after_the_commit_before(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "committed")
+    database = store._database
+
+    def interrupted() -> None:
+        raise Interrupt
+
+    monkeypatch.setattr(database._links, "require_same_file", interrupted)
+    writes = [grouping.Write[None](lambda _: None, deadline=1e9) for _ in range(2)]
+    for some in (writes, writes[:1]):
+        with pytest.raises(Interrupt):
+            database._perform(some)
+    assert not any(write.answered for write in writes)
+
+
+def test_an_interrupt_in_the_middle_of_a_statement_is_nothing_to_the_next_who_commits(
+    store: SQLiteStore,
+) -> None:
+    put(store, "a", "b")
+
+    def interrupted(sql: Any) -> None:
+        cursor = sql.execute("UPDATE outbox_message SET lost = lost RETURNING id")
+        for _ in cursor:
+            raise Interrupt
+
+    with pytest.raises(Interrupt) as kept:
+        store._database.write(interrupted)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(put, store, "c").result(10)
+    assert kept.value.__traceback__ is not None
+    assert len(states(store)) == 3
 
 
 def test_an_interrupt_after_the_commit_leaves_it_done_and_done_once(store: SQLiteStore) -> None:

@@ -75,6 +75,17 @@ TestSQLiteMachine = SQLiteMachine.TestCase
 TestSQLiteMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
+def test_a_wal_that_was_deleted_in_use_is_told_before_anything_is_acknowledged(
+    store: SQLiteStore, path: Path
+) -> None:
+    put(store, "a")
+    path.with_name(f"{path.name}-wal").unlink()
+
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="-wal was deleted"):
+            put(store, "b")
+
+
 def limited(sql: sqlite3.Connection) -> sqlite3.Connection:
     """A connection that finds the disk full soon."""
     (pages,) = sql.execute("PRAGMA page_count").fetchone()

@@ -81,10 +81,11 @@ def test_what_need_not_outlive_a_loss_of_power_waits_for_no_disk(verb: str, fold
     assert syncs(traced(folder, step, prepare)) == []
 
 
-def test_the_first_write_also_makes_the_wal_itself_durable(folder: Path) -> None:
-    scene = Scene(name="first", warm=False, begin=lambda bench: bench.store, steps=[putting("a")])
+def test_opening_makes_the_wal_itself_durable_and_the_first_write_needs_one_sync(folder: Path) -> None:
+    opening: Step = lambda bench: bench.store  # noqa: E731 - one of two steps
+    scene = Scene(name="first", warm=False, begin=lambda _: None, steps=[in_turn(opening, putting("a"))])
     calls = Trial(SQLITE, scene, folder).undisturbed().between(BEGIN, OVER)
-    assert syncs(calls) == ["outbox.db-wal", ".", "outbox.db-wal"]
+    assert syncs(calls)[-3:] == ["outbox.db-wal", ".", "outbox.db-wal"]
 
 
 def test_a_checkpoint_syncs_the_wal_before_it_writes_the_database_and_that_before_the_wal_starts_anew(

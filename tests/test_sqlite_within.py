@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -78,6 +79,37 @@ def test_nothing_is_acknowledged_where_the_store_s_file_is_gone(
         submitter.submit(mail("a"))
     with pytest.raises(StoreUnavailable, match="while it was in use"):
         outbox.within(connection)
+
+
+def test_a_connection_to_the_earlier_file_is_refused_while_another_program_writes_to_the_new_one(
+    outbox: Outbox, connection: sqlite3.Connection, path: Path
+) -> None:
+    assert connection.execute("SELECT count(*) FROM shop_mail_message").fetchone() == (0,)
+    outbox.close()
+    by_a_copy(path)
+
+    with embedded(path) as renewed, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ConfigurationError, match="has another file open"):
+            renewed.within(connection).submit(mail("a"))
+        other.execute("ROLLBACK")
+
+
+def test_a_connection_of_another_thread_is_refused_and_left_as_it_was(
+    outbox: Outbox, connection: sqlite3.Connection
+) -> None:
+    set_to: list[object] = []
+
+    class Watched(sqlite3.Connection):
+        def __setattr__(self, name: str, value: object) -> None:
+            set_to.append((name, value))
+            super().__setattr__(name, value)
+
+    (name,) = (row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+    with contextlib.closing(sqlite3.connect(name, factory=Watched)) as watched, ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(outbox.within, watched)
+        assert isinstance(refused.exception(10), ConfigurationError)
+    assert set_to == []
 
 
 @pytest.mark.parametrize("replace", [by_a_copy, by_a_new_one])

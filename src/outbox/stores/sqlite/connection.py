@@ -29,7 +29,7 @@ from outbox.errors import StoreError, StoreFull, UnsupportedError
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.news import News
 
-from . import files
+from . import files, schema
 from .grouping import Group, Share, Write
 from .links import Commit, Link, Links
 from .naming import Names, Sql
@@ -137,6 +137,7 @@ class Database:
         with self._links.opening:
             prepare(path, patience, self.names)
         self._unmoved = _CHECKPOINT_EVERY if self.reserve(exactly=True) > WAL_SIZE else 0
+        self._mark()
 
     def _begin(self) -> None:
         """What belongs to one process, and is made anew in a forked child."""
@@ -225,6 +226,19 @@ class Database:
                 if not busy or self._clock.monotonic() >= deadline:
                     raise
             threading.Event().wait(random.uniform(*_PAUSES))  # noqa: S311 - so that those who wait do not go in step
+
+    def _mark(self) -> None:
+        """Tell this file from the copies that were made of it, unless nothing can be written now: see :mod:`.within`."""
+
+        def draw(link: Link) -> None:
+            # On no disk: a connection that could hold an earlier file is gone with the power, too.
+            link.sync(False)
+            link.connection.execute("BEGIN IMMEDIATE")
+            schema.mark(link.sql)
+            link.connection.execute("COMMIT")
+
+        with contextlib.suppress(StoreError):
+            self._links.use(self._links.writes, draw)
 
     def sync(self) -> None:
         """Put on the disk whatever was committed without."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,7 @@ from outbox.errors import ConfigurationError, FormatError
 from .migrations import OLDEST, migrate
 from .naming import PREFIX, Names, Sql
 
-__all__ = ["VERSION", "create", "holds_store", "identity", "is_named", "verify"]
+__all__ = ["VERSION", "bears", "create", "holds_store", "identity", "mark", "marks", "verify"]
 
 VERSION: Final = 2
 _KNOWN: Final = {str(version): version for version in range(OLDEST, VERSION + 1)}
@@ -111,7 +111,12 @@ _OF_EVERY_VERSION: Final = ("meta", "message", "body", "attempt")
 # Drawn once for a store, also for one that an earlier release made, which knows of none.
 _NAME_IT: Final = "INSERT OR IGNORE INTO outbox_meta VALUES ('store', lower(hex(randomblob(16))))"
 _IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
-_IS: Final = "SELECT 1 FROM outbox_meta WHERE name = 'store' AND value = ?"
+_MARK: Final = """
+    INSERT INTO outbox_meta VALUES ('opened', lower(hex(randomblob(16))))
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+_MARKS: Final = "SELECT name, value FROM outbox_meta WHERE name IN ('store', 'opened')"
+_BEARS: Final = "SELECT 1 FROM outbox_meta WHERE name = ? AND value = ?"
 
 
 def identity(sql: Sql) -> str:
@@ -120,9 +125,19 @@ def identity(sql: Sql) -> str:
     return "" if row is None else str(row[0])
 
 
-def is_named(sql: Sql, identity: str) -> bool:
-    """Whether what *sql* leads to has this identity."""
-    return sql.execute(_IS, (identity,)).fetchone() is not None
+def mark(sql: Sql) -> None:
+    """Draw what this file is told from every copy by that was made of it before."""
+    sql.execute(_MARK)
+
+
+def marks(sql: Sql) -> Sequence[tuple[str, str]]:
+    """The identity of the store, and what was drawn when it was opened last."""
+    return [(str(name), str(value)) for name, value in sql.execute(_MARKS)]
+
+
+def bears(sql: Sql, marks: Sequence[tuple[str, str]]) -> bool:
+    """Whether what *sql* leads to has these marks, whatever its rows are converted to."""
+    return all(sql.execute(_BEARS, mark).fetchone() is not None for mark in marks)
 
 
 def holds_store(path: Path, prefix: str) -> bool:

@@ -5,11 +5,11 @@ message that is known: the caller's transaction goes on as it was.
 
 *The same file.*  A connection keeps the file that it opened, whatever has
 come under that name since; what is written there would be acknowledged, and
-read by nobody.  So three things are looked at in each put: the name still
-leads to what the store has open; the store's identity, which is in its
-tables, is read through the caller's connection; and while the caller's
-transaction has the lock for writing, the store's own connection is locked
-out.  The last tells apart a file from its copy.
+read by nobody.  So three things are looked at in each put, while the caller's
+transaction has the lock for writing: the name still leads to what the store
+has open; the store's identity, and the mark that it drew when it was opened,
+are the same through the caller's connection, so that it is no copy of an
+earlier day; and the store's own connection is locked out.
 """
 
 from __future__ import annotations
@@ -136,21 +136,22 @@ class Within:
 
     def _name(self) -> str:
         """What the connection was opened by; ``""`` where it is no file."""
-        text_factory = self._connection.text_factory
-        # A file name need not be text, and only as bytes does it not depend on the encoding of the database.
-        self._connection.text_factory = bytes
-        try:
-            with self._cursor() as cursor:
+        # Before all else: another thread's connection gives none, and is left as it is.
+        with self._cursor() as cursor:
+            text_factory = self._connection.text_factory
+            # A file name need not be text, and only as bytes does it not depend on the encoding of the database.
+            self._connection.text_factory = bytes
+            try:
                 row = cursor.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
-        finally:
-            self._connection.text_factory = text_factory
+            finally:
+                self._connection.text_factory = text_factory
         return os.fsdecode(row[0])
 
     def _require_same_file(self, sql: Sql) -> None:
         """See the module; *sql* has the lock for writing."""
         self._database.require_same_file()
         with self._database.reading() as own:
-            proven = schema.is_named(sql, schema.identity(own)) and _locked_out(own)
+            proven = schema.bears(sql, schema.marks(own)) and _locked_out(own)
         if not proven:
             raise ConfigurationError(
                 f"the connection has another file open than the one that is now {self._database.path}: that was "
