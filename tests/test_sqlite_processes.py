@@ -272,45 +272,6 @@ def test_a_child_that_inherits_a_connection_of_its_parent_s_own_is_refused_until
 
 
 @FORK
-def test_a_fork_that_a_signal_handler_interrupts_gives_the_child_a_store_that_holds(path: Path) -> None:
-    process = python(
-        path,
-        """
-        from outbox.stores.sqlite.links import Links
-        store = SQLiteStore(path)
-        put(store, "before")
-        real, left = Links.before_fork, [KeyboardInterrupt("Ctrl-C")]
-        def before_fork(links, writers):
-            if left:
-                links._hold(writers)
-                raise left.pop()
-            real(links, writers)
-        Links.before_fork = before_fork
-        sys.unraisablehook = lambda unraisable: None
-        closed_r, closed_w = os.pipe()
-        ready_r, ready_w = os.pipe()
-        child = os.fork()
-        if child == 0:
-            put(store, "child-1")
-            os.write(ready_w, b"x")
-            os.read(closed_r, 1)
-            put(store, "child-2")
-            store.close()
-            os._exit(0)
-        os.read(ready_r, 1)
-        put(store, "parent")
-        store.close()
-        os.write(closed_w, b"x")
-        assert os.waitpid(child, 0)[1] == 0
-        again = SQLiteStore(path)
-        print(json.dumps(sorted(ids(take(again)))))
-        again.close()
-        """,
-    )
-    assert answer(process) == ["before", "child-1", "child-2", "parent"]
-
-
-@FORK
 def test_a_fork_that_could_not_wait_gives_the_child_no_store(path: Path) -> None:
     process = python(
         path,
