@@ -79,6 +79,8 @@ def test_no_command_shows_the_password_of_a_mistyped_url(
         "smtp:mail.example.org:25",
         "smtp://app@mail.example.org:587?timeout=30s&security=starttls&ca_file=/etc/ca.pem",
         "smtp://app@[2001:db8::1]:25",
+        "smtps://app@mail.example.org?client_cert=/etc/me.pem&client_key=/etc/me.key",
+        "lmtp+unix:///run/dovecot:1/lmtp?timeout=30s",
         "sqlite:outbox.db",
         "sqlite:///C:/me@home/outbox.db?remember=7d&keep_delivered=1d&busy_timeout=5s",
         "memory:",

@@ -17,7 +17,7 @@ import attrs
 
 from outbox.errors import OutboxError
 from outbox.lifecycle import State
-from outbox.locate import Config, masked, transport_from_url
+from outbox.locate import Config, masked
 from outbox.protocols import (
     Finding,
     Guarantee,
@@ -30,7 +30,7 @@ from outbox.protocols import (
 
 from .exits import Exit
 from .output import Console
-from .settings import config_of, opened_store, outbox_of
+from .settings import config_of, opened_store, outbox_of, transport_of
 
 __all__ = ["arguments", "run"]
 
@@ -148,7 +148,7 @@ def _transport(config: Config, stack: contextlib.ExitStack) -> Generator[Finding
         yield Finding("ok", "no transport is named: this configuration only submits")
         return None
     try:
-        transport = transport_from_url(config.transport, password=config.smtp_password())
+        transport = transport_of(config)
     except OutboxError as error:
         yield Finding("error", str(error))
         return None

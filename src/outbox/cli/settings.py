@@ -31,6 +31,7 @@ __all__ = [
     "opened_store",
     "outbox_of",
     "queue",
+    "transport_of",
     "whole",
 ]
 
@@ -182,13 +183,21 @@ def _store_url(config: Config) -> str:
 @contextlib.contextmanager
 def opened_outbox(config: Config, listeners: Sequence[Listener]) -> Iterator[Outbox]:
     """An Outbox with the configured store, transport and settings, closed at the end."""
+    with contextlib.closing(transport_of(config)) as transport, opened_store(config, create=True) as store:
+        yield outbox_of(store, transport, config, listeners)
+
+
+def transport_of(config: Config) -> Transport:
+    """The configured transport, with what authenticates it; whoever asks closes it.
+
+    Raises:
+        ConfigurationError: none is named, or it cannot be made.
+    """
     if not config.transport:
         raise ConfigurationError(
             "no transport is named: say --transport smtp://host:port, or set OUTBOX_TRANSPORT"
         )
-    transport: Transport = transport_from_url(config.transport, password=config.smtp_password())
-    with contextlib.closing(transport), opened_store(config, create=True) as store:
-        yield outbox_of(store, transport, config, listeners)
+    return transport_from_url(config.transport, password=config.smtp_password(), token=config.smtp_token())
 
 
 def outbox_of(

@@ -8,6 +8,7 @@ where it is named.  All of its keys, none of which is required::
     store = "sqlite:////var/lib/outbox/outbox.db"
     transport = "smtps://app@smtp.example.org"
     password_file = "smtp-password"           # relative paths start from this file's directory
+    token_file = "smtp-token"                 # instead: an OAuth access token, read anew for each connection
     queues = ["mail", "mail.bulk"]            # the queues that are served here; mail goes to the first
     workers = 4
     lease = "60s"
@@ -22,13 +23,15 @@ where it is named.  All of its keys, none of which is required::
     "mail.bulk" = "1h*5"                      # or again a table
 
 An option goes before the environment (OUTBOX_STORE, OUTBOX_TRANSPORT,
-OUTBOX_SMTP_PASSWORD, OUTBOX_SMTP_PASSWORD_FILE), and that before the file.
+OUTBOX_SMTP_PASSWORD, OUTBOX_SMTP_PASSWORD_FILE, OUTBOX_SMTP_TOKEN_FILE), and
+that before the file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import logging
 import os
 import re
@@ -54,7 +57,7 @@ _LOG: Final = logging.getLogger("outbox.locate")
 _SYSTEM_FILE: Final = Path("/etc/outbox/outbox.toml")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _RELATIVE_SQLITE: Final = re.compile(r"sqlite:///(?![/~]|[A-Za-z]:/)(?P<path>.+)")
-_MAX_PASSWORD: Final = 4096
+_MAX_SECRET: Final = 16 << 10
 
 
 def _frozen(mapping: Mapping[str, RetryPolicy]) -> Mapping[str, RetryPolicy]:
@@ -69,6 +72,7 @@ class Config:
     transport: str | None = attrs.field(default=None, repr=lambda url: masked(url or ""))
     password: str | None = attrs.field(default=None, repr=False)
     password_file: Path | None = None
+    token_file: Path | None = None
     queues: tuple[str, ...] = ("mail",)
     workers: int = 4
     lease: dt.timedelta = dt.timedelta(seconds=60)
@@ -91,20 +95,23 @@ class Config:
         environ = os.environ if environ is None else environ
         path = _find(file, environ)
         values = {} if path is None else _read(path)
-        for key, name in _VARIABLES.items():
-            if environ.get(name):
-                values[key] = Path(environ[name]) if key == "password_file" else environ[name]
-        return cls(**values, file=path)
+        overruling = _overruling(environ)
+        if overruling.keys() & _SECRETS:
+            # What authenticates is one thing, whichever of them it was before.
+            values = {key: value for key, value in values.items() if key not in _SECRETS}
+        return cls(**values | overruling, file=path)
 
     def policies(self, queues: tuple[str, ...]) -> dict[str, RetryPolicy]:
         """The retry policy of each of *queues*."""
         return {queue: self.retry_by_queue.get(queue, self.retry) for queue in queues}
 
     def secrets(self) -> frozenset[str]:
-        """What no text may show, whoever wrote it: what the URLs hide, and the password."""
+        """What no text may show, whoever wrote it: what the URLs hide, the password, and the token of now."""
         found = {self.password or ""}
         with contextlib.suppress(ConfigurationError):
             found.add(self.smtp_password() or "")
+        with contextlib.suppress(ConfigurationError):
+            found.add(_secret_in("token", self.token_file) if self.token_file else "")
         for url in (self.store, self.transport):
             found |= secrets_in(url or "")
         return frozenset(found - {""})
@@ -117,10 +124,24 @@ class Config:
                 is no text.
         """
         if self.password is None:
-            return None if self.password_file is None else _password_in(self.password_file)
+            return None if self.password_file is None else _guarded("password", self.password_file)
         if _SURROGATE.search(self.password):
             raise ConfigurationError("OUTBOX_SMTP_PASSWORD is not UTF-8 text")
         return self.password
+
+    def smtp_token(self) -> Callable[[], str] | None:
+        """What reads the token's file, at each call anew; None where none is named.
+
+        Raises:
+            ConfigurationError: the file cannot be read now, or is empty; or
+                there is a password as well.
+        """
+        if self.token_file is None:
+            return None
+        if self.password is not None or self.password_file is not None:
+            raise ConfigurationError("there are a password and a token_file for SMTP: leave one of them out")
+        _guarded("token", self.token_file)
+        return functools.partial(_secret_in, "token", self.token_file)
 
 
 _VARIABLES: Final[Mapping[str, str]] = {
@@ -128,7 +149,15 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "transport": "OUTBOX_TRANSPORT",
     "password_file": "OUTBOX_SMTP_PASSWORD_FILE",
     "password": "OUTBOX_SMTP_PASSWORD",
+    "token_file": "OUTBOX_SMTP_TOKEN_FILE",
 }
+_SECRETS: Final = frozenset({"password", "password_file", "token_file"})
+
+
+def _overruling(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the environment says."""
+    said = {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
+    return {key: Path(text) if key.endswith("_file") else text for key, text in said.items()}
 
 
 def _find(named: str | Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -173,8 +202,8 @@ def _warn_of_readers(path: Path, values: Mapping[str, Any]) -> None:
 def _anchored(values: dict[str, Any], home: Path) -> dict[str, Any]:
     """Relative paths in a file start from its directory: what they name must not depend on who looks."""
     home = home.resolve()
-    if "password_file" in values:
-        values["password_file"] = home / values["password_file"]
+    for key in values.keys() & {"password_file", "token_file"}:
+        values[key] = home / values[key]
     relative = _RELATIVE_SQLITE.fullmatch(values.get("store", ""))
     if relative:
         values["store"] = f"sqlite:///{quote(home.as_posix(), safe='/:')}/{relative['path']}"
@@ -235,23 +264,31 @@ def _leads_somewhere(place: Sequence[str], table: Any) -> bool:
     return True
 
 
-# -- the password's file
+# -- the files that hold a secret
 
 
-def _password_in(path: Path) -> str:
+def _guarded(what: str, path: Path) -> str:
+    """What it holds, with a warning where others can have it, too."""
+    secret = _secret_in(what, path)
+    if _others_may_read(path):
+        _LOG.warning("others may read the %s file %s: chmod 600 it", what, path)
+    return secret
+
+
+def _secret_in(what: str, path: Path) -> str:
     try:
         with path.open("rb") as file:
-            password = file.read(_MAX_PASSWORD).decode()
+            secret = file.read(_MAX_SECRET + 1).decode()
     except OSError as error:
-        raise ConfigurationError(f"cannot read the password file {path}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot read the {what} file {path}: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ConfigurationError(f"the password file {path} is not UTF-8 text") from None
-    if _others_may_read(path):
-        _LOG.warning("others may read the password file %s: chmod 600 it", path)
-    password = password.removesuffix("\n").removesuffix("\r")
-    if not password:
-        raise ConfigurationError(f"the password file {path} is empty")
-    return password
+        raise ConfigurationError(f"the {what} file {path} is not UTF-8 text") from None
+    if len(secret) > _MAX_SECRET:
+        raise ConfigurationError(f"the {what} file {path} is too long for a {what}")
+    secret = secret.removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise ConfigurationError(f"the {what} file {path} is empty")
+    return secret
 
 
 def _others_may_read(path: Path) -> bool:

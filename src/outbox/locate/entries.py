@@ -165,6 +165,7 @@ KEYS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "store": _text,
     "transport": _text,
     "password_file": _path,
+    "token_file": _path,
     "queues": _queues,
     "workers": _workers,
     "lease": lease,

@@ -23,15 +23,20 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
         "sqlite": (*_OF_STORES, "prefix", "busy_timeout"),
         "file": _OF_STORES,
-        "smtp": ("timeout", "security", "local_hostname", "source_address", "ca_file"),
+        "smtp": (
+            *("timeout", "security", "local_hostname", "source_address"),
+            *("ca_file", "client_cert", "client_key"),
+        ),
         "python": ("path",),
     }
 )
-"""The options of the URLs, none of which is secret; smtps: has those of smtp:, and a python: URL has others beside."""
+"""The options of the URLs, none of which is secret; all that lead to a mail server have those of smtp:, a python: URL others beside."""
 
 _STARS: Final = "***"
 _NAMES: Final = "|".join(name for names in OPTIONS.values() for name in names)
-_PATH: Final = re.compile(r"(?:sqlite|memory|file):(?!//[^/])|python:[\w.]*(?::[\w.]*)?(?=\?|$)")
+_PATH: Final = re.compile(
+    r"(?:sqlite|memory|file|(?:smtp|lmtp)\+unix):(?!//[^/])|python:[\w.]*(?::[\w.]*)?(?=\?|$)"
+)
 _SLASHES: Final = re.compile(r"(?:[^:/?#@]*:)?//+")
 _SCHEME: Final = re.compile(rf"{_SLASHES.pattern}|(?:smtps?|lmtp|https?|postgres(?:ql)?|rediss?|sqs):/?")
 _HOST: Final = re.compile(r"[^:?]*:")

@@ -12,6 +12,7 @@
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
     smtp://[2001:db8::1]:2525?timeout=30s&security=starttls&local_hostname=me.example.org
+    lmtp://host                       port 24; lmtp+unix:///run/dovecot/lmtp is a Unix socket, as smtp+unix: is
     python:package.module:factory?key=value    what this call returns: a store or a transport of yours
 
 A store or transport is imported when its URL is asked for, and no other.
@@ -56,7 +57,6 @@ _NOT_YET: Final[Mapping[str, str]] = {
     "redis": "store",
     "rediss": "store",
     "sqs": "store",
-    "lmtp": "transport",
     "http": "transport",
     "https": "transport",
 }
@@ -87,19 +87,25 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
     return open_store(parsed, create=create, clock=clock)
 
 
-def transport_from_url(url: str, *, password: str | None = None) -> Transport:
+def transport_from_url(
+    url: str, *, password: str | None = None, token: Callable[[], str] | None = None
+) -> Transport:
     """The transport that *url* names; it connects when it first delivers.
 
     Args:
         password: For the user that the URL names; one in the URL itself
             goes before it.
+        token: In the password's place, called for each connection: returns
+            an access token of that user.
 
     Raises:
         ConfigurationError: the URL cannot be used; the text says what to write.
     """
     parsed = Url.parse("transport", url, _TRANSPORTS)
     if parsed.scheme in _TRANSPORTS:
-        return _TRANSPORTS[parsed.scheme](parsed, password)
+        return _TRANSPORTS[parsed.scheme](parsed, password, token)
+    if token is not None:
+        _LOG.warning("a token is set and not used: %s is no SMTP", parsed.shown)
     from .plugins import open_transport  # noqa: PLC0415 - only where the scheme is none of ours
 
     return open_transport(parsed, password=password)
@@ -338,27 +344,36 @@ def _sqlite_path(url: Url) -> Path:
 # -- transports
 
 
-def _smtp(url: Url, password: str | None) -> Transport:
+def _smtp(url: Url, password: str | None, token: Callable[[], str] | None) -> Transport:
+    protocol = "lmtp" if url.scheme == "lmtp" else "smtp"
     if not url.host:
-        raise url.wrong(f"names no server: write {url.scheme}://host or {url.scheme}://user@host:port")
+        hint = f" (a Unix socket is {protocol}+unix:///…)" if url.path.strip("/") else ""
+        raise url.wrong(f"names no server: write {url.scheme}://host or {url.scheme}://user@host:port{hint}")
     if url.path not in ("", "/"):
         # Not shown: where slashes were mistaken, a password stands in it.
         raise url.wrong("a path (what follows the host and a slash) has no meaning for mail")
     settings = url.settings(_SMTP_OPTIONS)
-    if "ca_file" in settings:
-        settings["ssl_context"] = settings.pop("ca_file")
     if url.scheme == "smtps" and settings.setdefault("security", "tls") != "tls":
         raise url.wrong("smtps: is TLS from the first byte; with another security= write smtp:")
-    if url.user:
-        settings["username"], settings["password"] = url.user, _password(url, password)
-    elif url.password is not None:
-        raise url.wrong("there is a password and no user: write smtp://user@host")
-    elif password:
-        _LOG.warning("a password is set and not used: %s names no user", url.shown)
+    port = url.port if protocol == "lmtp" else _port(url, settings.get("security"))
+    who = _who(url, password, token)
+    return _transport(url, host=url.host, port=port, protocol=protocol, **who, **settings)
+
+
+def _smtp_by_path(url: Url, password: str | None, token: Callable[[], str] | None) -> Transport:
+    if url.host or url.port or url.user or url.password is not None or not url.path.strip("/"):
+        raise url.wrong(f"names a Unix socket and nothing else: write {url.scheme}:///run/dovecot/lmtp")
+    if password or token is not None:
+        _LOG.warning("credentials are set and not used: %s names no user", url.shown)
+    protocol = url.scheme.partition("+")[0]
+    return _transport(url, path=url.path, protocol=protocol, **url.settings(_SMTP_OPTIONS))
+
+
+def _transport(url: Url, **settings: Any) -> Transport:
     from outbox.transports.smtp import SMTPTransport  # noqa: PLC0415 - only the transport that is asked for is imported
 
     try:
-        return SMTPTransport(url.host, _port(url, settings.get("security")), **settings)
+        return SMTPTransport(**settings)
     except ConfigurationError as error:
         raise url.wrong(str(error)) from None
 
@@ -371,12 +386,30 @@ def _port(url: Url, security: str | None) -> int:
     return 587 if url.user or security == "starttls" else 25
 
 
+def _who(url: Url, password: str | None, token: Callable[[], str] | None) -> dict[str, Any]:
+    """What the URL's user authenticates with, if there is one."""
+    if url.user and token is not None:
+        if url.password is not None or password:
+            raise url.wrong(
+                f"there are a password and a token for {quoted(url.user, 80)}: leave one of them out"
+            )
+        return {"username": url.user, "token": token}
+    if url.user:
+        return {"username": url.user, "password": _password(url, password)}
+    if url.password is not None:
+        raise url.wrong("there is a password and no user: write smtp://user@host")
+    if password or token is not None:
+        what = "password" if password else "token"
+        _LOG.warning("a %s is set and not used: %s names no user", what, url.shown)
+    return {}
+
+
 def _password(url: Url, given: str | None) -> str:
     password = url.password if url.password is not None else given
     if not password:
         raise url.wrong(
             f"there is no password for {quoted(url.user, 80)}: set OUTBOX_SMTP_PASSWORD_FILE or "
-            "OUTBOX_SMTP_PASSWORD, or password_file in the configuration file"
+            "OUTBOX_SMTP_PASSWORD, or password_file in the configuration file (or OUTBOX_SMTP_TOKEN_FILE)"
         )
     if not _sendable(password):
         raise url.wrong("the password holds what cannot be sent: it has to be UTF-8 text without NUL")
@@ -390,15 +423,6 @@ def _sendable(text: str) -> bool:
         return False
 
 
-def _ca_file(path: str) -> Any:
-    import ssl  # noqa: PLC0415 - only where a URL names authorities of its own
-
-    try:
-        return ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{quoted(path, 200)} cannot be used: {error}") from None
-
-
 def _source_address(text: str) -> str:
     if not _SOURCE.fullmatch(text):
         raise ConfigurationError(f"{quoted(text, 80)} is no address of this machine, such as 192.0.2.1")
@@ -410,11 +434,19 @@ _STORES: Final[Mapping[str, Callable[[Url, bool, Clock | None], Store]]] = {
     "file": _file,
     "memory": _memory,
 }
-_TRANSPORTS: Final[Mapping[str, Callable[[Url, str | None], Transport]]] = {"smtp": _smtp, "smtps": _smtp}
+_TRANSPORTS: Final[Mapping[str, Callable[[Url, str | None, Callable[[], str] | None], Transport]]] = {
+    "smtp": _smtp,
+    "smtps": _smtp,
+    "lmtp": _smtp,
+    "smtp+unix": _smtp_by_path,
+    "lmtp+unix": _smtp_by_path,
+}
 _SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "timeout": parse_duration,
     "security": str,
     "local_hostname": str,
     "source_address": _source_address,
-    "ca_file": _ca_file,
+    "ca_file": str,
+    "client_cert": str,
+    "client_key": str,
 }

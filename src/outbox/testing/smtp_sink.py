@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
+from urllib.parse import quote
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, UnsupportedError
@@ -150,13 +151,9 @@ class SMTPSink:
 
     @property
     def url(self) -> str:
-        """``smtp://host:port``, or ``smtps://`` under TLS from the first byte, or ``lmtp://``.
-
-        Raises:
-            UnsupportedError: it listens on a Unix socket: see ``path``.
-        """
+        """``smtp://host:port``, ``smtps://`` under TLS from the first byte, ``lmtp://``, ``lmtp+unix:///path``."""
         if self.path:
-            raise UnsupportedError(f"there is no URL for a Unix socket: connect to {self.path}")
+            return f"{self._setup.protocol}+unix://{quote(os.path.abspath(self.path))}"  # noqa: PTH100 - it need not exist
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self._setup.protocol}{'s' if self._setup.tls else ''}://{host}:{self.port}"
 

@@ -10,7 +10,7 @@ from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.values import printable, quoted
 
 from .connection import Connection
-from .dial import Deadline, NoSource, dial, words
+from .dial import Connect, Deadline, NoSource, dial, dial_by, dial_path, words
 from .opening import opening
 from .server import Server
 from .steps import Lost, Step
@@ -25,10 +25,12 @@ def connect(server: Server, clock: Clock) -> Connection:
     Raises:
         RelayFault: there is none to be had; nothing is left open.
     """
-    connected = _dial(server, clock)
+    # Before anybody waits for us: a token may have to be fetched from elsewhere.
+    identity = server.identity()
+    connected = _reached(server, Deadline(clock, server.timeouts.seconds(Step.CONNECT)))
     connection = Connection(connected, server, clock)
     try:
-        connection.extensions = connection.run(opening(server.plan(connected)))
+        connection.extensions = connection.run(opening(server.plan(connected, identity)))
     except OSError as error:
         connection.close()
         raise RelayUnavailable(server.relay, f"connection lost: {words(error)}") from error
@@ -40,13 +42,16 @@ def connect(server: Server, clock: Clock) -> Connection:
 def _fault(server: Server, lost: Lost) -> RelayFault:
     if isinstance(lost.__cause__, ssl.SSLError) and wants_certificate(lost.__cause__):
         # Under TLS 1.3 the server says so when the handshake is over for us.
-        return RelayMisconfigured(server.relay, tls_words(lost.__cause__, server.host))
+        return RelayMisconfigured(server.relay, tls_words(lost.__cause__, server.tls_name))
     return RelayUnavailable(server.relay, printable(str(lost)))
 
 
-def _dial(server: Server, clock: Clock) -> socket.socket:
-    deadline = Deadline(clock, server.timeouts.seconds(Step.CONNECT))
+def _reached(server: Server, deadline: Deadline) -> socket.socket:
     try:
+        if server.connect is not None:
+            return _proxied(server, server.connect, deadline)
+        if server.path is not None:
+            return dial_path(server.path, deadline)
         return dial(server.host, server.port, server.source_address, deadline)
     except NoSource as error:
         raise RelayMisconfigured(
@@ -54,5 +59,20 @@ def _dial(server: Server, clock: Clock) -> socket.socket:
             f"cannot connect from source_address {quoted(server.source_address or '')} ({error}): "
             "name an address of this machine, of the family that the relay has",
         ) from error
+    except PermissionError as error:
+        raise RelayMisconfigured(
+            server.relay, f"cannot connect: {words(error)} (may this user connect to it?)"
+        ) from error
     except OSError as error:
         raise RelayUnavailable(server.relay, f"cannot connect: {words(error)}") from error
+
+
+def _proxied(server: Server, by: Connect, deadline: Deadline) -> socket.socket:
+    try:
+        return dial_by(by, server.host, server.port, deadline)
+    except (OSError, RelayFault):
+        raise
+    except Exception as error:
+        raise RelayUnavailable(
+            server.relay, f"cannot connect: connect raised {type(error).__name__}: {printable(str(error))}"
+        ) from error

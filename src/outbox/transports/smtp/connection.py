@@ -102,8 +102,8 @@ class Connection:
                 self._wire.write(step, [data], replies=replies)
             case Pour(content):
                 self._wire.write(Step.CONTENT, content.blocks())
-            case Secure():
-                self._secure()
+            case Secure(behind):
+                self._secure(behind)
         return None
 
     def _read(self, step: Step) -> Reply:
@@ -112,12 +112,12 @@ class Connection:
             self.usable = False
         return reply
 
-    def _secure(self) -> None:
-        host = self._server.host.rstrip(".")
+    def _secure(self, behind: Step) -> None:
+        host = self._server.tls_name
         try:
             self._wire.secure(self._server.trust.context(), host)
         except ssl.SSLError as error:
-            raise RelayMisconfigured(self._server.relay, tls_words(error, host)) from error
+            raise RelayMisconfigured(self._server.relay, tls_words(error, host, behind)) from error
 
 
 def part(connections: Sequence[Connection], timeouts: Timeouts, clock: Clock) -> None:

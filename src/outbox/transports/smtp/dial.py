@@ -5,11 +5,27 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+from collections.abc import Callable
+from typing import TypeAlias
 
 from outbox.clock import Clock
 from outbox.values import printable
 
-__all__ = ["Deadline", "NoSource", "dial", "is_loopback", "literal", "words"]
+__all__ = [
+    "Connect",
+    "Deadline",
+    "NoSource",
+    "dial",
+    "dial_by",
+    "dial_path",
+    "is_loopback",
+    "our_name",
+    "without_zone",
+    "words",
+]
+
+Connect: TypeAlias = Callable[[tuple[str, int], float], socket.socket]
+"""As :func:`socket.create_connection`: given ``(host, port)`` and seconds, it returns a connected socket."""
 
 
 class NoSource(Exception):
@@ -59,10 +75,38 @@ def dial(host: str, port: int, source: str | None, deadline: Deadline) -> socket
     raise failure
 
 
+def dial_path(path: str, deadline: Deadline) -> socket.socket:
+    """Connect to the Unix socket at *path*.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    return _connect(socket.socket(socket.AF_UNIX), path, None, deadline.left())
+
+
+def dial_by(connect: Connect, host: str, port: int, deadline: Deadline) -> socket.socket:
+    """What *connect* returns, made ready; how long that takes is its own affair, which is told the time there is.
+
+    Raises:
+        TypeError: it returned no socket.
+        Exception: whatever it raises.
+    """
+    connected = connect((host, port), deadline.left())
+    if not isinstance(connected, socket.socket):
+        raise TypeError(f"it returned {type(connected).__name__} and no socket")
+    _hasten(connected)
+    return connected
+
+
+def _hasten(made: socket.socket) -> None:
+    # Commands are small and each waits for its answer: nothing is gained by holding one back.
+    if made.family in (socket.AF_INET, socket.AF_INET6):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def _connect(made: socket.socket, address: object, source: str | None, seconds: float) -> socket.socket:
     try:
-        # Commands are small and each waits for its answer: nothing is gained by holding one back.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _hasten(made)
         made.settimeout(seconds)
         if source is not None:
             _bind(made, source)
@@ -80,8 +124,13 @@ def _bind(made: socket.socket, source: str) -> None:
         raise NoSource(error.strerror or type(error).__name__) from error
 
 
+def without_zone(host: str) -> str:
+    """``fe80::1%eth0`` as everybody but this machine knows it."""
+    return host.partition("%")[0] if ":" in host else host
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    found = ipaddress.ip_address(text.partition("%")[0])
+    found = ipaddress.ip_address(without_zone(text))
     return getattr(found, "ipv4_mapped", None) or found
 
 
@@ -90,9 +139,13 @@ def is_loopback(connected: socket.socket) -> bool:
     return _address(connected.getpeername()[0]).is_loopback
 
 
-def literal(connected: socket.socket) -> str:
+def our_name(connected: socket.socket) -> str:
     """Our own address as EHLO takes it where we have no name (RFC 5321 section 4.1.3)."""
-    address = _address(connected.getsockname()[0])
+    name = connected.getsockname()
+    if not isinstance(name, tuple):
+        # A Unix socket has a path, if anything, and leads to this machine.
+        return "localhost"
+    address = _address(name[0])
     return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"  # noqa: PLR2004 - IPv4
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -11,41 +9,20 @@ import attrs
 from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.values import printable, quoted
 
+from .auth import Identity, Token, exchange
 from .extensions import Extensions
 from .reply import Kind, Reply
 from .steps import Dialogue, Lost, Read, Secure, Step, ask
 
-__all__ = ["Channel", "Credentials", "Opening", "opening"]
+__all__ = ["Channel", "Opening", "Protocol", "opening"]
 
 Channel: TypeAlias = Literal["tls", "starttls", "opportunistic", "none"]
 """How a connection is secured: from its first byte, by STARTTLS or not at all, by STARTTLS where offered, never."""
 
-_LONGEST_LINE: Final = 512
-_NOT_KNOWN: Final = frozenset({500, 502, 504})
+Protocol: TypeAlias = Literal["smtp", "lmtp"]
 
-
-@attrs.frozen
-class Credentials:
-    """Who we are.  The password is in no repr and no error."""
-
-    username: str
-    password: str = attrs.field(repr=False)
-
-    def plain(self) -> bytes:
-        """The one response of PLAIN (RFC 4616)."""
-        return _base64(f"\0{self.username}\0{self.password}")
-
-    def scrub(self, text: str) -> str:
-        """Text of the server fit to be shown, also where it repeats what it was told."""
-        octets = self.password.encode("latin-1", "ignore")
-        for secret in (
-            self.password,
-            octets.decode("utf-8", "backslashreplace"),
-            self.plain().decode(),
-            _base64(self.password).decode(),
-        ):
-            text = text.replace(secret, "***") if secret else text
-        return printable(text)
+_SECURED: Final = frozenset({"tls", "starttls"})
+_NO_SUCH_MECHANISM: Final = 504
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +32,18 @@ class Opening:
     relay: str
     name: bytes
     channel: Channel
-    credentials: Credentials | None = None
+    protocol: Protocol = "smtp"
+    identity: Identity | None = None
+
+    @property
+    def hello(self) -> Step:
+        """How we greet (RFC 5321 section 4.1.1.1, RFC 2033 section 4.1)."""
+        return Step.LHLO if self.protocol == "lmtp" else Step.EHLO
+
+    @property
+    def needs_offers(self) -> bool:
+        """Must the server say what it offers, for us to go on as we want to?"""
+        return self.protocol == "lmtp" or self.identity is not None or self.channel == "starttls"
 
     def unavailable(self, reason: str) -> RelayUnavailable:
         return RelayUnavailable(self.relay, reason)
@@ -86,17 +74,17 @@ def opening(plan: Opening) -> Dialogue[Extensions]:
     extensions = yield from _hello(plan)
     if plan.channel in ("starttls", "opportunistic"):
         extensions = yield from _starttls(plan, extensions)
-    if plan.credentials:
-        yield from _authenticate(plan, plan.credentials, extensions)
+    if plan.identity:
+        yield from _authenticate(plan, plan.identity, extensions)
     return extensions
 
 
 def _hello(plan: Opening) -> Dialogue[Extensions]:
-    reply = yield from ask(Step.EHLO, b"EHLO " + plan.name)
+    step = plan.hello
+    reply = yield from ask(step, f"{step.words} ".encode() + plan.name)
     if reply.kind is Kind.DONE:
         return Extensions.parse(reply)
-    step = Step.EHLO
-    if reply.kind is Kind.NEVER:
+    if reply.kind is Kind.NEVER and not plan.needs_offers:
         step, reply = Step.HELO, (yield from ask(Step.HELO, b"HELO " + plan.name))
     if reply.kind is not Kind.DONE:
         raise plan.refused(step, reply, f"we said we are {plan.name.decode()}: set local_hostname")
@@ -111,78 +99,57 @@ def _starttls(plan: Opening, extensions: Extensions) -> Dialogue[Extensions]:
     reply = yield from ask(Step.STARTTLS, b"STARTTLS")
     if reply.kind is not Kind.DONE:
         raise plan.refused(Step.STARTTLS, reply, "it offers STARTTLS and does not do it")
-    yield Secure()
+    yield Secure(behind=Step.STARTTLS)
     # What was offered in clear may have been anybody's word (RFC 3207 section 4.2).
     return (yield from _hello(plan))
 
 
 def _no_starttls(plan: Opening) -> str:
     advice = "does it expect TLS from the first byte (security='tls', mostly port 465)?"
-    if plan.credentials is None:
+    if plan.identity is None:
         advice += " Where the network is trusted, security='none' sends in clear"
     return f"it does not offer STARTTLS, and nothing was sent in clear: {advice}"
 
 
-def _authenticate(plan: Opening, who: Credentials, extensions: Extensions) -> Dialogue[None]:
+def _authenticate(plan: Opening, who: Identity, extensions: Extensions) -> Dialogue[None]:
     """The first mechanism that both sides know gets one try: a second may lock the account."""
-    known = [name for name in _MECHANISMS if name in extensions.mechanisms]
-    for name in known:
+    if plan.channel not in _SECURED:
+        raise plan.misconfigured("credentials are sent under TLS only")
+    for mechanism in who.mechanisms:
+        if mechanism.name not in extensions.mechanisms:
+            continue
         try:
-            reply = yield from _MECHANISMS[name](who)
+            reply, reason = yield from exchange(mechanism)
         except Lost as lost:
-            # What is no reply may repeat the password in a form that nobody thought of.
+            # What is no reply may repeat the secret in a form that nobody thought of.
             lost.unsay()
             raise
         if reply.kind is Kind.DONE:
             return
-        if reply.code not in _NOT_KNOWN:
-            raise _rejected(plan, who, name, reply)
-    offered = ", ".join(sorted(extensions.mechanisms)) or "none"
-    raise plan.misconfigured(
-        f"user {quoted(who.username, 80)} cannot authenticate: the server does PLAIN and LOGIN not here "
-        f"(it offers: {printable(offered, 200)})"
+        # Offered and yet not known, it was not tried.
+        if reply.code != _NO_SUCH_MECHANISM:
+            raise _rejected(plan, who, mechanism.name, reply, reason)
+    raise plan.misconfigured(_no_mechanism(who, extensions))
+
+
+def _no_mechanism(who: Identity, extensions: Extensions) -> str:
+    ours = " and ".join(mechanism.name for mechanism in who.mechanisms)
+    offered = extensions.mechanisms
+    advice = ""
+    if isinstance(who, Token) and offered & {"PLAIN", "LOGIN"}:
+        advice = ": it takes a password"
+    elif offered & {"OAUTHBEARER", "XOAUTH2"}:
+        advice = ": it takes a token instead of a password"
+    said = printable(", ".join(sorted(offered)) or "none", 200)
+    return (
+        f"user {quoted(who.username, 80)} cannot authenticate: the server does {ours} not here "
+        f"(it offers: {said}){advice}"
     )
 
 
-def _rejected(plan: Opening, who: Credentials, name: str, reply: Reply) -> RelayFault:
-    user, said = printable(who.username, 80), who.scrub(str(reply))
+def _rejected(plan: Opening, who: Identity, name: str, reply: Reply, reason: str) -> RelayFault:
+    user = quoted(who.username, 80)
+    said = who.scrub(str(reply)) + (f" [{who.scrub(reason)}]" if reason else "")
     if reply.kind is Kind.NOT_NOW:
-        return plan.unavailable(f"user {user!r} cannot authenticate by {name} now: {said}")
-    return plan.misconfigured(
-        f"user {user!r} was refused by {name}: {said} (check the user name and the password)"
-    )
-
-
-def _plain(who: Credentials) -> Dialogue[Reply]:
-    response = who.plain()
-    line = b"AUTH PLAIN " + response
-    # Longer than a command line may be, it goes out when it is asked for (RFC 4954 section 4).
-    reply = yield from ask(Step.AUTH, line if len(line) <= _LONGEST_LINE - 2 else b"AUTH PLAIN")
-    return (yield from _respond(reply, response))
-
-
-def _login(who: Credentials) -> Dialogue[Reply]:
-    reply = yield from ask(Step.AUTH, b"AUTH LOGIN")
-    return (yield from _respond(reply, _base64(who.username), _base64(who.password)))
-
-
-def _respond(reply: Reply, *responses: bytes) -> Dialogue[Reply]:
-    """Answer each 334; where it asks for more than we have to say, give up (RFC 4954 section 4)."""
-    for response in responses:
-        if reply.kind is not Kind.GO_ON:
-            return reply
-        reply = yield from ask(Step.AUTH, response)
-    if reply.kind is Kind.GO_ON:
-        reply = yield from ask(Step.AUTH, b"*")
-    return reply
-
-
-_MECHANISMS: Final[Mapping[str, Callable[[Credentials], Dialogue[Reply]]]] = {
-    "PLAIN": _plain,
-    "LOGIN": _login,
-}
-"""In the order we prefer them."""
-
-
-def _base64(text: str) -> bytes:
-    return base64.b64encode(text.encode())
+        return plan.unavailable(f"user {user} cannot authenticate by {name} now: {said}")
+    return plan.misconfigured(f"user {user} was refused by {name}: {said} ({who.advice})")

@@ -68,11 +68,12 @@ class Pool(Generic[C]):
         self._shelves: dict[int, _Shelf[C]] = {}
 
     def take(self) -> C | None:
-        """The connection used last, unless its time is over; the others have waited even longer."""
+        """The connection used last of those whose time is not over."""
         shelf = self._shelf()
         with shelf.lock:
-            if shelf.resting and self._fresh(shelf.resting[-1]):
-                return shelf.resting.pop()
+            for number in reversed(range(len(shelf.resting))):
+                if self._fresh(shelf.resting[number]):
+                    return shelf.resting.pop(number)
         return None
 
     def give(self, connection: C) -> bool:
@@ -115,7 +116,8 @@ class Pool(Generic[C]):
         pid = os.getpid()
         shelf = self._shelves.get(pid)
         if shelf is None:
-            inherited = [self._shelves.pop(old, None) for old in tuple(self._shelves)]
+            # Another thread of this process may have put ours there meanwhile.
+            inherited = [self._shelves.pop(old, None) for old in tuple(self._shelves) if old != pid]
             shelf = self._shelves.setdefault(pid, _Shelf())
             for connection in (c for old in inherited if old for c in old.resting):
                 connection.close()

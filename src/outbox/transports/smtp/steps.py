@@ -30,6 +30,7 @@ class Step(enum.Enum):
     GREETING = "the greeting", "greeting"
     EHLO = "EHLO", "command"
     HELO = "HELO", "command"
+    LHLO = "LHLO", "command"
     STARTTLS = "STARTTLS", "command"
     AUTH = "AUTH", "command", frozenset(Kind)
     MAIL = "MAIL FROM", "command"
@@ -57,7 +58,7 @@ class Timeouts:
     Attributes:
         connect: Reaching one of the host's addresses.
         greeting: The TLS handshake, and the greeting.
-        command: EHLO, STARTTLS, AUTH, MAIL, RCPT.
+        command: EHLO (LHLO), STARTTLS, AUTH, MAIL, RCPT.
         data: DATA.
         block: Handing 64 KiB of content over.
         dot: The reply to the final dot.
@@ -117,7 +118,9 @@ class Read:
 
 @attrs.frozen
 class Secure:
-    """Shake hands for TLS; answered by None."""
+    """Shake hands for TLS, *behind* that step; answered by None."""
+
+    behind: Step = Step.CONNECT
 
 
 Action: TypeAlias = Write | Pour | Read | Secure

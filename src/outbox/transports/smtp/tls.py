@@ -1,13 +1,19 @@
-"""Whom we trust, and in words why a handshake failed."""
+"""Whom we trust and what we show, and in words why a handshake failed."""
 
 from __future__ import annotations
 
+import os
 import ssl
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, Self, TypeAlias
+
+from outbox.errors import ConfigurationError
+from outbox.values import quoted
 
 from .dial import words
+from .steps import Step
 
-__all__ = ["Trust", "tls_words", "wants_certificate"]
+__all__ = ["File", "Trust", "tls_words", "wants_certificate"]
 
 # OpenSSL's X509_V_ERR_* numbers, which the ssl module hands on without names.
 _NOT_YET: Final = 9
@@ -31,21 +37,116 @@ _OUR_CERTIFICATE: Final = frozenset(
 _NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
 
-class Trust:
-    """The context of every handshake; the default one is read from disk when it is first needed."""
+File: TypeAlias = str | os.PathLike[str]
 
-    def __init__(self, context: ssl.SSLContext | None = None, *, verify: bool = True) -> None:
+
+class Trust:
+    """The context of every handshake; the default one is read from disk when it is first needed.
+
+    Attributes:
+        shows_certificate: Was a certificate of ours named, which is of use under TLS only?
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext | None = None, *, verify: bool = True, shows_certificate: bool = False
+    ) -> None:
         self._context = context
         self._verify = verify
+        self.shows_certificate = shows_certificate
+
+    @classmethod
+    def of(
+        cls,
+        context: ssl.SSLContext | None,
+        *,
+        ca_file: File | None = None,
+        client_cert: File | None = None,
+        client_key: File | None = None,
+        verify: bool = True,
+    ) -> Self:
+        """As it was told; files are read at once, so that what is wrong with one is known at once.
+
+        Raises:
+            ConfigurationError: a file cannot be used, or they contradict *context*.
+        """
+        files = (ca_file, client_cert, client_key)
+        if context is not None and any(file is not None for file in files):
+            raise ConfigurationError(
+                "ca_file, client_cert and client_key make an SSL context: load them into yours "
+                "(load_verify_locations, load_cert_chain) where you hand in ssl_context"
+            )
+        if any(file is not None and not os.fspath(file) for file in files):
+            raise ConfigurationError("ca_file, client_cert or client_key is an empty name")
+        if client_key is not None and client_cert is None:
+            raise ConfigurationError("there is a client_key and no client_cert: name the certificate, too")
+        if ca_file is None and client_cert is None:
+            return cls(context, verify=verify)
+        made = _context(ca_file, verify=verify)
+        if client_cert is not None:
+            _show(made, os.fspath(client_cert), None if client_key is None else os.fspath(client_key))
+        return cls(made, shows_certificate=client_cert is not None)
 
     def context(self) -> ssl.SSLContext:
         if self._context is None:
-            context = ssl.create_default_context()
-            if not self._verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            self._context = context
+            self._context = _context(None, verify=self._verify)
         return self._context
+
+
+def _context(ca_file: File | None, *, verify: bool) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        reason = "holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else words(error)
+        raise ConfigurationError(f"ca_file {quoted(str(ca_file), 200)}: {reason}") from error
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    """Load what we show to servers that ask.
+
+    OpenSSL does not say which file it could not use, so each is looked into.
+    """
+    _look_into("client_cert", certificate, b"CERTIFICATE-----")
+    _look_into("client_cert" if key is None else "client_key", key or certificate, b"PRIVATE KEY-----")
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except _Encrypted:
+        raise ConfigurationError(
+            f"the key in {quoted(key or certificate, 200)} has a passphrase, which is not taken here: hand in an "
+            "ssl_context with load_cert_chain(..., password=...)"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = "cannot be used together"
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            reason = "do not belong together: the key is another certificate's"
+        both = quoted(certificate, 200) + (
+            f" and client_key {quoted(key, 200)}" if key else " and the key in it"
+        )
+        raise ConfigurationError(f"client_cert {both} {reason}") from error
+
+
+def _look_into(name: str, path: str, mark: bytes) -> None:
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = words(error) if isinstance(error, OSError) else "is no file name"
+        raise ConfigurationError(f"{name} {quoted(path, 200)} cannot be read: {reason}") from error
+    if mark not in content:
+        what = "private key" if b"KEY" in mark else "certificate"
+        hint = ": name it by client_key" if what == "private key" and name == "client_cert" else ""
+        raise ConfigurationError(f"{name} {quoted(path, 200)} holds no {what} in PEM form{hint}")
+
+
+class _Encrypted(Exception):
+    """A key wants a passphrase."""
+
+
+def _no_passphrase() -> Any:
+    # Without this OpenSSL would ask for it on the terminal, and wait.
+    raise _Encrypted
 
 
 def wants_certificate(error: ssl.SSLError) -> bool:
@@ -53,16 +154,16 @@ def wants_certificate(error: ssl.SSLError) -> bool:
     return (error.reason or "") in _OUR_CERTIFICATE
 
 
-def tls_words(error: ssl.SSLError, host: str) -> str:
-    """Why the handshake failed, and what a person can do about it."""
+def tls_words(error: ssl.SSLError, host: str, behind: Step = Step.CONNECT) -> str:
+    """Why the handshake *behind* that step failed, and what a person can do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_words(error, host)
+    if error.reason in _NOT_TLS and behind is Step.STARTTLS:
+        return "what came behind its answer to STARTTLS is no TLS: is somebody in between?"
     if error.reason in _NOT_TLS:
         return "it does not speak TLS there: does the port expect STARTTLS (security='starttls', mostly 587)?"
     if wants_certificate(error):
-        return (
-            f"it wants another certificate of ours, or one at all ({words(error)}): load it into ssl_context"
-        )
+        return f"it wants another certificate of ours, or one at all ({words(error)}): see client_cert"
     return f"the TLS handshake failed: {words(error)}"
 
 
@@ -77,6 +178,6 @@ def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:
     if code in _STRANGERS:
         return (
             f"its certificate is not signed by an authority known here ({error.verify_message}): "
-            "trust the authority that signed it (ca_file in the URL, or ssl_context=ssl.create_default_context(cafile=...))"
+            "trust the authority that signed it (ca_file)"
         )
     return f"its certificate is not trusted: {error.verify_message}"

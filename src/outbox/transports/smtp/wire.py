@@ -80,6 +80,7 @@ class Wire:
         """
         self._expect_silence(Step.TLS, 0)
         try:
+            # The ssl module measures the whole handshake by it, however its bytes may drip.
             self._socket.settimeout(self._timeouts.seconds(Step.TLS))
             self._socket = context.wrap_socket(
                 self._socket, server_hostname=host, do_handshake_on_connect=False
