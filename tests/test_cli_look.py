@@ -227,6 +227,22 @@ def test_an_id_may_be_cut_short_where_it_is_the_only_one(outbox: CommandLine, st
 # -- requeue, cancel, purge
 
 
+@pytest.mark.parametrize("command", ["cancel", "purge", "requeue"])
+def test_a_message_is_not_changed_in_place_of_another_whose_id_begins_its_own(
+    outbox: CommandLine, store: SQLiteStore, command: str
+) -> None:
+    store.put([message("order-4711")])
+    ran = outbox(command, "order-471")
+    assert (ran.status, ran.out) == (1, "")
+    assert "order-471 not" in ran.complaint
+    assert outbox("show", "--json", "order-4711").data["state"] == "queued"
+
+
+def test_a_drawn_id_may_be_cut_short_in_a_change_too(outbox: CommandLine, store: SQLiteStore) -> None:
+    store.put([message("0199e3f1-2c44-7d09-8f42-000000000001")])
+    assert outbox("cancel", "0199e3f1").out == "0199e3f1-2c44-7d09-8f42-000000000001 cancelled\n"
+
+
 def test_requeue_tries_only_those_who_failed(outbox: CommandLine, store: SQLiteStore) -> None:
     three_fates(store)
     ran = outbox("requeue", "order-1042")

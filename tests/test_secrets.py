@@ -123,7 +123,9 @@ class Talkative:
             raise AttributeError(name)
 
         def fails(*_: object, **__: object) -> None:
-            raise RuntimeError(f"connect failed for dsn app:{self._pw}@host")
+            raise RuntimeError(
+                f"connect failed for dsn app:{self._pw.rpartition(':')[2].partition('@')[0]}@host"
+            )
 
         return fails
 
@@ -132,11 +134,12 @@ class Talkative:
     "command",
     [["submit", "-f", "c@d.example", "a@b.example"], ["drain"], ["-vv", "drain"], ["status"], ["check"]],
 )
+@pytest.mark.parametrize("option", ["hunter22", "redis://app:hunter22@host/0"])
 def test_what_a_plug_in_s_store_says_when_it_fails_is_shown_without_its_secrets(
-    outbox: CommandLine, command: list[str]
+    outbox: CommandLine, command: list[str], option: str
 ) -> None:
     outbox.environ(OUTBOX_TRANSPORT="smtp://localhost:1")
-    store = f"python:{__name__}:Talkative?pw=hunter22"
+    store = f"python:{__name__}:Talkative?pw={option}"
     ran = outbox("--store", store, *command, stdin=b"Subject: x\n\nhello\n")
 
     assert ran.status != 0

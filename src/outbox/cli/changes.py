@@ -15,8 +15,8 @@ from outbox.values import printable
 
 from .exits import Exit
 from .output import Console, ago
-from .records import full_id
-from .settings import browsable, config_of, manageable, message_id, opened_store
+from .records import full_id_to_change
+from .settings import config_of, manageable, message_id, opened_store
 
 __all__ = ["add_ids", "changed"]
 
@@ -29,14 +29,14 @@ def add_ids(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         type=message_id,
         nargs="+",
-        help="a message (eight characters will do where one begins so)",
+        help="a message (of an id that was drawn, eight characters will do where one begins so)",
     )
 
 
 def changed(options: argparse.Namespace, console: Console, done: str, verb: Verb) -> int:
     """Let *verb* change the messages and say of each what became of it; *done* is the word for success."""
     with opened_store(config_of(options, console)) as store:
-        ids = [full_id(browsable(store), text) for text in options.ids]
+        ids = [full_id_to_change(store, text) for text in options.ids]
         changes = verb(manageable(store), list(dict.fromkeys(ids)))
     now = SystemClock().now()
     for change in changes:

@@ -10,12 +10,12 @@ import attrs
 
 from outbox.lifecycle import Attempt, Record, Summary
 from outbox.outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
-from outbox.protocols import SupportsBrowse
+from outbox.protocols import Store, SupportsBrowse
 from outbox.values import printable
 
 from .exits import CommandError, Exit
 
-__all__ = ["RESULTS", "full_id", "record_data", "reply_of", "summary_data"]
+__all__ = ["RESULTS", "full_id", "full_id_to_change", "record_data", "reply_of", "summary_data"]
 
 RESULTS: Final = {
     Accepted: "accepted",
@@ -27,6 +27,7 @@ RESULTS: Final = {
 """How the result of an attempt is called to a person."""
 
 _WHOLE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BEGINNING: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]{0,27})?")
 _SHORTEST: Final = 8
 
 
@@ -72,6 +73,18 @@ def full_id(store: SupportsBrowse, text: str) -> str:
     if len(found) > 1:
         raise _ambiguous(text, found)
     return found[0]
+
+
+def full_id_to_change(store: Store, text: str) -> str:
+    """As :func:`full_id`, where the id is one that was drawn.
+
+    Of two that a caller chose, ``order-471`` and ``order-4711``, the one that
+    is gone must not be taken for the other.
+    """
+    if not _BEGINNING.fullmatch(text) or not isinstance(store, SupportsBrowse):
+        return text
+    found = full_id(store, text)
+    return found if _WHOLE.fullmatch(found) else text
 
 
 def _just_before(text: str) -> str:

@@ -227,7 +227,7 @@ def browsable(store: Store) -> SupportsBrowse:
         UnsupportedError: it cannot.
     """
     if not isinstance(store, SupportsBrowse):
-        raise UnsupportedError(f"the messages of {store!r} cannot be looked at")
+        raise UnsupportedError("the messages of this store cannot be looked at: it does not do `browse`")
     return store
 
 
@@ -238,5 +238,7 @@ def manageable(store: Store) -> SupportsManage:
         UnsupportedError: it cannot.
     """
     if not isinstance(store, SupportsManage):
-        raise UnsupportedError(f"the messages of {store!r} cannot be changed by hand")
+        raise UnsupportedError(
+            "the messages of this store cannot be changed by hand: it does not do `requeue`, `cancel` and `purge`"
+        )
     return store

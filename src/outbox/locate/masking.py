@@ -57,8 +57,10 @@ def holds_secret(url: str) -> bool:
 
 
 def secrets_in(url: str) -> frozenset[str]:
-    """What :func:`masked` hides of *url*: each piece as it is written, and as it is read."""
-    return frozenset(_pieces(url)) - {""}
+    """What :func:`masked` hides of *url*: each piece as it is written, and as it is read; a URL within has its own."""
+    pieces = set(_pieces(url))
+    within = [piece for piece in pieces if "@" in piece and piece != url]
+    return frozenset(pieces.union(*map(secrets_in, within))) - {""}
 
 
 def _pieces(url: str) -> Iterator[str]:
