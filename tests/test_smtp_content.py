@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from outbox.message import Message
 from outbox.outcome import PermFailed
@@ -42,6 +42,31 @@ def test_it_goes_out_in_blocks_and_whole(size: int) -> None:
 
     assert b"".join(blocks).removesuffix(b"\r\n.\r\n").removesuffix(b".\r\n") == content
     assert all(0 < len(block) <= BLOCK + 5 for block in blocks)
+
+
+def naive(content: bytes) -> bytes:
+    """RFC 5321 section 4.5.2, line by line."""
+    lines = (content if content.endswith(b"\r\n") or not content else content + b"\r\n").split(b"\r\n")
+    return b"\r\n".join([*(b"." + line if line.startswith(b".") else line for line in lines[:-1]), b".\r\n"])
+
+
+EDGES = st.lists(st.sampled_from([b"\r\n", b".", b"\r\n.", b"a", b"."]), max_size=8).map(b"".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(EDGES, st.integers(-12, 4), st.integers(0, 2), EDGES)
+@example(b"", -3, 1, b"\r\n.\r\n")
+def test_wherever_a_block_ends_what_goes_out_is_the_same(
+    before: bytes, shift: int, blocks: int, behind: bytes
+) -> None:
+    filler = b"a" * max(0, blocks * BLOCK + shift - len(before))
+    content = before + filler + behind
+    wire = Content.of(content)
+    pieces = [bytes(piece) for piece in wire.blocks()]
+
+    assert b"".join(pieces) == naive(content)
+    assert all(0 < len(piece) <= BLOCK + 5 for piece in pieces)
+    assert wire.dot == len(naive(content)) - 3
 
 
 def test_a_large_content_is_not_copied_where_no_dot_is_to_be_added() -> None:
@@ -110,6 +135,10 @@ def test_what_it_demands_of_a_server_is_seen(content: bytes, eightbit: bool, utf
         '"a>b"@example.org',
         r'"a\"b"@example.org',
         "ä@exämple.org",
+        "a@[IPv6:::1]",
+        "a..b.@example.org",
+        "a" * 242 + "@example.org",
+        "é" * 121 + "@example.org",
     ],
 )
 def test_an_address_goes_out_as_it_is(address: str) -> None:
@@ -132,9 +161,17 @@ def test_an_address_goes_out_as_it_is(address: str) -> None:
         '"a\\"@example.org',
         '"a\r\nb"@example.org',
         "a" * 400 + "@example.org",
+        "a" * 243 + "@example.org",
+        "é" * 122 + "@example.org",
+        "@relay.example:a@example.org",
+        "a@b@example.org",
+        "a,b@example.org",
+        "a(b)@example.org",
+        "a\\@b@example.org",
+        "=?utf-8?q?a?=@example.org",
     ],
 )
-def test_an_address_that_could_end_its_path_is_never_written(address: str) -> None:
+def test_an_address_that_could_mean_more_than_itself_is_never_written(address: str) -> None:
     assert path(address) is None
 
 

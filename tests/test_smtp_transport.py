@@ -212,7 +212,7 @@ def test_a_refusal_in_the_middle_of_a_large_content_is_read() -> None:
     with SMTPSink() as sink:
         sink.on("content", reply="552 5.3.4 too big", close=True)
         transport = SMTPTransport(sink.host, sink.port)
-        outcome = deliver(transport, message(content=b"x" * (32 << 20)))
+        outcome = deliver(transport, message(content=LARGE))
         transport.close()
 
     # The server's reset may overtake its reply: then nobody knows why, but everybody that it was not taken.
@@ -223,7 +223,7 @@ def test_what_was_not_handed_over_whole_is_not_uncertain() -> None:
     with SMTPSink() as sink:
         sink.on("content")
         transport = SMTPTransport(sink.host, sink.port, timeouts=Timeouts(block=MOMENT))
-        outcome = deliver(transport, message(content=b"x" * (32 << 20)))
+        outcome = deliver(transport, message(content=LARGE))
         transport.close()
 
     assert outcome.results == {A: TempFailed("connection lost at the content: the server took nothing more")}

@@ -7,6 +7,8 @@ from typing import Final
 
 import attrs
 
+from outbox.mail.wire import header_block, long_line
+
 __all__ = ["Content", "defect"]
 
 BLOCK: Final = 64 << 10
@@ -31,23 +33,28 @@ class Content:
     """Content without a :func:`defect`, ready to be sent as often as need be.
 
     Attributes:
+        whole: What it was made of.
         size: Its octets as SIZE counts them: with every line end, without
             the dots that transparency adds (RFC 1870 section 6).
         eightbit: Needs 8BITMIME (RFC 6152).
         utf8: Its header block needs SMTPUTF8 (RFC 6531).
+        overlong: It has a line of more than 998 octets: no server need take
+            it, and one that cuts it may find a dot where the next line begins.
         dot: How many octets go out before the final dot.
     """
 
+    whole: bytes = attrs.field(repr=False)
     size: int
     eightbit: bool
     utf8: bool
+    overlong: bool
     dot: int
     _stuffed: bytes = attrs.field(repr=False)
     _end: bytes = attrs.field(repr=False)
 
     @classmethod
     def of(cls, content: bytes) -> Content:
-        # One copy at most, and none where no line begins with a dot: replace() then returns what it was given.
+        # A copy, and none where no line begins with a dot: replace() then returns what it was given.
         stuffed = content.replace(b"\r\n.", b"\r\n..")
         if content.startswith(b"."):
             stuffed = b"." + stuffed
@@ -55,9 +62,11 @@ class Content:
         line_end = len(end) - len(b".\r\n")
         ascii_only = content.isascii()
         return cls(
+            whole=content,
             size=len(content) + line_end,
             eightbit=not ascii_only,
-            utf8=not ascii_only and not _header_block(content).isascii(),
+            utf8=not ascii_only and not header_block(content).isascii(),
+            overlong=long_line(content) is not None,
             dot=len(stuffed) + line_end,
             stuffed=stuffed,
             end=end,
@@ -70,10 +79,3 @@ class Content:
         for start in range(0, last, BLOCK):
             yield view[start : start + BLOCK]
         yield bytes(view[last:]) + self._end
-
-
-def _header_block(content: bytes) -> bytes:
-    if content.startswith(b"\r\n"):
-        return b""
-    end = content.find(b"\r\n\r\n")
-    return content if end < 0 else content[:end]

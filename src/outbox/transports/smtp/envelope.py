@@ -18,22 +18,28 @@ __all__ = ["Mail", "Refusals", "path", "prepare"]
 
 Refusals = dict[str, PermFailed]
 
-LONGEST_PATH: Final = 320
-"""RFC 5321 asks for 256 octets.  What no server need take is not sent: its line might be cut in two there."""
+LONGEST_PATH: Final = 254
+"""Octets; 256 with the angle brackets (RFC 5321 section 4.5.3.1.3).
 
+What no server need take is not sent: its line might be cut in two there.
+"""
+
+# One address and nothing else: no source route, comment, list or second @, of which a server makes another address.
 _PATH: Final = re.compile(
-    r"""(?: "(?: [^"\\\x00-\x1f\x7f-\x9f] | \\[\x20-\x7e] )*"   # quoted: anything but controls
-        |   [^\s"<>\x00-\x1f\x7f-\x9f]                         # bare: nothing that could end the path
-        )+""",
+    r"""(?! .*=\?.*\?= )                                       # an encoded-word: some servers decode it
+        (?: "(?: [^"\\\x00-\x1f\x7f-\x9f\u2028\u2029] | \\[\x20-\x7e] )*" # quoted: anything but controls
+        |   [^\s"\\<>()\[\],;:@\x00-\x1f\x7f-\x9f]+ )            # bare: nothing that has a meaning of its own
+        (?: @(?: \[[A-Za-z0-9.:-]+\] | [^\s"\\<>()\[\],;:@\x00-\x1f\x7f-\x9f]+ ))?""",
     re.VERBOSE,
 )
 
 
 def path(address: str) -> bytes | None:
-    """The address as it stands between angle brackets, or None where it could break out of them."""
+    """The address as it stands between angle brackets, or None where it could mean more than itself there."""
     if len(address) > LONGEST_PATH or not _PATH.fullmatch(address):
         return None
-    return address.encode()
+    written = address.encode()
+    return written if len(written) <= LONGEST_PATH else None
 
 
 def _frozen_paths(paths: Mapping[str, bytes]) -> Mapping[str, bytes]:

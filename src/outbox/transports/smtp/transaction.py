@@ -13,6 +13,7 @@ from outbox.values import frozen_mapping, printable
 
 from .envelope import Mail
 from .extensions import Extensions
+from .fitting import fit_mail
 from .reply import Kind, Reply
 from .steps import Dialogue, Lost, Pour, Read, Step, Write, ask
 
@@ -67,7 +68,8 @@ def transaction(
     Raises:
         Lost: nothing of this transaction was sent.
     """
-    refused = _refusals(mail, recipients, extensions)
+    mail, reasons = fit_mail(mail, recipients, extensions)
+    refused = {recipient: _not_offered(reason, extensions) for recipient, reason in reasons.items()}
     rest = [recipient for recipient in recipients if recipient not in refused]
     if not rest:
         return Report(results=refused)
@@ -75,35 +77,10 @@ def transaction(
     return attrs.evolve(report, results={**refused, **report.results})
 
 
-def _refusals(mail: Mail, recipients: Sequence[str], extensions: Extensions) -> dict[str, Result]:
-    """Who cannot be served over this connection, for what it does not offer."""
-    reason = _unfit(mail, extensions)
-    if reason:
-        return dict.fromkeys(recipients, _not_offered(reason, extensions))
-    if "SMTPUTF8" in extensions:
-        return {}
-    foreign = [recipient for recipient in recipients if not recipient.isascii()]
-    reason = "the address is not ASCII and the server does not offer SMTPUTF8"
-    return dict.fromkeys(foreign, _not_offered(reason, extensions))
-
-
 def _not_offered(reason: str, extensions: Extensions) -> Result:
     if extensions.told:
         return PermFailed(f"not sent: {reason}")
     return TempFailed(f"not sent: {reason} (it refused EHLO)")
-
-
-def _unfit(mail: Mail, extensions: Extensions) -> str:
-    content = mail.content
-    if extensions.size is not None and content.size > extensions.size:
-        return f"it has {content.size} bytes and the server takes {extensions.size} at most"
-    if content.eightbit and "8BITMIME" not in extensions:
-        return "its content is 8-bit and the server does not offer 8BITMIME"
-    if content.utf8 and "SMTPUTF8" not in extensions:
-        return "its header is not ASCII and the server does not offer SMTPUTF8"
-    if not mail.sender.isascii() and "SMTPUTF8" not in extensions:
-        return "its sender is not ASCII and the server does not offer SMTPUTF8"
-    return ""
 
 
 def _mail_command(mail: Mail, recipients: Sequence[str], extensions: Extensions) -> bytes:
@@ -113,7 +90,7 @@ def _mail_command(mail: Mail, recipients: Sequence[str], extensions: Extensions)
         words.append(b"SIZE=%d" % mail.content.size)
     if mail.content.eightbit:
         words.append(b"BODY=8BITMIME")
-    if mail.content.utf8 or not mail.sender.isascii() or not all(r.isascii() for r in recipients):
+    if mail.content.utf8 or not mail.sender.isascii() or not all(mail.paths[r].isascii() for r in recipients):
         words.append(b"SMTPUTF8")
     return b" ".join(words)
 

@@ -1,0 +1,104 @@
+"""What a connection can carry: content and addresses as they are, or in a form that loses nothing, or not at all.
+
+Nothing is sent that was not declared, and nothing declared that was not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import attrs
+
+from outbox.address import parse_mailbox
+from outbox.errors import InvalidMessage
+from outbox.mail.downgrade import downgraded
+from outbox.mail.wire import LINE_OCTETS, header_block
+
+from .content import Content
+from .envelope import Mail
+from .extensions import Extensions
+
+__all__ = ["fit", "fit_mail", "fit_path"]
+
+
+def fit(content: Content, extensions: Extensions) -> Content | str:
+    """*content* itself where the server can take it as it is; else another form of it, or the reason why there is none.
+
+    The same content comes out of it for the same offers, each time.  What
+    fits is neither read nor copied for it.
+    """
+    if too_large := _too_large(content, extensions):
+        return too_large
+    lack = _lack(content, extensions)
+    if not lack:
+        return content
+    made = downgraded(content.whole, eightbit="8BITMIME" in extensions, utf8="SMTPUTF8" in extensions)
+    if isinstance(made, str):
+        return f"{lack}, and it cannot be said otherwise without a loss: {made}"
+    fitting = Content.of(made)
+    return _lack(fitting, extensions) or _too_large(fitting, extensions) or fitting
+
+
+def _too_large(content: Content, extensions: Extensions) -> str:
+    if extensions.size is not None and content.size > extensions.size:
+        return f"it has {content.size} bytes and the server takes {extensions.size} at most"
+    return ""
+
+
+def _lack(content: Content, extensions: Extensions) -> str:
+    """What keeps it from being sent as it is, or ``""``."""
+    if content.overlong:
+        return f"it has a line of more than {LINE_OCTETS} octets, which no server need take"
+    if content.eightbit and "8BITMIME" not in extensions:
+        return "its content is 8-bit and the server does not offer 8BITMIME"
+    if content.utf8 and "SMTPUTF8" not in extensions:
+        return "its header is not ASCII and the server does not offer SMTPUTF8"
+    if content.utf8 and not _is_utf8(header_block(content.whole)):
+        return "its header is neither ASCII nor UTF-8"
+    return ""
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def fit_path(path: bytes, extensions: Extensions) -> bytes | None:
+    """*path* itself, or with its domain in ASCII, or None where only SMTPUTF8 could carry it."""
+    if path.isascii() or "SMTPUTF8" in extensions:
+        return path
+    try:
+        known = parse_mailbox(path.decode())
+    except InvalidMessage:
+        return None
+    return known.encode() if known.isascii() else None
+
+
+def fit_mail(mail: Mail, recipients: Collection[str], extensions: Extensions) -> tuple[Mail, dict[str, str]]:
+    """*mail* for those of *recipients* whom it can be sent to, and for each other one the reason why not."""
+    content = fit(mail.content, extensions)
+    if isinstance(content, str):
+        return mail, dict.fromkeys(recipients, content)
+    if content is not mail.content:
+        mail = attrs.evolve(mail, content=content)
+    foreign = [recipient for recipient in recipients if not mail.paths[recipient].isascii()]
+    if mail.sender.isascii() and not foreign:
+        return mail, {}
+    return _fit_paths(mail, recipients, extensions)
+
+
+def _fit_paths(
+    mail: Mail, recipients: Collection[str], extensions: Extensions
+) -> tuple[Mail, dict[str, str]]:
+    sender = fit_path(mail.sender, extensions)
+    if sender is None:
+        reason = "its sender is not ASCII and the server does not offer SMTPUTF8"
+        return mail, dict.fromkeys(recipients, reason)
+    paths = {recipient: fit_path(mail.paths[recipient], extensions) for recipient in recipients}
+    reason = "the address is not ASCII and the server does not offer SMTPUTF8"
+    known = {recipient: path for recipient, path in paths.items() if path is not None}
+    refused = {recipient: reason for recipient in paths if recipient not in known}
+    return attrs.evolve(mail, sender=sender, paths=known), refused
