@@ -413,6 +413,28 @@ class Grabbing(Cheating):
         yield from (outcome for outcome, _ in zip(outcomes, deliveries, strict=False))
 
 
+@caught_by("test_a_batch_pulls_one_ahead_at_most")
+class Hoarding(Batching):
+    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+        yield from super().deliver_many([*deliveries])
+
+
+@caught_by(
+    "test_an_abandoned_batch_has_handed_over_nothing_that_it_did_not_tell_of",
+    "test_a_batch_whose_deliveries_raise_tells_of_all_it_handed_over_and_raises_that",
+)
+class Hasty(Batching):
+    """Hands the next over before it has told of the one before."""
+
+    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+        told = super().deliver_many(deliveries)
+        outcome = next(told, None)
+        while outcome is not None:
+            following = next(told, None)
+            yield outcome
+            outcome = following
+
+
 @caught_by("test_after_an_abandoned_batch_the_next_message_is_delivered")
 class Abandoned(Batching):
     _gone = False

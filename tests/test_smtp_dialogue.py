@@ -11,12 +11,13 @@ from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.message import Message
 from outbox.outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.transports.smtp.auth import Password
+from outbox.transports.smtp.commands import Terms
 from outbox.transports.smtp.envelope import Mail, prepare
 from outbox.transports.smtp.extensions import Extensions
 from outbox.transports.smtp.opening import Channel, Opening, opening
 from outbox.transports.smtp.reply import Reply
 from outbox.transports.smtp.steps import Action, Dialogue, Lost, Pour, Read, Secure, Step, Write
-from outbox.transports.smtp.transaction import Report, transaction
+from outbox.transports.smtp.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class Stage:
                 assert data.endswith(b"\r\n")
                 assert data.count(b"\n") == 1
                 self.said.append(data.decode().removesuffix("\r\n"))
-            case Pour(content):
+            case Pour(content, b"", 1):
                 self._break("write", Step.CONTENT)
                 self.said.append(b"".join(content.blocks()).decode())
             case Secure():
@@ -113,9 +114,13 @@ def offering(*keywords: str) -> Extensions:
 
 def hand_over(
     stage: Stage, *recipients: str, extensions: Extensions | None = None, **message: str | bytes
-) -> Report:
+) -> Transaction:
     sent = mail(*recipients, **message)  # type: ignore[arg-type]  # each by its own name
-    return stage.play(transaction(sent, recipients, extensions or Extensions(), relay=RELAY))
+    report = Transaction(sent, recipients, extensions or Extensions(), Terms(relay=RELAY))
+    stage.play(report.envelope())
+    if report.ready:
+        stage.play(report.hand_over())
+    return report
 
 
 # --- one transaction ---------------------------------------------------------------------------
@@ -132,7 +137,8 @@ def test_a_message_goes_from_mail_to_its_dot() -> None:
         "DATA",
         "Subject: a\r\n\r\nb\r\n.\r\n",
     ]
-    assert report == Report(results=dict.fromkeys([A, B], Accepted("250 queued as 1")))
+    assert report.results == dict.fromkeys([A, B], Accepted("250 queued as 1"))
+    assert (report.again, report.room, report.unopened, report.fault) == ((), None, False, None)
 
 
 REFUSALS = {

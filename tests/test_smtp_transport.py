@@ -264,17 +264,18 @@ def test_they_go_in_transactions_of_a_hundred_over_one_connection(
     assert sink.connections == 1
 
 
-def test_where_the_server_takes_fewer_the_rest_goes_at_once() -> None:
+@pytest.mark.parametrize(("pipelining", "asked"), [(False, 26), (True, 40)])
+def test_where_the_server_takes_fewer_the_rest_goes_at_once(pipelining: bool, asked: int) -> None:
     everybody = [f"r{n}@example.org" for n in range(25)]
     with SMTPSink(max_recipients=10) as sink:
-        transport = SMTPTransport(sink.host, sink.port)
+        transport = SMTPTransport(sink.host, sink.port, pipelining=pipelining)
         outcome = deliver(transport, message(*everybody))
         transport.close()
 
     assert set(outcome.results.values()) == {Accepted("250 2.0.0 taken")}
     assert [len(received.recipients) for received in sink.messages] == [10, 10, 5]
     # Once it has said how many it takes, it is not asked for more again.
-    assert sum(command.startswith("RCPT") for command in sink.commands) == 26
+    assert sum(command.startswith("RCPT") for command in sink.commands) == asked
 
 
 def test_a_relay_that_goes_away_between_two_transactions_leaves_the_rest_untried() -> None:
@@ -529,7 +530,8 @@ def test_whatever_is_raised_in_a_transaction_closes_its_connection(
 
     assert deliver(transport).results == {A: Accepted("250 2.0.0 taken")}
     assert sink.connections == 2
-    assert [command for command in sink.commands if command in ("DATA", "RSET")] == ["DATA", "DATA"]
+    assert "RSET" not in sink.commands
+    assert len(sink.messages) == 2
 
 
 def test_many_threads_deliver_at_once_each_over_its_own_connection() -> None:

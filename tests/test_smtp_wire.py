@@ -7,12 +7,15 @@ import itertools
 import socket
 import ssl
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from outbox.clock import Clock, SystemClock
 from outbox.testing.clock import ManualClock
+from outbox.transports.smtp.content import Content
 from outbox.transports.smtp.dial import Deadline, dial
 from outbox.transports.smtp.reply import Reply
 from outbox.transports.smtp.steps import Lost, Step, Timeouts
@@ -225,10 +228,11 @@ def test_a_server_that_takes_nothing_runs_out_of_time(pair: Pair) -> None:
 def test_every_block_has_a_time_of_its_own(pair: Pair) -> None:
     """A large content may take longer in all than any block may."""
     pair.greet()
-    taking = threading.Thread(target=take, args=(pair.server, 50 * 1000))
+    size, number = 256 << 10, 100
+    taking = threading.Thread(target=take, args=(pair.server, size * number))
     taking.start()
     clock = TickingClock()
-    pair.wire_by(clock, block=dt.timedelta(seconds=10)).write(Step.CONTENT, [b"x" * 1000] * 50)
+    pair.wire_by(clock, block=dt.timedelta(seconds=50)).write(Step.CONTENT, [bytes(size)] * number)
     taking.join()
 
     assert clock.monotonic() >= 100
@@ -284,3 +288,134 @@ def test_the_last_address_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     with pytest.raises(OSError, match="no address"):
         dial("mx.example", 25, None, Deadline(SystemClock(), 10))
+
+
+# --- content, and what follows it ------------------------------------------------------------------
+
+
+class Reluctant:
+    """A socket that takes so many bytes at a time, then fails; what is said to it stands there already."""
+
+    def __init__(self, takes: list[int | OSError], says: bytes = b"") -> None:
+        self.taken = b""
+        self._takes = takes
+        self._says = [says] if says else []
+
+    def setblocking(self, flag: bool) -> None:
+        assert not flag
+
+    def send(self, data: memoryview) -> int:
+        step = self._takes.pop(0) if self._takes else len(data)
+        if isinstance(step, OSError):
+            raise step
+        self.taken += bytes(data[:step])
+        return min(step, len(data))
+
+    def recv(self, size: int) -> bytes:
+        if not self.taken:
+            raise BlockingIOError
+        return self._says.pop(0) if self._says else b""
+
+
+def reluctant(monkeypatch: pytest.MonkeyPatch, ours: Reluctant) -> Wire:
+    monkeypatch.setattr("outbox.transports.smtp.wire.ready", lambda *_, **__: True)
+    connected: Any = ours
+    wire = Wire(connected, Timeouts(), SystemClock())
+    wire._due = 0
+    return wire
+
+
+MAIL = Content.of(b"Subject: a\r\n\r\nb\r\n")
+WHOLE = MAIL.dot + len(b".\r\n")
+BEHIND = b"MAIL FROM:<>\r\nDATA\r\n"
+
+
+def test_content_and_what_follows_it_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Reluctant([], b"250 taken\r\n250 ok\r\n354 go on\r\n")
+    wire = reluctant(monkeypatch, ours)
+    sends = 0
+    genuine = ours.send
+
+    def counted(data: memoryview) -> int:
+        nonlocal sends
+        sends += 1
+        return genuine(data)
+
+    monkeypatch.setattr(ours, "send", counted)
+    wire.pour(MAIL, BEHIND, replies=3)
+
+    assert sends == 1
+    assert ours.taken == b"Subject: a\r\n\r\nb\r\n.\r\n" + BEHIND
+    assert [wire.read(step).code for step in (Step.DOT, Step.MAIL, Step.DATA)] == [250, 250, 354]
+
+
+@pytest.mark.parametrize("more", [0, 1, len(BEHIND) - 1])
+def test_where_what_follows_cannot_be_sent_the_answer_to_the_content_is_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    """Whoever took it would be doubted, and sent a second copy."""
+    wire = reluctant(monkeypatch, Reluctant([WHOLE + more, BrokenPipeError()], b"250 taken\r\n"))
+    wire.pour(MAIL, BEHIND, replies=3)
+
+    assert wire.read(Step.DOT) == Reply(250, ("taken",))
+    with pytest.raises(Lost, match="the server closed it"):
+        wire.read(Step.MAIL)
+
+
+@pytest.mark.parametrize("short", [1, 2, 3, 10])
+def test_content_that_could_not_be_sent_whole_is_a_loss_that_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    wire = reluctant(monkeypatch, Reluctant([WHOLE - short, BrokenPipeError()], b"552 5.3.4 too big\r\n"))
+    with pytest.raises(Lost) as caught:
+        wire.pour(MAIL, BEHIND, replies=3)
+
+    assert caught.value.sent == WHOLE - short
+    assert caught.value.reply == Reply(552, ("5.3.4 too big",))
+
+
+def test_an_answer_that_comes_while_what_follows_waits_to_be_sent_is_that_of_the_content(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = reluctant(monkeypatch, Reluctant([WHOLE + 5, BlockingIOError(), 5], b"250 taken\r\n"))
+    wire.pour(MAIL, BEHIND, replies=3)
+
+    assert wire.read(Step.DOT) == Reply(250, ("taken",))
+
+
+def test_a_refusal_is_heard_while_the_server_takes_nothing_more(pair: Pair) -> None:
+    """It stays, and reads no further: waiting for it to do so would be waiting for nothing."""
+    pair.greet()
+    refusing = threading.Thread(target=refuse_and_stay, args=(pair.server,))
+    refusing.start()
+    wire = pair.wire_by(SystemClock(), block=dt.timedelta(minutes=5))
+    wire._due = 0
+    with pytest.raises(Lost, match="out of turn") as caught:
+        wire.pour(Content.of(b"x" * (64 << 20)))
+    refusing.join()
+
+    assert caught.value.reply == Reply(552, ("5.3.4 too big",))
+    assert caught.value.sent < 64 << 20
+
+
+def refuse_and_stay(server: socket.socket) -> None:
+    server.recv(1000)
+    threading.Event().wait(0.05)
+    server.sendall(b"552 5.3.4 too big\r\n")
+
+
+def test_content_is_not_copied_on_its_way(pair: Pair) -> None:
+    pair.greet()
+    size = 32 << 20
+    content = Content.of(b"x" * size)
+    taking = threading.Thread(target=take, args=(pair.server, size + 5))
+    taking.start()
+    tracemalloc.start()
+    try:
+        pair.wire.pour(content, BEHIND)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    taking.join()
+
+    assert most < 2 << 20

@@ -90,6 +90,26 @@ class TestSMTPTransportInLockStep(TestSMTPTransport):
     offers: ClassVar[Sequence[str]] = ()
 
 
+class TestSMTPTransportOverLMTP(TransportSuite):
+    """Each recipient has an answer of its own to the end of a message."""
+
+    @contextlib.contextmanager
+    def open(self, behaviour: Behaviour, only: Sequence[str]) -> Iterator[Rig]:
+        if behaviour is Behaviour.ECHOES:
+            self.cannot(behaviour)
+        with SMTPSink(protocol="lmtp", manners="strict") as sink:
+            if behaviour is Behaviour.BREAKS:
+                last = f"r{self.many - 1}@example.org"
+                sink.on("dot", reply="250 taken", times=99)
+                sink.on("dot", lambda address: address != last, reply="250 taken", close=True, times=1)
+                sink.on("connect", close=True, skip=1)
+            else:
+                stage(sink, behaviour, only)
+            transport = SMTPTransport(sink.host, sink.port, protocol="lmtp", timeouts=patient(behaviour))
+            yield rig_of(sink, transport)
+            assert not sink.violations
+
+
 class TestSMTPTransportUnderTLS(TransportSuite):
     authority: ClassVar[Authority] = Authority()
 

@@ -152,7 +152,8 @@ class SupportsBatch(Protocol):
     def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
         """Deliver what is pulled from *deliveries*, yielding the outcomes in the order pulled.
 
-        Before it raises it has yielded an outcome for every delivery whose
+        It pulls one delivery ahead at most, and hands over nothing of it
+        before the outcome of the one before was yielded.  Before it raises it has yielded an outcome for every delivery whose
         content was handed over whole.  What it pulled and did not yield is
         untried; what it never pulled is the caller's.  Abandoning the
         generator closes the connection.

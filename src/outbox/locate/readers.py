@@ -11,7 +11,7 @@ from outbox.values import frozen_mapping, quoted
 
 from .durations import parse_duration
 
-__all__ = ["SETTINGS", "parse_size"]
+__all__ = ["SETTINGS", "parse_size", "parse_yes_or_no"]
 
 _WHOLE: Final = re.compile(r"\d{1,18}", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15})(|KiB|MiB|GiB|TiB)", re.ASCII)
@@ -37,7 +37,12 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _yes_or_no(text: str) -> bool:
+def parse_yes_or_no(text: str) -> bool:
+    """``"yes"`` and ``"true"``, ``"no"`` and ``"false"``.
+
+    Raises:
+        ConfigurationError: it is none of them.
+    """
     if text not in _WORDS:
         raise ConfigurationError(f"{quoted(text, 40)} is neither yes nor no")
     return _WORDS[text]
@@ -48,7 +53,7 @@ SETTINGS: Final[Mapping[str, Callable[[str], Any]]] = frozen_mapping(
         "remember": parse_duration,
         "remember_at_most": _whole,
         "keep_delivered": parse_duration,
-        "keep_content": _yes_or_no,
+        "keep_content": parse_yes_or_no,
         "discard_after": parse_duration,
         "max_messages": _whole,
         "max_bytes": parse_size,

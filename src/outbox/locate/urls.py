@@ -41,7 +41,7 @@ from outbox.values import printable, quoted
 
 from .durations import parse_duration
 from .masking import OPTIONS, masked
-from .readers import SETTINGS
+from .readers import SETTINGS, parse_yes_or_no
 
 __all__ = ["Url", "did_you_mean", "store_from_url", "transport_from_url"]
 
@@ -449,4 +449,5 @@ _SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "ca_file": str,
     "client_cert": str,
     "client_key": str,
+    "pipelining": parse_yes_or_no,
 }

@@ -92,6 +92,7 @@ class Session:
 
     def _forget(self) -> None:
         self._sender: str | None = None
+        self._turned_down = False
         self._recipients: list[str] = []
         self._options: tuple[str, ...] = ()
         self._recipient_options: dict[str, tuple[str, ...]] = {}
@@ -243,6 +244,7 @@ class Session:
     def _mail(self, line: str, address: str, options: tuple[str, ...]) -> None:
         stated = [option[5:] for option in options if option.upper().startswith("SIZE=")]
         size = int(stated[0]) if stated and stated[0].isdecimal() else 0
+        self._turned_down = True
         if not self._greeting or self._sender is not None:
             self._blame("MAIL out of turn")
             self._reply("503 5.5.1 out of turn")
@@ -253,11 +255,13 @@ class Session:
         else:
             self._check_utf8(address, options)
             if not self._say("mail", line, "250 2.1.0 sender ok", address).refuses:
-                self._sender, self._options = address, options
+                self._sender, self._options, self._turned_down = address, options, False
 
     def _rcpt(self, line: str, address: str, options: tuple[str, ...]) -> None:
         if self._sender is None:
-            self._blame("RCPT out of turn")
+            # Who need not wait may have sent it before MAIL was refused.
+            if not (self._turned_down and "PIPELINING" in self._offered):
+                self._blame("RCPT out of turn")
             self._reply("503 5.5.1 out of turn")
         elif len(self._recipients) >= self._setup.max_recipients:
             self._reply("452 4.5.3 too many recipients")

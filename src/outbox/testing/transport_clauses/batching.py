@@ -19,16 +19,21 @@ __all__ = ["BatchClauses"]
 _NUMBER: Final = 5
 
 
-class _Pulled(Iterator[Delivery]):
-    """Deliveries, with the number of those that were asked for."""
+class _NoMore(Exception):
+    """The deliveries end so."""
 
-    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+
+class _Pulled(Iterator[Delivery]):
+    """Deliveries, with the number of those that were asked for; at their end *error* is raised, where there is one."""
+
+    def __init__(self, deliveries: Sequence[Delivery], error: Exception | None = None) -> None:
         self._deliveries = deliveries
+        self._error = error
         self.number = 0
 
     def __next__(self) -> Delivery:
         if self.number == len(self._deliveries):
-            raise StopIteration
+            raise self._error or StopIteration
         self.number += 1
         return self._deliveries[self.number - 1]
 
@@ -65,6 +70,38 @@ class BatchClauses(Clauses):
         batch.close()
 
         assert set(handed_over(rig)) <= {r for each in deliveries[: pulled.number] for r in each.recipients}
+
+    @clause(SupportsBatch)
+    def test_a_batch_pulls_one_ahead_at_most(self, lead: Lead) -> None:
+        pulled = _Pulled(self._deliveries())
+        batch = lead(Behaviour.TAKES).whole.deliver_many(pulled)
+
+        for told, _ in enumerate(batch, start=1):
+            assert pulled.number <= told + 1, f"{pulled.number} were pulled when {told} had been told of"
+
+    @clause(SupportsBatch)
+    def test_an_abandoned_batch_has_handed_over_nothing_that_it_did_not_tell_of(self, lead: Lead) -> None:
+        rig, deliveries = lead(Behaviour.TAKES), self._deliveries()
+        batch = rig.whole.deliver_many(deliveries)
+        for _ in range(2):
+            next(batch)
+        batch.close()
+
+        assert handed_over(rig) == Counter(r for each in deliveries[:2] for r in each.recipients)
+
+    @clause(SupportsBatch)
+    def test_a_batch_whose_deliveries_raise_tells_of_all_it_handed_over_and_raises_that(
+        self, lead: Lead
+    ) -> None:
+        rig, outcomes = lead(Behaviour.TAKES), list[Outcome]()
+        error, raised = _NoMore(), None
+        try:
+            outcomes.extend(rig.whole.deliver_many(_Pulled(self._deliveries(), error)))
+        except _NoMore as told:
+            raised = told
+
+        assert raised is error, "what the deliveries raised was not raised"
+        assert handed_over(rig) == Counter(r for outcome in outcomes for r in accepted(outcome))
 
     @clause(SupportsBatch)
     def test_after_an_abandoned_batch_the_next_message_is_delivered(self, lead: Lead) -> None:

@@ -14,7 +14,7 @@ from .dial import Deadline
 from .extensions import Extensions
 from .reply import Reply
 from .server import Server
-from .steps import Action, Dialogue, Lost, Pour, Read, Secure, Step, Timeouts, Write
+from .steps import Action, Dialogue, HangUp, Lost, Pour, Read, Secure, Step, Timeouts, Write
 from .tls import tls_words
 from .wire import Wire
 
@@ -46,6 +46,11 @@ class Connection:
         self._server = server
         self._wire = Wire(connected, server.timeouts, clock)
 
+    @property
+    def worn(self) -> bool:
+        """It has carried as many transactions as the server takes over one connection (MAILMAX of RFC 9422)."""
+        return self.messages >= self.extensions.limits.get("MAILMAX", self.messages + 1)
+
     def run(self, dialogue: Dialogue[T]) -> T:
         """Perform *dialogue* to its end and return its result.
 
@@ -53,7 +58,12 @@ class Connection:
         the connection: nobody could tell any more which reply belongs to what.
         """
         try:
-            return self._perform_all(dialogue)
+            action = next(dialogue)
+            while True:
+                action = self._advance(dialogue, action)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
         except BaseException:
             self.close()
             raise
@@ -77,15 +87,6 @@ class Connection:
         self.usable = False
         self._wire.close()
 
-    def _perform_all(self, dialogue: Dialogue[T]) -> T:
-        try:
-            action = next(dialogue)
-            while True:
-                action = self._advance(dialogue, action)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
     def _advance(self, dialogue: Dialogue[Any], action: Action) -> Action:
         try:
             answer = self._perform(action)
@@ -100,10 +101,12 @@ class Connection:
                 return self._read(step)
             case Write(step, data, replies):
                 self._wire.write(step, [data], replies=replies)
-            case Pour(content):
-                self._wire.write(Step.CONTENT, content.blocks())
+            case Pour(content, behind, replies):
+                self._wire.pour(content, behind, replies=replies)
             case Secure(behind):
                 self._secure(behind)
+            case HangUp():
+                self.close()
         return None
 
     def _read(self, step: Step) -> Reply:

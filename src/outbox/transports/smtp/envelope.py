@@ -48,11 +48,15 @@ def _frozen_paths(paths: Mapping[str, bytes]) -> Mapping[str, bytes]:
 
 @attrs.frozen(kw_only=True)
 class Mail:
-    """What one delivery says: the sender's path, those of the recipients by their name, the content."""
+    """What one delivery says: the sender's path, those of the recipients by their name, the content.
+
+    *id* is what notifications call it by.
+    """
 
     sender: bytes
     paths: Mapping[str, bytes] = attrs.field(converter=_frozen_paths, hash=False)
     content: Content
+    id: str = ""
 
 
 def prepare(message: Message, recipients: Sequence[str]) -> tuple[Mail, Refusals]:
@@ -68,7 +72,8 @@ def prepare(message: Message, recipients: Sequence[str]) -> tuple[Mail, Refusals
         r: PermFailed("not sent: no server can be told of this address") for r in known if not known[r]
     }
     paths = {recipient: encoded for recipient, encoded in known.items() if encoded}
-    return Mail(sender=sender, paths=paths, content=Content.of(message.content)), refused
+    mail = Mail(sender=sender, paths=paths, content=Content.of(message.content), id=message.id)
+    return mail, refused
 
 
 def _nobody() -> Mail:

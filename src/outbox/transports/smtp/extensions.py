@@ -15,10 +15,21 @@ from .reply import Reply
 __all__ = ["Extensions"]
 
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
+_LIMIT: Final = re.compile(r"([A-Z]+)=([1-9][0-9]{0,5})", re.IGNORECASE)
 
 
 def _frozen_offers(offers: Mapping[str, str]) -> Mapping[str, str]:
     return frozen_mapping(offers)
+
+
+def _stated_size(offers: Mapping[str, str]) -> int | None:
+    stated = offers.get("SIZE", "")
+    return int(stated) or None if _SIZE.fullmatch(stated) else None
+
+
+def _limits(offers: Mapping[str, str]) -> Mapping[str, int]:
+    found = (_LIMIT.fullmatch(word) for word in offers.get("LIMITS", "").split())
+    return frozen_mapping({limit[1].upper(): int(limit[2]) for limit in found if limit})
 
 
 @attrs.frozen
@@ -28,10 +39,26 @@ class Extensions:
     Attributes:
         told: False after HELO: the server refused EHLO, for this once maybe,
             and what it offers is not known.
+        size: The largest message it takes, in bytes; None where it does not
+            say (RFC 1870).
+        limits: What it takes at most, by the names of RFC 9422: RCPTMAX
+            recipients in a transaction, of RCPTDOMAINMAX domains, and
+            MAILMAX transactions over a connection.
     """
 
     offers: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen_offers, hash=False)
     told: bool = True
+    # Asked for with every message, and read once.
+    size: int | None = attrs.field(init=False, eq=False, repr=False)
+    limits: Mapping[str, int] = attrs.field(init=False, eq=False, repr=False)
+
+    @size.default
+    def _read_size(self) -> int | None:
+        return _stated_size(self.offers)
+
+    @limits.default
+    def _read_limits(self) -> Mapping[str, int]:
+        return _limits(self.offers)
 
     @classmethod
     def parse(cls, reply: Reply) -> Extensions:
@@ -46,12 +73,6 @@ class Extensions:
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self.offers
-
-    @property
-    def size(self) -> int | None:
-        """The largest message it takes, in bytes; None where it does not say (RFC 1870)."""
-        stated = self.offers.get("SIZE", "")
-        return int(stated) or None if _SIZE.fullmatch(stated) else None
 
     @property
     def mechanisms(self) -> frozenset[str]:

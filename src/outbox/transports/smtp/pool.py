@@ -86,6 +86,13 @@ class Pool(Generic[C]):
             shelf.resting.append(connection)
         return True
 
+    def spent(self, connection: C) -> bool:
+        """Has it carried enough, or lived long enough?"""
+        return (
+            connection.messages >= self._limits.max_messages
+            or self._clock.monotonic() - connection.opened_at >= self._limits.max_age.total_seconds()
+        )
+
     def expired(self) -> Sequence[C]:
         """Those whose time is over, to be parted with."""
         shelf = self._shelf()
@@ -103,13 +110,8 @@ class Pool(Generic[C]):
         return rest
 
     def _fresh(self, connection: C) -> bool:
-        now, limits = self._clock.monotonic(), self._limits
-        return (
-            connection.usable
-            and connection.messages < limits.max_messages
-            and now - connection.opened_at < limits.max_age.total_seconds()
-            and now - connection.rested_at < limits.idle.total_seconds()
-        )
+        rested = self._clock.monotonic() - connection.rested_at
+        return connection.usable and not self.spent(connection) and rested < self._limits.idle.total_seconds()
 
     def _shelf(self) -> _Shelf[C]:
         # By process, for a lock or a socket that was forked belongs to the parent.

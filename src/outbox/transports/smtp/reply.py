@@ -14,6 +14,8 @@ MAX_LINE: Final = 8 << 10
 MAX_LINES: Final = 512
 MAX_REPLY: Final = 64 << 10
 _CLOSING: Final = 421
+_KNOWN: Final = 32
+"""Replies of one line that a reader knows again: a server says few different things, and the same each time."""
 
 # The first digit decides, so the second is not held to the five that RFC 5321 knows: 571 is in use.
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
@@ -43,19 +45,26 @@ class BadReply(ValueError):
 
 @attrs.frozen
 class Reply:
-    """One whole reply.  Its text is the server's own: escape it before it is shown."""
+    """One whole reply.  Its text is the server's own: escape it before it is shown.
+
+    Attributes:
+        kind: The first digit decides.
+        closing: The server is about to close the connection, whatever it was
+            asked (RFC 5321 section 3.8).
+    """
 
     code: int
     lines: tuple[str, ...] = ("",)
+    # Asked for several times of every reply, and known once it is read.
+    kind: Kind = attrs.field(init=False, eq=False, repr=False)
+    closing: bool = attrs.field(init=False, eq=False, repr=False)
 
-    @property
-    def kind(self) -> Kind:
-        """The first digit decides."""
+    @kind.default
+    def _read_kind(self) -> Kind:
         return Kind(self.code // 100)
 
-    @property
-    def closing(self) -> bool:
-        """The server is about to close the connection, whatever it was asked (RFC 5321 section 3.8)."""
+    @closing.default
+    def _read_closing(self) -> bool:
         return self.code == _CLOSING
 
     @property
@@ -78,37 +87,51 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._start = 0
         self._size = 0
         self._code = b""
         self._lines: list[str] = []
+        self._known: dict[bytes, Reply] = {}
 
     @property
     def pending(self) -> bool:
         """Are there bytes that no reply has been made of?"""
-        return bool(self._buffer or self._lines)
+        return len(self._buffer) > self._start or bool(self._lines)
 
     def feed(self, data: bytes) -> None:
+        # What has been read goes all at once: several replies mostly come together.
+        del self._buffer[: self._start]
+        self._start = 0
         self._buffer += data
 
     def take(self) -> Reply | None:
         """The next whole reply, or None until more has come."""
         while (line := self._line()) is not None:
+            if not self._lines and (known := self._known.get(line)) is not None:
+                return known
             if self._last(line):
-                reply = Reply(int(self._code), tuple(self._lines))
-                self._size, self._code, self._lines = 0, b"", []
-                return reply
+                return self._whole(line)
         return None
 
+    def _whole(self, line: bytes) -> Reply:
+        reply = Reply(int(self._code), tuple(self._lines))
+        if len(self._lines) == 1:
+            if len(self._known) == _KNOWN:
+                self._known.clear()
+            self._known[line] = reply
+        self._size, self._code, self._lines = 0, b"", []
+        return reply
+
     def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\n")
-        length = len(self._buffer) if end < 0 else end + 1
-        if length > MAX_LINE:
+        start = self._start
+        end = self._buffer.find(b"\n", start)
+        if (len(self._buffer) if end < 0 else end + 1) - start > MAX_LINE:
             raise BadReply(f"a line of more than {MAX_LINE} bytes")
         if end < 0:
             return None
-        line = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        self._start = end + 1
+        line = bytes(self._buffer[start:end])
+        return line.removesuffix(b"\r")
 
     def _last(self, line: bytes) -> bool:
         """Take one line of a reply in; is it the last?"""

@@ -15,7 +15,19 @@ from outbox.values import quoted
 from .content import Content
 from .reply import Kind, Reply
 
-__all__ = ["Action", "Dialogue", "Lost", "Pour", "Read", "Secure", "Step", "Timeouts", "Write", "ask"]
+__all__ = [
+    "Action",
+    "Dialogue",
+    "HangUp",
+    "Lost",
+    "Pour",
+    "Read",
+    "Secure",
+    "Step",
+    "Timeouts",
+    "Write",
+    "ask",
+]
 
 T = TypeVar("T")
 
@@ -38,6 +50,7 @@ class Step(enum.Enum):
     DATA = "DATA", "data", frozenset({Kind.GO_ON, Kind.NOT_NOW, Kind.NEVER})
     CONTENT = "the content", "block"
     DOT = "the final dot", "dot"
+    LONE_DOT = "the dot of a content for nobody", "quit"
     RSET = "RSET", "quit"
     QUIT = "QUIT", "quit"
 
@@ -62,7 +75,8 @@ class Timeouts:
         data: DATA.
         block: Handing 64 KiB of content over.
         dot: The reply to the final dot.
-        quit: QUIT, and RSET, behind which all is known already; nothing depends on it.
+        quit: QUIT and RSET, and the dot of a content for nobody: all is known
+            already, and nothing depends on them.
     """
 
     connect: dt.timedelta = dt.timedelta(seconds=30)
@@ -91,7 +105,7 @@ class Timeouts:
 
 @attrs.frozen
 class Write:
-    """Send *data* (whole lines) for *step*; answered by None.
+    """Send *data* (whole lines), of which *step* is the first; answered by None.
 
     Nothing may be waiting to be read that an earlier write has not asked for.
     *replies* is how many whole replies are due for it.
@@ -104,9 +118,16 @@ class Write:
 
 @attrs.frozen
 class Pour:
-    """Send the content and its final dot; answered by None.  One reply is due for it."""
+    """Send the content, its final dot, and *behind* it whole lines of what follows; answered by None.
+
+    *replies* is how many whole replies are due for all of it.  That *behind*
+    could not be sent is no news of the content, and is not told here: who
+    reads on meets it.
+    """
 
     content: Content
+    behind: bytes = b""
+    replies: int = 1
 
 
 @attrs.frozen
@@ -123,7 +144,12 @@ class Secure:
     behind: Step = Step.CONNECT
 
 
-Action: TypeAlias = Write | Pour | Read | Secure
+@attrs.frozen
+class HangUp:
+    """Close without a word; answered by None."""
+
+
+Action: TypeAlias = Write | Pour | Read | Secure | HangUp
 Dialogue: TypeAlias = Generator[Action, Any, T]
 """What is said, apart from how: it yields actions, is sent their answers, and is thrown :class:`Lost`."""
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
-
-import attrs
 
 from outbox.errors import RelayMisconfigured
 from outbox.outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
-from outbox.values import frozen_mapping, printable
+from outbox.values import printable
 
+from .commands import Command, Terms, commands, group
 from .envelope import Mail
 from .extensions import Extensions
 from .fitting import fit_mail
 from .reply import Kind, Reply
-from .steps import Dialogue, Lost, Pour, Read, Step, Write, ask
+from .steps import Dialogue, HangUp, Lost, Pour, Read, Step, Write, ask
 
-__all__ = ["Report", "transaction"]
+__all__ = ["Transaction"]
 
 _ABOUT_US: Final = frozenset({530, 534, 535, 538})
 """Authentication or encryption is wanted: that is no fault of the message."""
@@ -28,53 +27,281 @@ _SURELY_A_LIMIT: Final = 2
 """So many that may be one, with nobody accepted between: asking on would be asking each of a hundred."""
 
 
-def _frozen_results(results: Mapping[str, Result]) -> Mapping[str, Result]:
-    return frozen_mapping(results)
+class Transaction:
+    """Hands *mail* over for *recipients*, all of whom ``mail.paths`` names.
 
+    First :meth:`envelope`, which names the recipients; then, where it left
+    the server waiting for the content, :meth:`hand_over`.  With PIPELINING
+    the first commands may have been sent behind the content of the
+    transaction before (:meth:`first`).  What it comes to stands in the
+    attributes, and holds after each of the two, whatever became of it.
 
-@attrs.frozen(kw_only=True)
-class Report:
-    """What one transaction came to.
-
-    Attributes:
-        results: Of those recipients that have one.
-        again: Those the server had no room for in this transaction: to be
-            sent in a further one at once.
-        room: How many recipients the server said it takes in one, where it did.
-        unopened: MAIL was met by a lost connection, a 421 or a refusal for
-            good: on a connection that was used before, that may say nothing
-            of this message but be late news of the one before.
-        fault: What concerns the relay and not the message; those it befell
-            are among the results as Untried.
-    """
-
-    results: Mapping[str, Result] = attrs.field(converter=_frozen_results, hash=False)
-    again: tuple[str, ...] = ()
-    room: int | None = None
-    unopened: bool = False
-    fault: RelayMisconfigured | None = attrs.field(default=None, eq=str)
-
-
-def transaction(
-    mail: Mail, recipients: Sequence[str], extensions: Extensions, *, relay: str
-) -> Dialogue[Report]:
-    """Hand *mail* over for *recipients*, all of whom ``mail.paths`` names.
-
-    A connection that is lost once MAIL was sent is part of the report: before
-    the final dot was handed to the kernel those without a result failed for
+    A connection that is lost once MAIL was sent is no exception: before the
+    final dot was handed to the kernel those without a result have failed for
     now, after it they are uncertain.  Where it was lost for being out of step
     nobody has failed for good.
 
-    Raises:
-        Lost: nothing of this transaction was sent.
+    Attributes:
+        recipients: Whom it was to name.
+        results: Of those of them that have one.
+        room: How many recipients the server said it takes in one, where it did.
+        fault: What concerns the relay and not the message; those it befell
+            are among the results as Untried.
+        ready: The server waits for the content, and has accepted somebody.
     """
-    mail, reasons = fit_mail(mail, recipients, extensions)
-    refused = {recipient: _not_offered(reason, extensions) for recipient, reason in reasons.items()}
-    rest = [recipient for recipient in recipients if recipient not in refused]
-    if not rest:
-        return Report(results=refused)
-    report = yield from _Transaction(mail, rest, extensions, relay).run()
-    return attrs.evolve(report, results={**refused, **report.results})
+
+    def __init__(self, mail: Mail, recipients: Sequence[str], extensions: Extensions, terms: Terms) -> None:
+        self.recipients = recipients
+        self.results: dict[str, Result] = {}
+        self.room: int | None = None
+        self.fault: RelayMisconfigured | None = None
+        self.ready = False
+        self._terms = terms
+        self._pipelined = terms.pipelined(extensions)
+        self._lines = self._plan(mail, extensions)
+        self._said = self._heard = 0
+        self._begun = self._behind = False
+        self._opened = self._granted = False
+        self._taken: list[str] = []
+        self._again: list[str] = []
+        self._in_a_row = 0
+        self._full = self._stray = self._hollow = self._over = False
+        self._dotted = False
+
+    @property
+    def idle(self) -> bool:
+        """There is nothing to say: this connection can carry it for none of them, and *results* says why."""
+        return not self._lines
+
+    @property
+    def unopened(self) -> bool:
+        """MAIL was met by a lost connection, a 421 or a refusal for good.
+
+        On a connection that was used before, that may say nothing of this
+        message but be late news of the one before.
+        """
+        return self._begun and not self._opened
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """Those the server had no room for: to be sent in a further transaction at once."""
+        return tuple(recipient for recipient in self._again if recipient not in self.results)
+
+    # --- the dialogues ---
+
+    def first(self) -> bytes:
+        """The first commands, to be sent at once behind the content of the transaction before."""
+        self._begun = self._behind = True
+        return self._cut()
+
+    @property
+    def due(self) -> int:
+        """How many replies to what was said are still to be read."""
+        return self._said - self._heard
+
+    def envelope(self) -> Dialogue[None]:
+        """Name sender and recipients, and ask for the content to be taken.
+
+        Raises:
+            Lost: nothing of this transaction was sent.
+        """
+        try:
+            yield from self._converse()
+            yield from self._wind_up()
+        except Lost as lost:
+            if not self._begun:
+                raise
+            self._lose(lost)
+
+    def hand_over(self, following: Transaction | None = None) -> Dialogue[None]:
+        """Send the content, and behind it the first commands of *following*; read the reply to the content.
+
+        Raises: nothing; of *following* nothing is known when this ends, and
+        where the connection was lost it has not begun.
+        """
+        try:
+            yield from self._pour(following)
+        except Lost as lost:
+            self._lose(lost)
+
+    # --- before anything is said ---
+
+    def _plan(self, mail: Mail, extensions: Extensions) -> list[Command]:
+        """What there is to say; who cannot be served over this connection has a result."""
+        fitted, reasons = fit_mail(mail, self.recipients, extensions)
+        self._content = fitted.content
+        self._named = self.recipients
+        if reasons:
+            self.results = {r: _not_offered(reason, extensions) for r, reason in reasons.items()}
+            self._named = [recipient for recipient in self.recipients if recipient not in reasons]
+        return commands(fitted, self._named, extensions, self._terms.dsn) if self._named else []
+
+    # --- the envelope ---
+
+    def _converse(self) -> Dialogue[None]:
+        """A group of commands at a time, and then the reply to each of them."""
+        while not self._over:
+            if not self.due:
+                self._strike()
+                if self._said == len(self._lines):
+                    return
+                step = self._lines[self._said][0]
+                data = self._cut()
+                yield Write(step, data, self.due)
+                self._begun = True
+            step, recipient, _ = self._lines[self._heard]
+            self._heard += 1
+            reply: Reply = yield Read(step)
+            self._hear(step, recipient, reply)
+
+    def _cut(self) -> bytes:
+        """The next group of what is to be said; it is taken for said."""
+        lines = group(self._lines[self._said :], pipelined=self._pipelined)
+        self._said += len(lines)
+        return b"".join(lines)
+
+    def _strike(self) -> None:
+        """Strike of what has not been said yet what has become of no use."""
+        if not self._said:
+            return
+        data = len(self._lines) - 1
+        if self._full and self._said < data:
+            self._again += [recipient for _, recipient, _ in self._lines[self._said : data]]
+            self._said = self._heard = data
+        if not self._granted or (self._said == data and not self._taken):
+            self._said = self._heard = len(self._lines)
+
+    def _hear(self, step: Step, recipient: str, reply: Reply) -> None:
+        if step is Step.RCPT:
+            self._hear_rcpt(recipient, reply)
+        elif step is Step.DATA:
+            self._hear_data(reply)
+        else:
+            self._hear_mail(reply)
+
+    def _hear_mail(self, reply: Reply) -> None:
+        self._granted = reply.kind is Kind.DONE
+        self._opened = not (reply.closing or reply.kind is Kind.NEVER)
+        self._over = reply.closing
+        if reply.code in _ABOUT_US:
+            self._settle_fault(reply)
+        elif not self._granted:
+            self._settle(self._named, reply)
+
+    def _hear_rcpt(self, recipient: str, reply: Reply) -> None:
+        if not self._granted:
+            # Asked before it could be known that MAIL was refused.
+            self._stray |= reply.kind is Kind.DONE
+        elif reply.kind is Kind.DONE:
+            self._taken.append(recipient)
+            self._in_a_row = 0
+        elif self._taken and reply.enhanced == _TOO_MANY:
+            self.room = self.room or len(self._taken)
+            self._again.append(recipient)
+            self._full = True
+        elif self._taken and reply.code in _LIMITS and reply.enhanced is None:
+            # A limit, or this one's mailbox: as the first of a transaction it cannot be a limit.
+            self._again.append(recipient)
+            self._in_a_row += 1
+            self._full |= self._in_a_row == _SURELY_A_LIMIT
+        else:
+            self._settle([recipient], reply)
+        if reply.closing:
+            raise Lost(Step.RCPT, "the server is closing", reply=reply)
+
+    def _hear_data(self, reply: Reply) -> None:
+        if reply.kind is Kind.GO_ON:
+            self.ready = bool(self._taken)
+            self._hollow = not self._taken
+            return
+        self._settle(self._taken, reply)
+        self._over = reply.closing
+
+    def _wind_up(self) -> Dialogue[None]:
+        """Where it comes to no content, leave the server as though there had been none."""
+        if self.ready or self._over or not self._begun:
+            return
+        if self._hollow:
+            yield from self._send_nothing()
+        elif self._granted:
+            reply = yield from ask(Step.RSET, b"RSET")
+            # Behind a content nothing tells a reply too many from ours: refusals count once RSET has its own.
+            if self._behind and reply.kind is not Kind.DONE and not reply.closing:
+                yield HangUp()
+                raise Lost(Step.RSET, f"the server answered {reply}", astray=True)
+
+    def _send_nothing(self) -> Dialogue[None]:
+        """The server asks for content that is for nobody: it gets none, and its answer says nothing of anybody.
+
+        Where somebody may be meant after all, or nobody would answer, the
+        connection ends instead (RFC 2920 section 3.1, RFC 2033 section 4.2).
+        """
+        if self._stray or self._terms.lmtp:
+            yield HangUp()
+        else:
+            yield from ask(Step.LONE_DOT, b".")
+
+    # --- the content ---
+
+    def _pour(self, following: Transaction | None) -> Dialogue[None]:
+        answers = len(self._taken) if self._terms.lmtp else 1
+        behind = following.first() if following else b""
+        try:
+            yield Pour(self._content, behind, answers + (following.due if following else 0))
+        except Lost as lost:
+            self._dotted = lost.sent > self._content.dot
+            # A server may refuse in the middle of the content and close; only a refusal can be meant so early.
+            if lost.reply is None or lost.reply.kind not in _REFUSED:
+                raise
+            self._settle(self._taken[:1] if self._terms.lmtp else self._taken, lost.reply)
+            self._settle_lost(self._taken, lost)
+            return
+        self._dotted = True
+        if self._terms.lmtp:
+            for recipient in self._taken:
+                self._settle([recipient], (yield Read(Step.DOT)))
+        else:
+            self._settle(self._taken, (yield Read(Step.DOT)))
+
+    # --- results ---
+
+    def doubt(self, reason: str) -> None:
+        """We were interrupted on the way of the content: who has no result yet may have it."""
+        for recipient in self._taken:
+            self.results.setdefault(recipient, Uncertain(reason))
+
+    def _settle(self, recipients: Iterable[str], reply: Reply) -> None:
+        result = _judged(reply)
+        for recipient in recipients:
+            self.results[recipient] = result
+
+    def _settle_fault(self, reply: Reply) -> None:
+        # From RCPT on it may be about this message alone: others need no login to be taken.
+        self.fault = RelayMisconfigured(
+            self._terms.relay, f"it takes no mail from us as we are: {printable(str(reply))}"
+        )
+        self.results |= dict.fromkeys(self._named, Untried())
+
+    def _lose(self, lost: Lost) -> None:
+        self.ready = False
+        if lost.astray:
+            self._take_back(lost)
+        self._settle_lost(self.recipients, lost)
+
+    def _take_back(self, lost: Lost) -> None:
+        """Nobody can tell whose a reply was: what was refused for good is tried once more."""
+        for recipient in self._named:
+            result = self.results.get(recipient)
+            if result is not None and self._dotted and recipient in self._taken:
+                # Over LMTP each has a reply of its own: another's refusal may hide that this one was taken.
+                self.results[recipient] = result if isinstance(result, Accepted) else Uncertain(str(lost))
+            elif isinstance(result, PermFailed):
+                self.results[recipient] = TempFailed(str(lost))
+
+    def _settle_lost(self, recipients: Iterable[str], lost: Lost) -> None:
+        for recipient in recipients:
+            doubtful = self._dotted and recipient in self._taken
+            self.results.setdefault(recipient, Uncertain(str(lost)) if doubtful else TempFailed(str(lost)))
 
 
 def _not_offered(reason: str, extensions: Extensions) -> Result:
@@ -83,137 +310,8 @@ def _not_offered(reason: str, extensions: Extensions) -> Result:
     return TempFailed(f"not sent: {reason} (it refused EHLO)")
 
 
-def _mail_command(mail: Mail, recipients: Sequence[str], extensions: Extensions) -> bytes:
-    """Only what this connection offers is declared, and all that the message needs (RFC 5321 section 3.3)."""
-    words = [b"MAIL FROM:<" + mail.sender + b">"]
-    if "SIZE" in extensions:
-        words.append(b"SIZE=%d" % mail.content.size)
-    if mail.content.eightbit:
-        words.append(b"BODY=8BITMIME")
-    if mail.content.utf8 or not mail.sender.isascii() or not all(mail.paths[r].isascii() for r in recipients):
-        words.append(b"SMTPUTF8")
-    return b" ".join(words)
-
-
-class _Transaction:
-    """The state of one transaction: who was refused, who was accepted, how far it came."""
-
-    def __init__(self, mail: Mail, recipients: Sequence[str], extensions: Extensions, relay: str) -> None:
-        self._mail = mail
-        self._recipients = recipients
-        self._extensions = extensions
-        self._relay = relay
-        self._results: dict[str, Result] = {}
-        self._taken: list[str] = []
-        self._again: list[str] = []
-        self._room: int | None = None
-        self._begun = False
-        self._opened = False
-        self._dotted = False
-        self._fault: RelayMisconfigured | None = None
-
-    def run(self) -> Dialogue[Report]:
-        try:
-            if (yield from self._open()):
-                yield from self._name_recipients()
-                yield from self._hand_over()
-        except Lost as lost:
-            if not self._begun:
-                raise
-            if lost.astray:
-                self._take_back_refusals(lost)
-            self._settle_lost(lost)
-        return Report(
-            results=self._results,
-            again=tuple(r for r in self._again if r not in self._results),
-            room=self._room,
-            unopened=not self._opened,
-            fault=self._fault,
-        )
-
-    def _open(self) -> Dialogue[bool]:
-        yield Write(Step.MAIL, _mail_command(self._mail, self._recipients, self._extensions) + b"\r\n")
-        self._begun = True
-        reply: Reply = yield Read(Step.MAIL)
-        self._opened = not (reply.closing or reply.kind is Kind.NEVER)
-        if reply.code in _ABOUT_US:
-            self._settle_fault(reply)
-        elif reply.kind is not Kind.DONE:
-            self._settle(self._recipients, reply)
-        return reply.kind is Kind.DONE
-
-    def _name_recipients(self) -> Dialogue[None]:
-        in_a_row = 0
-        for number, recipient in enumerate(self._recipients):
-            if in_a_row == _SURELY_A_LIMIT:
-                self._again += self._recipients[number:]
-                return
-            reply = yield from ask(Step.RCPT, b"RCPT TO:<" + self._mail.paths[recipient] + b">")
-            if reply.kind is Kind.DONE:
-                self._taken.append(recipient)
-                in_a_row = 0
-            elif self._taken and reply.enhanced == _TOO_MANY:
-                self._room = len(self._taken)
-                self._again += self._recipients[number:]
-                return
-            elif self._taken and reply.code in _LIMITS and reply.enhanced is None:
-                # A limit, or this one's mailbox: as the first of a transaction it cannot be a limit.
-                self._again.append(recipient)
-                in_a_row += 1
-            else:
-                self._settle([recipient], reply)
-            if reply.closing:
-                raise Lost(Step.RCPT, "the server is closing", reply=reply)
-
-    def _hand_over(self) -> Dialogue[None]:
-        if self._taken:
-            reply = yield from ask(Step.DATA, b"DATA")
-            if reply.kind is Kind.GO_ON:
-                yield from self._pour()
-                return
-            self._settle(self._taken, reply)
-            if reply.closing:
-                return
-        yield from ask(Step.RSET, b"RSET")
-
-    def _pour(self) -> Dialogue[None]:
-        try:
-            yield Pour(self._mail.content)
-        except Lost as lost:
-            self._dotted = lost.sent > self._mail.content.dot
-            # A server may refuse in the middle of the content and close; only a refusal can be meant so early.
-            if lost.reply is None or lost.reply.kind not in _REFUSED:
-                raise
-            self._settle(self._taken, lost.reply)
-            return
-        self._dotted = True
-        reply: Reply = yield Read(Step.DOT)
-        self._settle(self._taken, reply)
-
-    def _settle(self, recipients: Sequence[str], reply: Reply) -> None:
-        self._results |= dict.fromkeys(recipients, self._judged(reply))
-
-    @staticmethod
-    def _judged(reply: Reply) -> Result:
-        if reply.kind is Kind.DONE:
-            return Accepted(str(reply))
-        final = reply.kind is Kind.NEVER and reply.code not in _ABOUT_US
-        return PermFailed(str(reply)) if final else TempFailed(str(reply))
-
-    def _settle_fault(self, reply: Reply) -> None:
-        # From RCPT on it may be about this message alone: others need no login to be taken.
-        self._fault = RelayMisconfigured(
-            self._relay, f"it takes no mail from us as we are: {printable(str(reply))}"
-        )
-        self._results |= dict.fromkeys(self._recipients, Untried())
-
-    def _take_back_refusals(self, lost: Lost) -> None:
-        """Nobody can tell whose a reply was: what was refused for good is tried once more."""
-        for recipient, result in self._results.items():
-            if isinstance(result, PermFailed):
-                self._results[recipient] = TempFailed(str(lost))
-
-    def _settle_lost(self, lost: Lost) -> None:
-        for recipient in self._recipients:
-            doubtful = self._dotted and recipient in self._taken
-            self._results.setdefault(recipient, Uncertain(str(lost)) if doubtful else TempFailed(str(lost)))
+def _judged(reply: Reply) -> Result:
+    if reply.kind is Kind.DONE:
+        return Accepted(str(reply))
+    final = reply.kind is Kind.NEVER and reply.code not in _ABOUT_US
+    return PermFailed(str(reply)) if final else TempFailed(str(reply))

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from outbox.clock import Clock, SystemClock
-from outbox.errors import RelayFault, RelayUnavailable
+from outbox.errors import RelayFault
 from outbox.message import Message
-from outbox.outcome import Outcome, Result, Untried
-from outbox.values import printable
+from outbox.outcome import Outcome
+from outbox.protocols import Delivery
 
 from .auth import TokenSource, credentials
+from .batch import Courier, Parcel
+from .commands import Terms
 from .connecting import connect as connected
 from .connection import Connection, drop, part
 from .dial import Connect
-from .envelope import Mail, prepare
+from .dsn import DSN
 from .opening import Protocol
 from .pool import Limits, Pool
 from .server import Security, Server
-from .steps import Lost, Timeouts
+from .steps import Timeouts
 from .tls import File, Trust
-from .transaction import Report, transaction
 
 __all__ = ["SMTPTransport"]
 
@@ -82,12 +83,16 @@ class SMTPTransport:
         timeout: Bounds each of *timeouts*.
         timeouts: How long each kind of reply may take, as a whole.  Looking
             up a host's name takes as long as the system lets it.
+        pipelining: Send commands without waiting for each reply where the
+            server offers that; ``False`` for one that offers what it, or
+            something on the way to it, cannot do.
+        dsn: The notifications to ask for, of a server that offers them.
         max_messages: How many a connection carries before it is replaced.
         max_age: How long a connection is used.
         idle: How long a connection is kept without being used.
 
-    Safe from many threads: each ``deliver`` has a connection to itself.  A
-    forked child opens its own.
+    Safe from many threads: each ``deliver`` and ``deliver_many`` has a
+    connection to itself.  A forked child opens its own.
 
     Raises:
         ConfigurationError: a setting cannot be used; the text names it.
@@ -113,6 +118,8 @@ class SMTPTransport:
         ssl_context: ssl.SSLContext | None = None,
         timeout: dt.timedelta | None = None,
         timeouts: Timeouts | None = None,
+        pipelining: bool = True,
+        dsn: DSN | None = None,
         max_messages: int = 1000,
         max_age: dt.timedelta = dt.timedelta(seconds=300),
         idle: dt.timedelta = dt.timedelta(seconds=30),
@@ -138,6 +145,8 @@ class SMTPTransport:
             ),
             timeouts=(timeouts or Timeouts()).bounded(timeout),
         )
+        self._pipelining = pipelining
+        self._dsn = dsn
         limits = Limits(max_messages=max_messages, max_age=max_age, idle=idle)
         self._pool: Pool[Connection] = Pool(limits, self._clock)
 
@@ -159,12 +168,42 @@ class SMTPTransport:
             RelayUnavailable: no connection, no greeting, or closed before a transaction began.
             RelayMisconfigured: TLS, credentials or our right to use this relay at all.
         """
-        mail, refused = prepare(message, recipients)
-        results: dict[str, Result] = {**dict.fromkeys(recipients, Untried()), **refused}
-        fault = self._deliver(mail, results) if mail.paths else None
-        if fault and all(isinstance(result, Untried) for result in results.values()):
-            raise fault
-        return Outcome(results=results, relay=self._server.relay, fault=fault)
+        courier, parcel = self._courier(iter(())), Parcel(message, recipients)
+        try:
+            courier.carry(parcel)
+        finally:
+            courier.rest()
+        if parcel.error is not None:
+            raise parcel.error
+        return parcel.outcome(self._server.relay)
+
+    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+        """Deliver what is pulled from *deliveries* over one connection, yielding the outcomes in the order pulled.
+
+        Each goes as :meth:`deliver` has it.  Where the server offers
+        PIPELINING, the envelope of the next is sent with the content of the
+        one before: then one delivery is pulled ahead, before that content is
+        sent, and none further.  Its own content is sent when the outcome of
+        the one before was yielded and the next is asked for.
+
+        The connection is changed in the middle where it was lost or has
+        carried enough.  Abandoned, the generator closes it.
+
+        Raises:
+            RelayFault: as :meth:`deliver` does; what was pulled and not yielded is untried.
+        """
+        courier = self._courier(iter(deliveries))
+        try:
+            while (parcel := courier.next()) is not None:
+                courier.carry(parcel)
+                yield from _told(parcel, self._server.relay)
+        except RelayFault:
+            courier.rest()
+            raise
+        except BaseException:
+            courier.abandon()
+            raise
+        courier.rest()
 
     def expire(self) -> None:
         """Leave the connections that have idled or lived too long; takes *timeouts.quit* at most."""
@@ -174,49 +213,23 @@ class SMTPTransport:
         """Leave all connections at rest; those in use are left when their message is done."""
         part(self._pool.close(), self._server.timeouts, self._clock)
 
-    def _deliver(self, mail: Mail, results: dict[str, Result]) -> RelayFault | None:
-        """Fill in *results*, by as many transactions as it takes; what fault of the relay ended it early."""
-        connection = None
-        rest = tuple(mail.paths)
-        try:
-            connection = self._pool.take() or self._connect()
-            while rest and connection.usable:
-                chunk, rest = rest[: connection.room], rest[connection.room :]
-                connection, report = self._transact(connection, mail, chunk)
-                results |= report.results
-                rest = report.again + rest
-                if report.fault:
-                    return report.fault
-        except RelayFault as fault:
-            return fault
-        finally:
-            if connection is not None:
-                self._put_back(connection)
-        return None
+    def _courier(self, deliveries: Iterator[Delivery]) -> Courier:
+        return Courier(
+            Terms(
+                relay=self._server.relay,
+                pipelining=self._pipelining,
+                lmtp=self._server.protocol == "lmtp",
+                dsn=self._dsn,
+            ),
+            take=self._take,
+            connect=self._connect,
+            spent=self._pool.spent,
+            put_back=self._put_back,
+            deliveries=deliveries,
+        )
 
-    def _transact(
-        self, connection: Connection, mail: Mail, recipients: Sequence[str]
-    ) -> tuple[Connection, Report]:
-        """One transaction, and the connection it was had over.
-
-        Where a connection that was used before turns out to be gone, which a
-        server may do at any time, there is one more, over a new one.
-        """
-        reused = connection.messages > 0
-        connection.messages += 1
-        try:
-            report = connection.run(
-                transaction(mail, recipients, connection.extensions, relay=self._server.relay)
-            )
-        except Lost as lost:
-            if not reused:
-                raise RelayUnavailable(self._server.relay, printable(str(lost))) from lost
-        else:
-            if not (reused and report.unopened):
-                connection.room = report.room or connection.room
-                return connection, report
-        connection.close()
-        return self._transact(self._connect(), mail, recipients)
+    def _take(self) -> Connection:
+        return self._pool.take() or self._connect()
 
     def _connect(self) -> Connection:
         # Where no keeper comes, what has idled too long must not pile up either.
@@ -226,5 +239,15 @@ class SMTPTransport:
 
     def _put_back(self, connection: Connection) -> None:
         # An outcome waits for no farewell: until it is written down, whoever is killed sends a second copy.
-        if not self._pool.give(connection):
+        if connection.worn or not self._pool.give(connection):
             drop(connection)
+
+
+def _told(parcel: Parcel, relay: str) -> Generator[Outcome, None, None]:
+    """Its outcome, and only then what interrupted us: it may have been handed over."""
+    outcome = parcel.outcome(relay)
+    try:
+        yield outcome
+    finally:
+        if parcel.error is not None:
+            raise parcel.error

@@ -1,7 +1,8 @@
-"""The bytes of one connection: blocking sockets, each wait bounded by a deadline, every failure a ``Lost``."""
+"""The bytes of one connection: a socket, each wait for it bounded by a deadline, every failure a ``Lost``."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Iterable
@@ -9,21 +10,29 @@ from typing import Final
 
 from outbox.clock import Clock
 
+from .content import Content
 from .dial import Deadline, words
 from .reply import BadReply, Reply, ReplyReader
 from .steps import Lost, Step, Timeouts
+from .waiting import ready
 
 __all__ = ["Wire"]
 
 _RECEIVE: Final = 16 << 10
 _PATIENCE: Final = 0.5
 """Seconds for what a server may have said before it stopped listening: it is there, or it is not."""
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Wire:
-    """Writes commands and reads replies, and knows how many replies are still due."""
+    """Writes commands and reads replies, and knows how many replies are still due.
+
+    The socket never blocks: nothing waits but for a deadline, and whoever
+    waits to write hears what the server has to say meanwhile.
+    """
 
     def __init__(self, connected: socket.socket, timeouts: Timeouts, clock: Clock) -> None:
+        connected.setblocking(False)
         self._socket = connected
         self._timeouts = timeouts
         self._clock = clock
@@ -38,30 +47,39 @@ class Wire:
         """
         sent = 0
         for block in blocks:
-            self._expect_silence(step, sent)
-            deadline = self._deadline(step)
-            rest = memoryview(block)
-            while rest:
-                taken = self._send(step, rest, deadline, sent)
-                sent += taken
-                rest = rest[taken:]
+            sent += self._write(step, block, sent)
         self._due += replies
+
+    def pour(self, content: Content, behind: bytes = b"", *, replies: int = 1) -> None:
+        """Send *content* with its final dot as :meth:`write` does, and *behind* it, in the same packet, what follows.
+
+        Of that it says nothing where that cannot be sent any more: the reply
+        to the content may be there all the same.
+        """
+        sent, pieces = 0, content.blocks()
+        last = next(pieces)
+        for piece in pieces:
+            sent += self._write(Step.CONTENT, last, sent)
+            last = piece
+        whole = b"".join((last, behind)) if behind else last
+        taken = self._write(Step.CONTENT, whole, sent, until=len(last))
+        self._due += replies
+        if taken < len(whole):
+            with contextlib.suppress(Lost):
+                self._write(Step.CONTENT, memoryview(whole)[taken:], sent + taken)
 
     def farewell(self, data: bytes) -> None:
         """Send *data* if that takes no time at all; nothing depends on it."""
-        try:
-            self._socket.settimeout(0)
+        with contextlib.suppress(OSError):
             self._socket.send(data)
-        except OSError:
-            pass
 
     def read(self, step: Step, deadline: Deadline | None = None) -> Reply:
         """The next reply, whole, within the step's time or until *deadline*."""
-        deadline = deadline or self._deadline(step)
         try:
-            reply = self._reply(deadline)
+            reply = self._reader.take() or self._reply(deadline or self._deadline(step))
         except TimeoutError as error:
-            raise Lost(step, f"no whole reply within {deadline.seconds:g} s") from error
+            seconds = deadline.seconds if deadline else self._timeouts.seconds(step)
+            raise Lost(step, f"no whole reply within {seconds:g} s") from error
         except OSError as error:
             raise Lost(step, words(error)) from error
         except BadReply as error:
@@ -86,6 +104,7 @@ class Wire:
                 self._socket, server_hostname=host, do_handshake_on_connect=False
             )
             self._socket.do_handshake()
+            self._socket.setblocking(False)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             raise Lost(Step.TLS, "the server closed it") from error
         except ssl.SSLError:
@@ -100,22 +119,58 @@ class Wire:
     def _deadline(self, step: Step) -> Deadline:
         return Deadline(self._clock, self._timeouts.seconds(step))
 
-    def _send(self, step: Step, data: memoryview, deadline: Deadline, sent: int) -> int:
+    def _write(self, step: Step, block: bytes | memoryview, sent: int, *, until: int | None = None) -> int:
+        """Send *block*, or *until* so many bytes of it at least, behind the *sent* bytes before it; how many went."""
+        self._expect_silence(step, sent)
+        rest, left, deadline = memoryview(block), 0 if until is None else len(block) - until, None
+        while len(rest) > left:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except OSError as error:
+                deadline = deadline or self._deadline(step)
+                self._recover(step, error, deadline, sent + len(block) - len(rest))
+        return len(block) - len(rest)
+
+    def _recover(self, step: Step, error: OSError, deadline: Deadline, sent: int) -> None:
+        """Wait until there may be more taken of what is being written."""
         try:
-            self._socket.settimeout(deadline.left())
-            return self._socket.send(data)
-        except OSError as error:
-            raise Lost(step, _sending(error), sent=sent, reply=self._last_words()) from error
+            if not isinstance(error, _NOT_NOW):
+                raise error
+            wants_read = isinstance(error, ssl.SSLWantReadError)
+            # A server that refuses what comes may read no more of it, and say so.
+            self._wait(deadline, write=not wants_read, read=wants_read or not self._due)
+        except OSError as failure:
+            raise Lost(step, _sending(failure), sent=sent, reply=self._last_words()) from failure
+        self._expect_silence(step, sent)
 
     def _reply(self, deadline: Deadline) -> Reply:
-        while (reply := self._reader.take()) is None:
-            self._socket.settimeout(deadline.left())
-            data = self._socket.recv(_RECEIVE)
+        while True:
+            data = self._receive(deadline)
             if not data:
                 cut = " within a reply" if self._reader.pending else ""
                 raise ConnectionError(f"the server closed it{cut}")
             self._reader.feed(data)
-        return reply
+            if (reply := self._reader.take()) is not None:
+                return reply
+
+    def _receive(self, deadline: Deadline) -> bytes:
+        # What OpenSSL has taken off the socket already would not wake us.
+        waiting = isinstance(self._socket, ssl.SSLSocket)
+        while True:
+            if not waiting:
+                self._wait(deadline, read=True)
+            waiting = False
+            try:
+                return self._socket.recv(_RECEIVE)
+            except ssl.SSLWantWriteError:
+                self._wait(deadline, write=True)
+                waiting = True
+            except _NOT_NOW:
+                continue
+
+    def _wait(self, deadline: Deadline, *, read: bool = False, write: bool = False) -> None:
+        if not ready(self._socket, deadline.left(), read=read, write=write):
+            raise TimeoutError
 
     def _expect_silence(self, step: Step, sent: int) -> None:
         """Nobody has asked for anything: what is waiting now would be taken for the answer to what follows."""
@@ -123,9 +178,8 @@ class Wire:
             return
         if not self._reader.pending:
             try:
-                self._socket.settimeout(0)
                 data = self._socket.recv(_RECEIVE)
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except _NOT_NOW:
                 return
             except OSError as error:
                 raise Lost(step, words(error), sent=sent) from error
@@ -139,7 +193,7 @@ class Wire:
         if self._due:
             return None
         try:
-            return self._reply(Deadline(self._clock, _PATIENCE))
+            return self._reader.take() or self._reply(Deadline(self._clock, _PATIENCE))
         except (OSError, BadReply):
             return None
 

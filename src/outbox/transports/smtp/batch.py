@@ -1,0 +1,218 @@
+"""Messages on their way, one after the other, over one connection at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from outbox.errors import RelayFault, RelayUnavailable
+from outbox.message import Message
+from outbox.outcome import Outcome, Result, Untried
+from outbox.protocols import Delivery
+from outbox.values import printable
+
+from .commands import Terms
+from .connection import Connection
+from .envelope import prepare
+from .extensions import Extensions
+from .steps import Lost
+from .transaction import Transaction
+
+__all__ = ["Courier", "Parcel", "chunk"]
+
+
+class Parcel:
+    """One delivery under way.
+
+    Attributes:
+        results: One for each of its recipients, Untried until more is known.
+        rest: Whom no transaction has named yet.
+        fault: What of the relay ended it early.
+        error: What else ended it early, to be raised when it has been told of.
+    """
+
+    def __init__(self, message: Message, recipients: Sequence[str]) -> None:
+        self.mail, refused = prepare(message, recipients)
+        self.results: dict[str, Result] = {**dict.fromkeys(recipients, Untried()), **refused}
+        self.rest = tuple(self.mail.paths)
+        self.fault: RelayFault | None = None
+        self.error: BaseException | None = None
+
+    def note(self, transaction: Transaction) -> None:
+        """Take over what a transaction came to."""
+        self.results |= transaction.results
+        self.fault = transaction.fault
+
+    def outcome(self, relay: str) -> Outcome:
+        """What is to be told.
+
+        Raises:
+            RelayFault: nothing is known of anybody; or whatever else ended it so early.
+        """
+        early = self.fault or self.error
+        if early and all(isinstance(result, Untried) for result in self.results.values()):
+            raise early
+        return Outcome(results=self.results, relay=relay, fault=self.fault)
+
+
+class Courier:
+    """Takes parcels to one relay, and has a connection to itself for as long as it is at it.
+
+    Args:
+        take: A connection, used before or new.
+        connect: A new one.
+        spent: Has this one carried enough, or lived long enough?
+        put_back: Let go of one that may be used again.
+        deliveries: What comes next.  With PIPELINING one is pulled before the
+            content of the one before is sent.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        *,
+        take: Callable[[], Connection],
+        connect: Callable[[], Connection],
+        spent: Callable[[Connection], bool],
+        put_back: Callable[[Connection], None],
+        deliveries: Iterator[Delivery],
+    ) -> None:
+        self._terms = terms
+        self._take = take
+        self._connect = connect
+        self._spent = spent
+        self._put_back = put_back
+        self._deliveries = deliveries
+        self._connection: Connection | None = None
+        self._ahead: Parcel | None = None
+        self._begun: Transaction | None = None
+
+    def next(self) -> Parcel | None:
+        """The next parcel; None where there is no more."""
+        parcel, self._ahead = self._ahead or self._pull(), None
+        return parcel
+
+    def carry(self, parcel: Parcel) -> None:
+        """Hand *parcel* over, in as many transactions as it takes; it knows then what came of it."""
+        try:
+            while parcel.rest:
+                connection, transaction = self._open(parcel)
+                try:
+                    if transaction.ready:
+                        self._hand_over(connection, transaction, parcel)
+                finally:
+                    parcel.note(transaction)
+                if parcel.fault or not connection.usable:
+                    return
+        except RelayFault as fault:
+            parcel.fault = fault
+        except BaseException as error:  # noqa: BLE001 - it is raised when this parcel has been told of
+            self.abandon()
+            parcel.error = error
+
+    def rest(self) -> None:
+        """Let go of the connection, for others to use where nothing is outstanding on it."""
+        if self._begun is not None:
+            self.abandon()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._put_back(connection)
+
+    def abandon(self) -> None:
+        """Close the connection without a word: the commands of a message that nobody will hear of may be on it."""
+        connection, self._connection, self._begun = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self, parcel: Parcel) -> tuple[Connection, Transaction]:
+        """A transaction of *parcel* whose recipients have been named, and the connection that it is had over.
+
+        Where a connection that was used before turns out to be gone, which a
+        server may do at any time, there is one more, over a new one.
+        """
+        connection = self._carrier()
+        while True:
+            transaction, self._begun = self._begun or self._begin(connection, parcel), None
+            used = connection.messages > 0
+            connection.messages += 1
+            try:
+                connection.run(transaction.envelope())
+            except Lost as lost:
+                if not used:
+                    raise RelayUnavailable(self._terms.relay, printable(str(lost))) from lost
+            else:
+                if not (used and transaction.unopened):
+                    self._learn(connection, parcel, transaction)
+                    return connection, transaction
+            self.abandon()
+            connection = self._connection = self._connect()
+
+    def _carrier(self) -> Connection:
+        connection = self._connection
+        if (
+            connection is not None
+            and self._begun is None
+            and (not connection.usable or self._worn(connection))
+        ):
+            self.rest()
+        if self._connection is None:
+            self._connection = self._take()
+        return self._connection
+
+    def _worn(self, connection: Connection) -> bool:
+        return connection.worn or self._spent(connection)
+
+    def _begin(self, connection: Connection, parcel: Parcel) -> Transaction:
+        named = chunk(parcel.rest, connection.room, connection.extensions)
+        return Transaction(parcel.mail, named, connection.extensions, self._terms)
+
+    @staticmethod
+    def _learn(connection: Connection, parcel: Parcel, transaction: Transaction) -> None:
+        connection.room = transaction.room or connection.room
+        named = set(transaction.recipients)
+        rest = tuple(r for r in parcel.rest if r not in named) if len(named) < len(parcel.rest) else ()
+        parcel.rest = transaction.again + rest
+
+    def _hand_over(self, connection: Connection, transaction: Transaction, parcel: Parcel) -> None:
+        following = self._following(connection, parcel)
+        try:
+            connection.run(transaction.hand_over(following))
+        except BaseException as error:
+            transaction.doubt(f"interrupted by {type(error).__name__} on its way")
+            raise
+        if connection.usable:
+            self._begun = following
+
+    def _following(self, connection: Connection, parcel: Parcel) -> Transaction | None:
+        """What may begin behind the content that is sent now, over the same connection."""
+        if not self._terms.pipelined(connection.extensions) or self._worn(connection):
+            return None
+        owner = parcel if parcel.rest else self._look_ahead()
+        if owner is None or not owner.rest:
+            return None
+        transaction = self._begin(connection, owner)
+        return None if transaction.idle else transaction
+
+    def _look_ahead(self) -> Parcel | None:
+        self._ahead = self._pull()
+        return self._ahead
+
+    def _pull(self) -> Parcel | None:
+        delivery = next(self._deliveries, None)
+        return None if delivery is None else Parcel(delivery.message, delivery.recipients)
+
+
+def chunk(recipients: Sequence[str], room: int, extensions: Extensions) -> Sequence[str]:
+    """The first *room* of *recipients*, or as many as the server said it takes (RFC 9422)."""
+    room = min(room, extensions.limits.get("RCPTMAX", room))
+    domains = extensions.limits.get("RCPTDOMAINMAX")
+    if domains is None:
+        return recipients[:room]
+    named: dict[str, None] = {}
+    for recipient in recipients:
+        named.setdefault(_domain(recipient))
+    few = set(list(named)[:domains])
+    return [recipient for recipient in recipients if _domain(recipient) in few][:room]
+
+
+def _domain(recipient: str) -> str:
+    return recipient.rpartition("@")[2].lower()
