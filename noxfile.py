@@ -176,6 +176,29 @@ def crash(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", "-rP", *tests, *session.posargs, env={"OUTBOX_CRASH": "long"})
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """10,000 messages through servers that fail at every step; ``OUTBOX_FAULTS_SEED`` is another run."""
+    session.install("-e", ".", *group("tests"))
+    number = os.environ.get("OUTBOX_FAULTS", "10000")
+    tests = "tests/test_smtp_faults.py"
+    session.run("pytest", "-n", "0", "-rP", tests, *session.posargs, env={"OUTBOX_FAULTS": number})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Hostile servers, made from what the SMTP client's code has not seen; ten minutes unless told otherwise."""
+    session.install("-e", ".", "atheris>=3")
+    session.run("python", "tests/smtp_fuzz.py", *(session.posargs or ["--minutes", "10"]))
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Against Postfix, OpenSMTPD and Exim, unpacked for the time of the run; as root, and where there is apt."""
+    session.install("-e", ".", *group("tests"))
+    session.run("python", "tests/interop/run.py", *session.posargs)
+
+
 PEERS = ("huey", "litequeue", "persist-queue", "django-mailer", "django-post_office", "mailqueue-runner")
 
 
@@ -187,6 +210,18 @@ def bench(session: nox.Session) -> None:
     if not {"--no-peers", "--peers", "--help", "-h"} & set(options):
         options += ["--peers", str(install_peers(session))]
     session.run("python", str(ROOT / "benchmarks" / "stores.py"), *options)
+
+
+@nox.session(name="bench-smtp")
+def bench_smtp(session: nox.Session) -> None:
+    """SMTP beside smtplib and smtp-source, against smtp-sink; ``-- --help`` tells the options."""
+    session.install(".")
+    options = list(session.posargs)
+    if not {"--postfix", "--help", "-h"} & set(options):
+        tree = Path(session.create_tmp(), "postfix")
+        session.run("python", "tests/interop/packages.py", str(tree), "postfix")
+        options += ["--postfix", str(tree)]
+    session.run("python", str(ROOT / "benchmarks" / "smtp.py"), *options)
 
 
 def install_peers(session: nox.Session) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from crowd import Crowd
@@ -11,7 +13,18 @@ from laps import Spread
 from machine import Machine
 from steady import Growth, Sample
 
-__all__ = ["crowds", "depths", "factor", "grown", "preamble", "rate", "section", "steadies", "table"]
+__all__ = [
+    "crowds",
+    "depths",
+    "factor",
+    "grown",
+    "preamble",
+    "rate",
+    "record",
+    "section",
+    "steadies",
+    "table",
+]
 
 _MIB: Final = 2**20
 _FILLED: Final = ("empty", "filled", "all settled", "filled again")
@@ -25,6 +38,20 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def section(title: str, *parts: str) -> str:
     return "\n\n".join((f"## {title}", *(part for part in parts if part)))
+
+
+def record(path: Path, text: str) -> None:
+    """Keep *text*, which begins with its heading, in place of what was there under the same one."""
+    title = text.partition("\n")[0]
+    kept = path.read_text(encoding="utf-8") if path.exists() else ""
+    chapters = [each for each in re.split(r"^(?=# )", kept, flags=re.MULTILINE) if each]
+    titles = [each.partition("\n")[0] for each in chapters]
+    if title in titles:
+        chapters[titles.index(title)] = f"{text}\n\n"
+    else:
+        chapters.append(f"{text}\n\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(each.rstrip("\n") + "\n" for each in chapters), encoding="utf-8")
 
 
 def rate(figure: Spread) -> str:

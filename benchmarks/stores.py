@@ -273,16 +273,15 @@ def main(arguments: Sequence[str]) -> None:
             parts.append(part)
             print(f"\n{part}", flush=True)
     if options.record:
-        _record(options.record, "\n\n".join(parts) + "\n", _plot(bench.results, taking_part))
+        _record(options.record, "\n\n".join(parts), _plot(bench.results, taking_part))
 
 
 def _record(root: Path, text: str, drawing: str) -> None:
-    for path, content in (
-        (root / "benchmarks" / "RESULTS.md", text),
-        (root / "docs" / "img" / "submit.svg", drawing),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+    results, image = root / "benchmarks" / "RESULTS.md", root / "docs" / "img" / "submit.svg"
+    report.record(results, text)
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_text(drawing, encoding="utf-8")
+    for path in (results, image):
         _say(f"{path} written")
 
 
