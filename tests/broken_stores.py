@@ -89,6 +89,25 @@ def last_two(row: Any, _: Any, __: int) -> None:
     row.history = row.history[-2:]
 
 
+def speechless(row: Any, _: Any, __: int) -> None:
+    row.history = [attrs.evolve(each, dialogue=each.dialogue[:20]) for each in row.history]
+
+
+class Talkative(Shelf):
+    """Keeps what was said at every attempt."""
+
+    def settle(self, settlements: Any, fates: Any, now: int) -> Any:
+        rows = [self.rows.get(each.claim.message.id) for each in settlements]
+        before = [list(row.history) if row else [] for row in rows]
+        stale = super().settle(settlements, fates, now)
+        for row, history in zip(rows, before, strict=True):
+            if row:
+                row.history[: len(history)] = history
+        return stale
+
+
+caught_by("test_a_message_that_is_tried_again_and_again_keeps_only_what_was_said_last")(Talkative)
+after_settle("Speechless", "test_what_was_said_at_a_failed_attempt_comes_back_word_for_word", speechless)
 after_settle("YoungerWhenReleased", "test_nothing_but_a_person_s_word_makes_it_younger", younger)
 after_settle("ShortReplies", "test_a_long_reply_and_a_long_reason_are_kept_to_their_last_word", cut)
 after_settle("ShortHistory", "test_no_attempt_drops_out_of_the_history", last_two)

@@ -1,7 +1,8 @@
 """A database of an earlier release is brought to this one's format, with all that was in it.
 
 ``stored/version-1.db`` was written by the first cut of the store, at the
-time at which a ManualClock starts.
+time at which a ManualClock starts; ``version-2.db`` by one that kept no
+dialogues yet.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import pytest
 
 from outbox.errors import ConflictError
 from outbox.lifecycle import Fate, Settlement, State
+from outbox.outcome import Outcome, TempFailed
 from outbox.stores.sqlite import SQLiteStore, migrations, schema
-from outbox.testing.clauses.scene import delivered, ids, known, mail, put, states, take
+from outbox.testing.clauses.scene import delivered, ids, known, mail, put, retry, states, take
 from outbox.testing.clock import ManualClock
 
 FIRST_CUT = Path(__file__).parent / "stored" / "version-1.db"
+SECOND_CUT = FIRST_CUT.with_name("version-2.db")
 DECADE = dt.timedelta(days=3650)
 
 
@@ -138,3 +142,20 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
 
 def test_there_is_a_step_from_every_version_that_ever_was() -> None:
     assert sorted(migrations._STEPS) == list(range(migrations.OLDEST, schema.VERSION))
+
+
+def test_a_history_without_dialogues_is_read_and_goes_on_with_them(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    store = SQLiteStore(shutil.copy(SECOND_CUT, tmp_path / "old.db"), clock=clock)
+    (before,) = known(store, "retried").history
+    assert (before.relay, before.dialogue) == ("mx.example.org:25", "")
+
+    clock.advance(dt.timedelta(days=1))
+    (claim,) = take(store)
+    said = TempFailed("450 4.7.1 not now")
+    outcome = Outcome(results={"a@example.org": said}, dialogue="     0 S: 220 hello")
+    store.settle([Settlement(claim, attrs.evolve(retry(claim), outcome=outcome))])
+
+    assert [attempt.dialogue for attempt in known(store, "retried").history] == ["", "     0 S: 220 hello"]
+    store.close()

@@ -221,7 +221,7 @@ def test_a_newer_format_is_refused_and_left_alone(store: SQLiteStore, path: Path
     store.close()
     before = path.read_bytes()
 
-    with pytest.raises(FormatError, match="of version '7', and this release knows versions up to 2"):
+    with pytest.raises(FormatError, match="of version '7', and this release knows versions up to 3"):
         SQLiteStore(path)
     assert path.read_bytes() == before
 

@@ -251,7 +251,14 @@ class PutResult:
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One attempt as the record keeps it; *at* is when it was settled, by the store's clock."""
+    """One attempt as the record keeps it.
+
+    Attributes:
+        at: When it was settled, by the store's clock.
+        dialogue: What was said at it (see :class:`~outbox.Outcome`).  Of all
+            attempts of a message only the latest that has one keeps it, so
+            that a message does not grow by being tried.
+    """
 
     number: int
     at: dt.datetime
@@ -259,6 +266,7 @@ class Attempt:
     relay: str = ""
     results: Mapping[str, Result] = attrs.field(factory=dict, converter=_frozen_results, hash=False)
     reason: str = ""
+    dialogue: str = attrs.field(default="", repr=False)
 
 
 def _frozen_history(history: Iterable[Attempt]) -> tuple[Attempt, ...]:

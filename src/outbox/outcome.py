@@ -9,7 +9,7 @@ from typing import TypeAlias
 import attrs
 
 from .errors import RelayFault
-from .values import frozen_mapping, printable
+from .values import frozen_mapping, printable, printable_lines
 
 __all__ = ["Accepted", "Outcome", "PermFailed", "Result", "TempFailed", "Uncertain", "Untried"]
 
@@ -68,11 +68,16 @@ class Outcome:
             there is none.
         fault: What befell the relay after some recipients' results were
             known; those it left without one are :class:`Untried`.
+        dialogue: What was said on the way to it, line by line, for a person
+            to read: without content and secrets.  It is escaped, and abridged
+            to 16 KiB; ``""`` where nothing was kept.  No decision hangs on
+            it, and two outcomes are the same without it.
     """
 
     results: Mapping[str, Result] = attrs.field(converter=_frozen_results, hash=False)
     relay: str = ""
     fault: RelayFault | None = attrs.field(default=None, eq=str)
+    dialogue: str = attrs.field(default="", converter=printable_lines, eq=False, repr=False)
 
     @classmethod
     def same(cls, recipients: Iterable[str], result: Result, *, relay: str = "") -> Outcome:

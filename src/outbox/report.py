@@ -8,7 +8,7 @@ answer does not say what, it is not known whether anything was sent.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -17,7 +17,7 @@ from .errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from .values import printable
 
-__all__ = ["failed", "fault_of", "joined", "merged", "named", "understood"]
+__all__ = ["failed", "fault_of", "joined", "merged", "named", "strung", "understood"]
 
 _WITH_REPLY: Final = (Accepted, PermFailed, Uncertain)
 
@@ -42,10 +42,12 @@ def understood(answer: object, recipients: Sequence[str], transport: str) -> tup
         oddities.append(
             f"{transport} reported {_kind(fault)}, which is no RelayFault, as the fault of its relay"
         )
+    dialogue: object = answer.dialogue
     outcome = Outcome(
         results=results,
         relay=printable(relay) if isinstance(relay, str) else "",
         fault=fault_of(fault) if isinstance(fault, RelayFault) else None,
+        dialogue=dialogue if isinstance(dialogue, str) else "",
     )
     return outcome, oddities
 
@@ -85,7 +87,12 @@ def merged(reports: Sequence[tuple[Sequence[str], Outcome | RelayFault]]) -> Out
             del results[recipient]
         name = outcome.relay if len(relays) > 1 else ""
         results |= {r: named(result, name) for r, result in outcome.results.items()}
-    return Outcome(results=results, relay=", ".join(relays), fault=joined(faults) if faults else None)
+    return Outcome(
+        results=results,
+        relay=", ".join(relays),
+        fault=joined(faults) if faults else None,
+        dialogue=strung([outcome.dialogue for _, outcome in outcomes]),
+    )
 
 
 def joined(faults: Sequence[RelayFault]) -> RelayFault:
@@ -97,6 +104,11 @@ def joined(faults: Sequence[RelayFault]) -> RelayFault:
     kind = RelayMisconfigured if only_a_person else RelayUnavailable
     relays = ", ".join(dict.fromkeys(fault.relay for fault in different))
     return kind(relays, "; ".join(map(str, different)))
+
+
+def strung(dialogues: Iterable[str]) -> str:
+    """The dialogues with several relays, one behind the other."""
+    return "\n".join(filter(None, dialogues))
 
 
 def named(result: Result, relay: str) -> Result:

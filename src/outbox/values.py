@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -11,6 +11,9 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 REPLY_LIMIT = 1024
+DIALOGUE_LIMIT = 16 << 10
+"""How many characters of a dialogue are kept."""
+_DIALOGUE_LINE = 500
 
 
 def frozen_mapping(mapping: Mapping[K, V]) -> Mapping[K, V]:
@@ -34,6 +37,40 @@ def printable(text: str, limit: int = REPLY_LIMIT) -> str:
 def quoted(text: str, limit: int = 80) -> str:
     """The same in quotation marks, for an error that names what it was given."""
     return f"'{printable(text, limit)}'"
+
+
+def printable_lines(text: str) -> str:
+    """A dialogue with a stranger, line by line as :func:`printable` has it, and abridged."""
+    if not text:
+        return ""
+    return "\n".join(abridged([printable(line, _DIALOGUE_LINE) for line in text.split("\n")]))
+
+
+def abridged(
+    lines: Sequence[str], *, limit: int = DIALOGUE_LIMIT, gap: int | None = None, missing: int = 0
+) -> list[str]:
+    """*lines*, or where they come to more than *limit* their beginning, how many are left out, and their end.
+
+    Args:
+        gap: How many of them stand before those that are missing already; None where none are.
+        missing: How many are missing there.
+    """
+    if gap is None and sum(map(len, lines)) + len(lines) <= limit:
+        return list(lines)
+    half = limit // 2 - 20
+    first = _fitting(lines if gap is None else lines[:gap], half)
+    last = _fitting(lines[first if gap is None else gap :][::-1], half)
+    left_out = missing + len(lines) - first - last
+    return [*lines[:first], f"… {left_out:,} lines left out …", *lines[len(lines) - last :]]
+
+
+def _fitting(lines: Sequence[str], limit: int) -> int:
+    """How many of *lines*, from the first on, have room in *limit*."""
+    for number, line in enumerate(lines):
+        limit -= len(line) + 1
+        if limit < 0:
+            return number
+    return len(lines)
 
 
 def _escape(char: str) -> str:

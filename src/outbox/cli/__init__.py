@@ -23,6 +23,7 @@ from .signals import Signalled
 __all__ = ["main"]
 
 _TRACEBACKS = 2
+_DIALOGUES = "outbox.transports.smtp"
 _SIGINT = 2
 _SIGPIPE = 13
 
@@ -97,7 +98,9 @@ class _LibraryLog(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.DEBUG if console.verbosity > 0 else logging.WARNING)
         self._console = console
-        self.addFilter(lambda record: record.name != "outbox.delivery")
+        # Every line of every dialogue is for who asks twice.
+        left_out = {"outbox.delivery"} | ({_DIALOGUES} if console.verbosity < _TRACEBACKS else set())
+        self.addFilter(lambda record: record.name not in left_out)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

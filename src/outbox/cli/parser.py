@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "cancel": "never hand these messages over any more",
     "purge": "remove settled messages for good",
     "check": "is the house in order? for a person and for a monitor",
+    "send-test": "send one message, and watch: the dialogue, the TLS, what is wrong",
 }
 
 _EXAMPLES: Final = """\
@@ -168,5 +169,5 @@ def _module(name: str) -> Any:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise CommandError(Exit.USAGE, f"there is no command {quoted(name, 40)}{hint} (see outbox --help)")
-    file = "list_" if name == "list" else name
+    file = "list_" if name == "list" else name.replace("-", "_")
     return importlib.import_module(f".{file}", __package__)

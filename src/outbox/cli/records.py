@@ -51,7 +51,8 @@ def _attempt_data(attempt: Attempt) -> dict[str, Any]:
         recipient: {"result": RESULTS[type(result)], "reply": reply_of(result)}
         for recipient, result in attempt.results.items()
     }
-    return attrs.asdict(attempt, recurse=False) | {"results": results}
+    dialogue = attempt.dialogue.split("\n") if attempt.dialogue else []
+    return attrs.asdict(attempt, recurse=False) | {"results": results, "dialogue": dialogue}
 
 
 def reply_of(result: Result) -> str:

@@ -146,3 +146,7 @@ def _attempt(attempt: Attempt, now: dt.datetime) -> Iterator[str]:
         for r, result in attempt.results.items()
     ]
     yield from columns(("", "", ""), rows)[1:]
+    if attempt.dialogue:
+        yield "  what was said (C: by us, S: by the server, after so many milliseconds):"
+        # A stranger's store may hand out what no transport would.
+        yield from (f"  {printable(line)}" for line in attempt.dialogue.split("\n"))

@@ -25,7 +25,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
         "file": _OF_STORES,
         "smtp": (
             *("timeout", "security", "local_hostname", "source_address"),
-            *("ca_file", "client_cert", "client_key", "pipelining"),
+            *("ca_file", "client_cert", "client_key", "pipelining", "dialogue"),
         ),
         "python": ("path",),
     }

@@ -450,4 +450,5 @@ _SMTP_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "client_cert": str,
     "client_key": str,
     "pipelining": parse_yes_or_no,
+    "dialogue": str,
 }

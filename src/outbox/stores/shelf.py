@@ -122,7 +122,7 @@ class Shelf:
                 stale.append(settlement.claim)
                 continue
             attempt = standings.attempt(row.standing.attempts, settlement.verdict, now)
-            row.history += [] if attempt is None else [attempt]
+            row.history[:] = standings.recorded(row.history, attempt)
             self.stand(row, standings.settled(row.standing, new, settlement.verdict, now), now)
         return stale
 

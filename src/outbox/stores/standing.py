@@ -45,6 +45,7 @@ __all__ = [
     "in_doubt",
     "named",
     "purge",
+    "recorded",
     "remembered",
     "requeue",
     "settled",
@@ -172,7 +173,17 @@ def attempt(number: int, verdict: Verdict, now: int) -> Attempt | None:
         relay="" if outcome is None else outcome.relay,
         results={} if outcome is None else outcome.results,
         reason=_reason(verdict),
+        dialogue="" if outcome is None else outcome.dialogue,
     )
+
+
+def recorded(history: Sequence[Attempt], made: Attempt | None) -> tuple[Attempt, ...]:
+    """The history with one attempt more, or None; of all of them only the latest dialogue is kept."""
+    if made is None:
+        return tuple(history)
+    if not made.dialogue:
+        return (*history, made)
+    return (*(attrs.evolve(old, dialogue="") if old.dialogue else old for old in history), made)
 
 
 def _reason(verdict: Verdict) -> str:

@@ -18,7 +18,7 @@ from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.protocols import Transport
 from outbox.relay import Go, Relays, Wait
-from outbox.report import joined, named
+from outbox.report import joined, named, strung
 
 from .several import close_all, distinct, expire_all, expired
 
@@ -160,6 +160,7 @@ class _Trail:
         self._kept: set[str] = set()
         self._faults: list[RelayFault] = []
         self._relays: list[str] = []
+        self._dialogues: list[str] = []
         self.asked = False
 
     @property
@@ -182,6 +183,7 @@ class _Trail:
             self._faults.append(report.fault)
         if report.relay not in self._relays:
             self._relays.append(report.relay)
+        self._dialogues.append(report.dialogue)
         for recipient in recipients:
             # The same that a Runner makes of silence: it may have been sent.
             result = report.results.get(
@@ -203,7 +205,12 @@ class _Trail:
         fault = joined(self._faults) if left_out and self._faults else None
         if fault is not None and all(isinstance(result, Untried) for result in results.values()):
             raise fault
-        return Outcome(results=results, relay=", ".join(filter(None, self._relays)), fault=fault)
+        return Outcome(
+            results=results,
+            relay=", ".join(filter(None, self._relays)),
+            fault=fault,
+            dialogue=strung(self._dialogues),
+        )
 
     def _final(self, said: _Said) -> bool:
         refused = isinstance(said.result, PermFailed) and not self._after_refusal

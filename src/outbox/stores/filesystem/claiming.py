@@ -142,7 +142,7 @@ def _hold(folders: Folders, claimed: _Claimed, reason: str, now: int) -> None:
     before, history = transitions.learned_or_feared(folders, ticket, State.CLAIMED)
     after = standings.settled(attrs.evolve(standing, since=before.since), before.fates, verdict, now)
     attempt = standings.attempt(standing.attempts, verdict, now)
-    note = Note.of(after, [*history, *([attempt] if attempt else [])])
+    note = Note.of(after, standings.recorded(history, attempt))
     queue = claimed.pick.queue
     held = transitions.plan(folders, queue, claimed.path, ticket, after, now=now, note=note)
     transitions.make(folders, [held])

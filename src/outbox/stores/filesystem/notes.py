@@ -98,6 +98,8 @@ def bare(message: Message) -> str:
 
 
 def _attempt_fields(attempt: Attempt) -> dict[str, Any]:
+    # A line of it a line of the note: whoever looks with cat reads it, too.
+    said = {"dialogue": attempt.dialogue.split("\n")} if attempt.dialogue else {}
     return {
         "number": attempt.number,
         "at": stamp(micros(attempt.at)),
@@ -105,6 +107,7 @@ def _attempt_fields(attempt: Attempt) -> dict[str, Any]:
         "relay": attempt.relay,
         "reason": attempt.reason,
         "results": json.loads(encode_results(attempt.results)),
+        **said,
     }
 
 
@@ -116,6 +119,7 @@ def _attempt(fields: dict[str, Any]) -> Attempt:
         relay=fields["relay"],
         reason=fields["reason"],
         results=decode_results(json.dumps(fields["results"])),
+        dialogue="\n".join(fields.get("dialogue", ())),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from outbox.errors import CorruptRecord
-from outbox.lifecycle import Attempt, Claim, Fate, Settlement, State, Verdict
+from outbox.lifecycle import Claim, Fate, Settlement, State, Verdict
 from outbox.stores import standing as standings
 from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
@@ -111,8 +111,7 @@ def _note(
         with contextlib.suppress(CorruptRecord, FileNotFoundError):
             old = notes.read(folders, claim.message.id, lease.ticket.revision)
     attempt = standings.attempt(lease.ticket.attempts, verdict, now)
-    history: tuple[Attempt, ...] = old.history if attempt is None else (*old.history, attempt)
-    note = Note.of(attrs.evolve(after, since=old.since), history)
+    note = Note.of(attrs.evolve(after, since=old.since), standings.recorded(old.history, attempt))
     return None if note == blank and after.state is State.QUEUED else note
 
 

@@ -50,6 +50,7 @@ _STEPS: Final[Mapping[int, Sequence[str]]] = {
         ) WITHOUT ROWID
         """,
     ),
+    2: ("ALTER TABLE outbox_attempt ADD COLUMN dialogue TEXT NOT NULL DEFAULT ''",),
 }
 """What leads from each version to the next."""
 

@@ -63,10 +63,15 @@ _WRITE: Final = """
     WHERE id = ?
 """
 _RECORD: Final = """
-    INSERT INTO outbox_attempt (id, number, at, event, relay, results, reason) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO outbox_attempt (id, number, at, event, relay, results, reason, dialogue)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_HUSH: Final = """
+    UPDATE outbox_attempt SET dialogue = ''
+    WHERE id IN (SELECT value FROM json_each(?)) AND dialogue <> ''
 """
 _ATTEMPTS: Final = """
-    SELECT number, at, event, relay, results, reason FROM outbox_attempt WHERE id = ? ORDER BY row
+    SELECT number, at, event, relay, results, reason, dialogue FROM outbox_attempt WHERE id = ? ORDER BY row
 """
 _REDACT: Final = """
     UPDATE outbox_body SET envelope = ?, content = x'', coding = ''
@@ -211,8 +216,11 @@ def write(sql: Sql, news: Iterable[tuple[str, Standing]], now: int) -> None:
     sql.executemany(_WRITE, [(stage(new, now), *columns(new), name) for name, new in news])
 
 
-def record(sql: Sql, made: Iterable[tuple[str, Attempt]]) -> None:
-    """Add to the history of the messages of these ids."""
+def record(sql: Sql, made: Sequence[tuple[str, Attempt]]) -> None:
+    """Add to the history of the messages of these ids; only the latest dialogue of each is kept."""
+    talked = [name for name, attempt in made if attempt.dialogue]
+    if talked:
+        sql.execute(_HUSH, (listed(talked),))
     sql.executemany(
         _RECORD,
         [
@@ -224,6 +232,7 @@ def record(sql: Sql, made: Iterable[tuple[str, Attempt]]) -> None:
                 attempt.relay,
                 encode_results(attempt.results),
                 attempt.reason,
+                attempt.dialogue,
             )
             for name, attempt in made
         ],
@@ -236,7 +245,7 @@ def attempts(sql: Sql, id: str) -> list[Attempt]:
 
 
 def _attempt(id: str, row: Row) -> Attempt:
-    number, at, event, relay, results, reason = row
+    number, at, event, relay, results, reason, dialogue = row
     try:
         return Attempt(
             number=count(number),
@@ -245,6 +254,7 @@ def _attempt(id: str, row: Row) -> Attempt:
             relay=text(relay),
             results=decode_results(results),
             reason=text(reason),
+            dialogue=text(dialogue),
         )
     except (ValueError, CorruptRecord) as error:
         raise CorruptRecord(f"{id}: an attempt in its history cannot be read: {error}") from error

@@ -35,7 +35,7 @@ from .naming import PREFIX, Names, Sql
 
 __all__ = ["VERSION", "bears", "create", "holds_store", "identity", "mark", "marks", "verify"]
 
-VERSION: Final = 2
+VERSION: Final = 3
 _KNOWN: Final = {str(version): version for version in range(OLDEST, VERSION + 1)}
 
 _STATEMENTS: Final = (
@@ -80,7 +80,8 @@ _STATEMENTS: Final = (
         event TEXT NOT NULL,
         relay TEXT NOT NULL,
         results TEXT NOT NULL,
-        reason TEXT NOT NULL
+        reason TEXT NOT NULL,
+        dialogue TEXT NOT NULL DEFAULT ''
     )
     """,
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from outbox.lifecycle import Event
+from outbox.lifecycle import Claim, Event, Retry
 from outbox.outcome import Outcome, TempFailed
 from outbox.protocols import SupportsBrowse, SupportsManage
 from outbox.testing.clock import ManualClock
@@ -67,6 +67,37 @@ class WitnessClauses(Clauses):
         assert attempt.reason == record.summary.reason == result.reply
 
     @clause(SupportsBrowse)
+    def test_what_was_said_at_a_failed_attempt_comes_back_word_for_word(
+        self, store: Whole, clock: ManualClock, reopen: Reopen
+    ) -> None:
+        said = "     0 -- connected\n    12 S: 220 größe \\x1b[2J\n\n    13 C: QUIT"
+        put(store, "a")
+        for dialogue in (said, ""):
+            (claim,) = take(store)
+            settle(store, claim, _retried(claim, dialogue))
+            clock.advance(SECOND)
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+        if self.persistent:
+            store = reopen()
+
+        assert [attempt.dialogue for attempt in known(store, "a").history] == [said, "", ""]
+
+    @clause(SupportsBrowse)
+    def test_a_message_that_is_tried_again_and_again_keeps_only_what_was_said_last(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        put(store, "a", "b")
+        for number in range(3):
+            for claim in take(store):
+                settle(store, claim, _retried(claim, f"at try {number} of {claim.message.id}"))
+            clock.advance(SECOND)
+
+        for name in "ab":
+            said = [attempt.dialogue for attempt in known(store, name).history]
+            assert said == ["", "", f"at try 2 of {name}"]
+
+    @clause(SupportsBrowse)
     def test_a_claim_does_not_hide_why_the_last_attempt_failed(self, store: Whole) -> None:
         put(store, "a")
         (claim,) = take(store)
@@ -84,3 +115,8 @@ class WitnessClauses(Clauses):
         for command in (store.cancel, store.requeue, store.cancel):
             assert statuses(command(["a"])) == ["done"]
             assert known(store, "a").history == before
+
+
+def _retried(claim: Claim, dialogue: str) -> Retry:
+    outcome = Outcome(results={r: TempFailed("451 later") for r in claim.recipients}, dialogue=dialogue)
+    return attrs.evolve(retry(claim), outcome=outcome)

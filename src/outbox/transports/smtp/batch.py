@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from outbox.errors import RelayFault, RelayUnavailable
 from outbox.message import Message
-from outbox.outcome import Outcome, Result, Untried
+from outbox.outcome import Accepted, Outcome, Result, Untried
 from outbox.protocols import Delivery
 from outbox.values import printable
 
@@ -16,6 +16,7 @@ from .envelope import prepare
 from .extensions import Extensions
 from .steps import Lost
 from .transaction import Transaction
+from .transcript import Recorder
 
 __all__ = ["Courier", "Parcel", "chunk"]
 
@@ -28,6 +29,7 @@ class Parcel:
         rest: Whom no transaction has named yet.
         fault: What of the relay ended it early.
         error: What else ended it early, to be raised when it has been told of.
+        recorder: Hears what is said on its way.
     """
 
     def __init__(self, message: Message, recipients: Sequence[str]) -> None:
@@ -36,6 +38,7 @@ class Parcel:
         self.rest = tuple(self.mail.paths)
         self.fault: RelayFault | None = None
         self.error: BaseException | None = None
+        self.recorder = Recorder()
 
     def note(self, transaction: Transaction) -> None:
         """Take over what a transaction came to."""
@@ -51,17 +54,20 @@ class Parcel:
         early = self.fault or self.error
         if early and all(isinstance(result, Untried) for result in self.results.values()):
             raise early
-        return Outcome(results=self.results, relay=relay, fault=self.fault)
+        everybody = all(isinstance(result, Accepted) for result in self.results.values())
+        dialogue = "" if everybody else self.recorder.text
+        return Outcome(results=self.results, relay=relay, fault=self.fault, dialogue=dialogue)
 
 
 class Courier:
     """Takes parcels to one relay, and has a connection to itself for as long as it is at it.
 
     Args:
-        take: A connection, used before or new.
+        take: A connection, used before or new, over which a recorder hears what is said.
         connect: A new one.
         spent: Has this one carried enough, or lived long enough?
         put_back: Let go of one that may be used again.
+        recorder: Makes one for a parcel.
         deliveries: What comes next.  With PIPELINING one is pulled before the
             content of the one before is sent.
     """
@@ -70,10 +76,11 @@ class Courier:
         self,
         terms: Terms,
         *,
-        take: Callable[[], Connection],
-        connect: Callable[[], Connection],
+        take: Callable[[Recorder], Connection],
+        connect: Callable[[Recorder], Connection],
         spent: Callable[[Connection], bool],
         put_back: Callable[[Connection], None],
+        recorder: Callable[[], Recorder],
         deliveries: Iterator[Delivery],
     ) -> None:
         self._terms = terms
@@ -81,6 +88,7 @@ class Courier:
         self._connect = connect
         self._spent = spent
         self._put_back = put_back
+        self._recorder = recorder
         self._deliveries = deliveries
         self._connection: Connection | None = None
         self._ahead: Parcel | None = None
@@ -93,6 +101,7 @@ class Courier:
 
     def carry(self, parcel: Parcel) -> None:
         """Hand *parcel* over, in as many transactions as it takes; it knows then what came of it."""
+        parcel.recorder = self._recorder()
         try:
             while parcel.rest:
                 connection, transaction = self._open(parcel)
@@ -129,7 +138,7 @@ class Courier:
         Where a connection that was used before turns out to be gone, which a
         server may do at any time, there is one more, over a new one.
         """
-        connection = self._carrier()
+        connection = self._carrier(parcel.recorder)
         while True:
             transaction, self._begun = self._begun or self._begin(connection, parcel), None
             used = connection.messages > 0
@@ -144,9 +153,9 @@ class Courier:
                     self._learn(connection, parcel, transaction)
                     return connection, transaction
             self.abandon()
-            connection = self._connection = self._connect()
+            connection = self._connection = self._connect(parcel.recorder)
 
-    def _carrier(self) -> Connection:
+    def _carrier(self, recorder: Recorder) -> Connection:
         connection = self._connection
         if (
             connection is not None
@@ -155,7 +164,9 @@ class Courier:
         ):
             self.rest()
         if self._connection is None:
-            self._connection = self._take()
+            self._connection = self._take(recorder)
+        else:
+            self._connection.record(recorder)
         return self._connection
 
     def _worn(self, connection: Connection) -> bool:

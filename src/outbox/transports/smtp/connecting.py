@@ -15,20 +15,26 @@ from .opening import opening
 from .server import Server
 from .steps import Lost, Step
 from .tls import tls_words, wants_certificate
+from .transcript import Recorder
 
 __all__ = ["connect"]
 
 
-def connect(server: Server, clock: Clock) -> Connection:
-    """A connection that mail may be sent over.
+def connect(server: Server, clock: Clock, recorder: Recorder) -> Connection:
+    """A connection that mail may be sent over; *recorder* hears all that is said on the way.
 
     Raises:
         RelayFault: there is none to be had; nothing is left open.
     """
     # Before anybody waits for us: a token may have to be fetched from elsewhere.
     identity = server.identity()
+    recorder.noted(f"connecting to {server.relay}")
     connected = _reached(server, Deadline(clock, server.timeouts.seconds(Step.CONNECT)))
+    recorder.noted(f"connected to {_peer(server, connected)}")
     connection = Connection(connected, server, clock)
+    if identity:
+        connection.scrub = identity.scrub
+    connection.record(recorder)
     try:
         connection.extensions = connection.run(opening(server.plan(connected, identity)))
     except OSError as error:
@@ -37,6 +43,15 @@ def connect(server: Server, clock: Clock) -> Connection:
     except Lost as lost:
         raise _fault(server, lost) from lost
     return connection
+
+
+def _peer(server: Server, connected: socket.socket) -> str:
+    """The address in words; a Unix socket has none, and may be gone again."""
+    try:
+        address = connected.getpeername()
+    except OSError:
+        return server.relay
+    return printable(str(address[0])) if isinstance(address, tuple) else server.relay
 
 
 def _fault(server: Server, lost: Lost) -> RelayFault:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from outbox.clock import Clock
 from outbox.errors import RelayMisconfigured
+from outbox.values import printable
 
 from .dial import Deadline
 from .extensions import Extensions
@@ -16,6 +17,7 @@ from .reply import Reply
 from .server import Server
 from .steps import Action, Dialogue, HangUp, Lost, Pour, Read, Secure, Step, Timeouts, Write
 from .tls import tls_words
+from .transcript import Recorder
 from .wire import Wire
 
 __all__ = ["CHUNK", "Connection", "drop", "part"]
@@ -35,6 +37,8 @@ class Connection:
         messages: How many transactions it was used for.
         room: How many recipients the server takes in one of them.
         opened_at, rested_at: Seconds of the monotonic clock.
+        recorder: Hears all that is said.
+        scrub: Makes text of the server fit to be shown, without what it was told in confidence.
     """
 
     def __init__(self, connected: socket.socket, server: Server, clock: Clock) -> None:
@@ -43,6 +47,9 @@ class Connection:
         self.messages = 0
         self.room = CHUNK
         self.opened_at = self.rested_at = clock.monotonic()
+        self.recorder = Recorder()
+        self.scrub: Callable[[str], str] = printable
+        self._ahead = b""
         self._server = server
         self._wire = Wire(connected, server.timeouts, clock)
 
@@ -50,6 +57,15 @@ class Connection:
     def worn(self) -> bool:
         """It has carried as many transactions as the server takes over one connection (MAILMAX of RFC 9422)."""
         return self.messages >= self.extensions.limits.get("MAILMAX", self.messages + 1)
+
+    def record(self, recorder: Recorder) -> None:
+        """Let *recorder* hear what is said from now on, and what was said ahead for it."""
+        recorder.hide(self.scrub)
+        self.recorder = recorder
+        if self._ahead:
+            recorder.noted("with the content of the mail before went:")
+            recorder.said(Step.MAIL, self._ahead)
+            self._ahead = b""
 
     def run(self, dialogue: Dialogue[T]) -> T:
         """Perform *dialogue* to its end and return its result.
@@ -91,6 +107,7 @@ class Connection:
         try:
             answer = self._perform(action)
         except Lost as lost:
+            self.recorder.lost(lost)
             self.usable = False
             return dialogue.throw(lost)
         return dialogue.send(answer)
@@ -100,8 +117,11 @@ class Connection:
             case Read(step):
                 return self._read(step)
             case Write(step, data, replies):
+                self.recorder.said(step, data)
                 self._wire.write(step, [data], replies=replies)
             case Pour(content, behind, replies):
+                self.recorder.poured(content)
+                self._ahead = behind
                 self._wire.pour(content, behind, replies=replies)
             case Secure(behind):
                 self._secure(behind)
@@ -111,6 +131,7 @@ class Connection:
 
     def _read(self, step: Step) -> Reply:
         reply = self._wire.read(step)
+        self.recorder.heard(step, reply)
         if reply.closing:
             self.usable = False
         return reply
@@ -120,7 +141,10 @@ class Connection:
         try:
             self._wire.secure(self._server.trust.context(), host)
         except ssl.SSLError as error:
-            raise RelayMisconfigured(self._server.relay, tls_words(error, host, behind)) from error
+            reason = tls_words(error, host, behind)
+            self.recorder.noted(reason)
+            raise RelayMisconfigured(self._server.relay, reason) from error
+        self.recorder.secured(self._wire.secured)
 
 
 def part(connections: Sequence[Connection], timeouts: Timeouts, clock: Clock) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import ssl
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import get_args
 
 from outbox.clock import Clock, SystemClock
-from outbox.errors import RelayFault
+from outbox.errors import ConfigurationError, RelayFault
 from outbox.message import Message
 from outbox.outcome import Outcome
 from outbox.protocols import Delivery
@@ -24,6 +26,7 @@ from .pool import Limits, Pool
 from .server import Security, Server
 from .steps import Timeouts
 from .tls import File, Trust
+from .transcript import LOG, Kept, Recorder, Transcript
 
 __all__ = ["SMTPTransport"]
 
@@ -90,6 +93,13 @@ class SMTPTransport:
         max_messages: How many a connection carries before it is replaced.
         max_age: How long a connection is used.
         idle: How long a connection is kept without being used.
+        dialogue: ``"failed"`` keeps what was said at an attempt that did not
+            deliver to everybody, in its :class:`~outbox.Outcome` and so in
+            the record, where ``outbox show`` shows it: escaped, without
+            content and secrets, 16 KiB at most.  ``"never"`` keeps none.
+
+    The logger ``outbox.transports.smtp`` is told every line of every dialogue
+    at DEBUG, also without the secrets.
 
     Safe from many threads: each ``deliver`` and ``deliver_many`` has a
     connection to itself.  A forked child opens its own.
@@ -123,6 +133,7 @@ class SMTPTransport:
         max_messages: int = 1000,
         max_age: dt.timedelta = dt.timedelta(seconds=300),
         idle: dt.timedelta = dt.timedelta(seconds=30),
+        dialogue: Kept = "failed",
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
@@ -149,6 +160,9 @@ class SMTPTransport:
         self._dsn = dsn
         limits = Limits(max_messages=max_messages, max_age=max_age, idle=idle)
         self._pool: Pool[Connection] = Pool(limits, self._clock)
+        if dialogue not in get_args(Kept):
+            raise ConfigurationError(f"dialogue {dialogue!r} is none of {', '.join(get_args(Kept))}")
+        self._kept = dialogue
 
     def __repr__(self) -> str:
         server = self._server
@@ -225,19 +239,33 @@ class SMTPTransport:
             connect=self._connect,
             spent=self._pool.spent,
             put_back=self._put_back,
+            recorder=self._recorder,
             deliveries=deliveries,
         )
 
-    def _take(self) -> Connection:
-        return self._pool.take() or self._connect()
+    def _recorder(self) -> Recorder:
+        live, kept = LOG.isEnabledFor(logging.DEBUG), self._kept == "failed"
+        return Transcript(self._clock, live=live, kept=kept) if live or kept else Recorder()
 
-    def _connect(self) -> Connection:
+    def _take(self, recorder: Recorder) -> Connection:
+        connection = self._pool.take()
+        if connection is None:
+            return self._connect(recorder)
+        age = self._clock.monotonic() - connection.opened_at
+        recorder.noted(
+            f"over a connection to {self._server.relay} made {age:.0f} s ago; transactions before: {connection.messages}"
+        )
+        connection.record(recorder)
+        return connection
+
+    def _connect(self, recorder: Recorder) -> Connection:
         # Where no keeper comes, what has idled too long must not pile up either.
         for connection in self._pool.expired():
             drop(connection)
-        return connected(self._server, self._clock)
+        return connected(self._server, self._clock, recorder)
 
     def _put_back(self, connection: Connection) -> None:
+        connection.recorder = Recorder()
         # An outcome waits for no farewell: until it is written down, whoever is killed sends a second copy.
         if connection.worn or not self._pool.give(connection):
             drop(connection)

@@ -13,6 +13,7 @@ from outbox.clock import Clock
 from .content import Content
 from .dial import Deadline, words
 from .reply import BadReply, Reply, ReplyReader
+from .secured import Secured
 from .steps import Lost, Step, Timeouts
 from .waiting import ready
 
@@ -111,6 +112,11 @@ class Wire:
             raise
         except OSError as error:
             raise Lost(Step.TLS, words(error)) from error
+
+    @property
+    def secured(self) -> Secured | None:
+        """What the handshake came to; None in clear."""
+        return Secured.of(self._socket) if isinstance(self._socket, ssl.SSLSocket) else None
 
     def close(self) -> None:
         # Only this process's handle: a shutdown would end the connection of a parent that forked us.

@@ -1,0 +1,435 @@
+"""`outbox send-test`: one message, its dialogue as it goes, the facts of TLS, and what to do about what is wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from certificates import LONG_AGO, Authority
+from command_line import CommandLine
+
+from outbox import Accepted, Outcome, PermFailed
+from outbox.cli.advice import _WORDS, Trouble, advice, of_fault, of_result
+from outbox.cli.send_test import _certificate
+from outbox.errors import RelayMisconfigured, RelayUnavailable
+from outbox.outcome import Result, TempFailed, Uncertain
+from outbox.testing import SMTPSink
+from outbox.transports.smtp.reply import Reply
+from outbox.transports.smtp.secured import Secured
+from outbox.transports.smtp.steps import Lost, Step
+from outbox.transports.smtp.transcript import Heard
+
+PASSWORD: Final = "s3cret-w0rd"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+def url(sink: SMTPSink, user: str = "", **options: str) -> str:
+    said = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"smtp://{user + '@' if user else ''}{sink.host}:{sink.port}{'?' + said if said else ''}"
+
+
+def ca_file(authority: Authority, folder: Path) -> str:
+    path = folder / "ca.pem"
+    authority.ca.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def words(text: str) -> str:
+    """The text without the line ends that the terminal's width makes."""
+    return " ".join(text.split())
+
+
+def test_it_delivers_one_message_that_says_what_it_is(outbox: CommandLine) -> None:
+    with SMTPSink(manners="strict") as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
+        (received,) = sink.messages
+        assert sink.violations == ()
+
+    email = received.email()
+    assert (ran.status, ran.err) == (0, "")
+    assert received.recipients == ("ann@example.org",)
+    assert email["Message-ID"] in ran.out
+    assert email["Auto-Submitted"] == "auto-generated"
+    assert "This is a test message." in email.get_content()
+    assert re.search(r"^accepted +ann@example.org: 250 2.0.0 taken$", ran.out, re.MULTILINE)
+
+
+def test_it_stores_nothing_and_needs_no_store(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
+
+    assert "It is not stored." in ran.out
+    assert not outbox.path.exists()
+
+
+def test_it_shows_the_dialogue_the_tls_and_what_is_offered(
+    outbox: CommandLine, authority: Authority, tmp_path: Path
+) -> None:
+    outbox.environ(OUTBOX_SMTP_PASSWORD=PASSWORD)
+    with SMTPSink(starttls=authority.server(), users={"app": PASSWORD}) as sink:
+        relay = url(sink, "app", security="starttls", ca_file=ca_file(authority, tmp_path))
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+    lines = [line[7:] for line in ran.out.splitlines()]
+
+    assert ran.status == 0
+    assert lines.index("C: STARTTLS") < lines.index("C: AUTH PLAIN (secret)") < lines.index("C: DATA")
+    assert PASSWORD not in ran.out
+    assert re.search(r"^TLS +TLS 1\.\d, \w+$", ran.out, re.MULTILINE)
+    assert re.search(
+        r"^certificate +of .*127\.0\.0\.1.*, from trustme.* until .*; verified$", ran.out, re.MULTILINE
+    )
+    assert re.search(r"^offers +.*SIZE 67108864.*, AUTH PLAIN LOGIN$", ran.out, re.MULTILINE)
+
+
+def test_the_dialogue_is_shown_as_it_goes(outbox: CommandLine) -> None:
+    with SMTPSink() as sink, sink.hold("dot") as gate:
+        running = outbox.start("send-test", "--to", "ann@example.org", "--transport", url(sink))
+        gate.wait_for(1)
+        assert running.stdout
+        seen = b"".join(running.stdout.readline() for _ in range(20))
+        gate.open()
+        _, err = running.communicate(timeout=30)
+
+    assert b"C: DATA" in seen
+    assert (running.returncode, err) == (0, b"")
+
+
+def test_for_a_program_it_is_one_line_of_json(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        sink.on("rcpt", "gone@example.org", reply="550 5.1.1 no such user")
+        both = ["--to", "ann@example.org", "--to", "gone@example.org"]
+        ran = outbox("send-test", "--json", *both, "--transport", url(sink))
+        relay = f"{sink.host}:{sink.port}"
+
+    data = ran.data
+    assert ran.status == 1
+    assert (data["delivered"], data["relay"], data["tls"]) == (False, relay, None)
+    assert data["results"]["ann@example.org"]["result"] == "accepted"
+    assert data["results"]["gone@example.org"] == {"result": "refused", "reply": "550 5.1.1 no such user"}
+    assert data["offers"]["SIZE"] == "67108864"
+    assert data["dialogue"][-1].endswith("250 2.0.0 taken")
+    (wrong,) = data["wrong"]
+    assert "no such mailbox" in wrong["advice"]
+
+
+def test_quiet_says_only_what_is_wrong(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        assert outbox("send-test", "-q", "--to", "ann@example.org", "--transport", url(sink)).out == ""
+        sink.on("rcpt", reply="550 5.1.1 no such user")
+        out = outbox("send-test", "-q", "--to", "ann@example.org", "--transport", url(sink)).out
+
+    assert [line.split()[0] for line in out.splitlines() if line] == ["refused", "->"]
+
+
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+def test_what_is_said_afterwards_fits_the_terminal(outbox: CommandLine, width: str) -> None:
+    outbox.environ(COLUMNS=width)
+    with SMTPSink() as sink:
+        sink.on("rcpt", reply="450 4.7.1 " + "see you later, " * 20)
+        out = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink), terminal=True).out
+    after = out[out.index("\nTLS") :]
+
+    assert max(map(len, after.splitlines())) <= int(width)
+    assert "greylisting" in words(after)
+
+
+# -- from whom
+
+
+@pytest.mark.parametrize(
+    ("options", "sender"),
+    [
+        (["--from", "shop@example.org"], "shop@example.org"),
+        ([], "ann@example.org"),
+    ],
+)
+def test_the_sender_is_whom_one_names_or_the_recipient(
+    outbox: CommandLine, options: list[str], sender: str
+) -> None:
+    with SMTPSink() as sink:
+        outbox("send-test", "--to", "ann@example.org", *options, "--transport", url(sink))
+        assert sink.messages[0].sender == sender
+
+
+def test_the_sender_is_postmaster_of_the_domain_that_is_configured(
+    outbox: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.toml").write_text('domain = "example.org"\n')
+    with SMTPSink() as sink:
+        outbox("send-test", "--to", "ann", "--transport", url(sink))
+        (received,) = sink.messages
+
+    assert (received.sender, received.recipients) == ("postmaster@example.org", ("ann@example.org",))
+
+
+def test_the_sender_is_the_login_where_that_is_an_address(
+    outbox: CommandLine, authority: Authority, tmp_path: Path
+) -> None:
+    outbox.environ(OUTBOX_SMTP_PASSWORD=PASSWORD)
+    with SMTPSink(tls=authority.server(), users={"app@example.org": PASSWORD}) as sink:
+        relay = url(sink, "app%40example.org", security="tls", ca_file=ca_file(authority, tmp_path))
+        assert outbox("send-test", "--to", "ann@example.org", "--transport", relay).status == 0
+        assert sink.messages[0].sender == "app@example.org"
+
+
+# -- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("step", "reply", "status", "what"),
+    [
+        ("connect", "554 5.7.1 dynamic address", 78, "it takes no mail from this machine's address"),
+        ("connect", "421 4.3.2 busy", 75, "it cannot take it now"),
+        ("mail", "553 5.7.1 sender not owned by you", 1, "say --from"),
+        ("mail", "530 5.7.0 authentication required", 78, "it wants a login"),
+        ("mail", "552 5.3.4 too big", 1, "no message of this size"),
+        ("rcpt", "554 5.7.1 Relay access denied", 1, "it does not pass mail on to that domain"),
+        ("rcpt", "550 5.1.1 no such user", 1, "it knows no such mailbox"),
+        ("rcpt", "450 4.2.0 Greylisted", 75, "it puts off whom it does not know"),
+        ("rcpt", "452 4.2.2 over quota", 75, "is full"),
+        ("rcpt", "451 4.3.0 broken", 75, "it cannot take it now"),
+        ("dot", "554 5.7.1 rejected as spam", 1, "its filter does not trust"),
+        ("dot", "550 5.7.26 unauthenticated mail from example.org (DMARC)", 1, "whose domain lists"),
+        ("dot", "554 5.6.0 because", 1, "what it said is all there is to know"),
+    ],
+)
+def test_a_refusal_is_told_with_what_to_do(
+    outbox: CommandLine, step: Any, reply: str, status: int, what: str
+) -> None:
+    with SMTPSink() as sink:
+        sink.on(step, reply=reply)
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
+
+    assert ran.status == status
+    assert reply in words(ran.out)
+    assert what in words(ran.out[ran.out.index("  -> ") :])
+
+
+def test_an_answer_that_never_came_may_be_a_delivery(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        sink.on("dot", close=True)
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
+
+    assert ran.status == 75
+    assert re.search(r"^uncertain +ann@example.org: connection lost at the final dot", ran.out, re.MULTILINE)
+    assert "look whether it has arrived" in ran.out
+
+
+def test_a_server_that_hangs_up_before_is_told(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        sink.on("data", close=True)
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
+
+    assert ran.status == 75
+    assert "ended the connection" in ran.out
+
+
+def test_where_nothing_listens_it_asks_for_the_port(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        relay = url(sink)
+    ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+
+    assert ran.status == 75
+    assert "nothing listens there" in ran.out
+    assert "TLS  " not in ran.out, "nothing is said of what did not come to be"
+    assert ran.out.endswith("Not delivered: nothing of the message was sent.\n")
+
+
+def test_a_name_without_an_address_is_told(outbox: CommandLine) -> None:
+    ran = outbox("send-test", "--to", "ann@example.org", "--transport", "smtp://nowhere.invalid")
+
+    assert ran.status == 75
+    assert "can this machine look names up" in ran.out
+
+
+def test_a_server_that_waits_for_tls_is_recognised(outbox: CommandLine, authority: Authority) -> None:
+    with SMTPSink(tls=authority.server()) as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink, timeout="0.2s"))
+
+    assert ran.status == 75
+    assert "write smtps://" in ran.out
+
+
+def test_a_wrong_password_is_one_try_and_is_not_shown(
+    outbox: CommandLine, authority: Authority, tmp_path: Path
+) -> None:
+    outbox.environ(OUTBOX_SMTP_PASSWORD="wr0ng-w0rd")
+    with SMTPSink(starttls=authority.server(), users={"app": PASSWORD}) as sink:
+        relay = url(sink, "app", security="starttls", ca_file=ca_file(authority, tmp_path))
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+        assert len(sink.logins) == 1
+
+    assert ran.status == 78
+    assert "was refused by PLAIN: 535 5.7.8 wrong" in ran.out
+    assert "app password" in ran.out
+    assert "wr0ng-w0rd" not in ran.out + ran.err
+
+
+def test_no_starttls_is_told_and_nothing_is_sent(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink, security="starttls"))
+        assert not [line for line in sink.commands if line.startswith("MAIL")]
+
+    assert ran.status == 78
+    assert "write smtps:// (port 465)" in ran.out
+    assert "in clear" not in ran.out[: ran.out.index("wrong")]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "what"),
+    [
+        ("127.0.0.1", "expired", "its certificate has expired"),
+        ("mx.example.org", "", "its certificate is not for 127.0.0.1"),
+        ("127.0.0.1", "unknown", "its certificate is not signed by an authority known here"),
+    ],
+)
+def test_a_bad_certificate_is_told_and_nothing_is_sent(
+    outbox: CommandLine, tmp_path: Path, name: str, fault: str, what: str
+) -> None:
+    authority = Authority()
+    options = {} if fault == "unknown" else {"ca_file": ca_file(authority, tmp_path)}
+    with SMTPSink(starttls=authority.server(name, expired=fault == "expired")) as sink:
+        relay = url(sink, security="starttls", **options)
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+        assert not [line for line in sink.commands if line.startswith("MAIL")]
+
+    assert ran.status == 78
+    assert what in words(ran.out)
+    assert "nothing was sent in clear" in ran.out
+
+
+def test_a_certificate_that_nobody_verified_is_told_so(outbox: CommandLine, authority: Authority) -> None:
+    with SMTPSink(starttls=authority.server()) as sink:
+        ran = outbox(
+            "send-test", "--to", "ann@example.org", "--transport", url(sink, security="opportunistic")
+        )
+
+    assert ran.status == 0
+    assert "NOT VERIFIED" in ran.out
+
+
+def test_a_certificate_that_ends_soon_is_told() -> None:
+    secured = Secured(version="TLSv1.3", cipher="X", verified=True, names=("a",), issuer="b", until=LONG_AGO)
+
+    assert "renew it soon" in _certificate(secured, LONG_AGO - dt.timedelta(days=9))
+    assert "renew it soon" not in _certificate(secured, LONG_AGO - dt.timedelta(days=90))
+
+
+# -- other transports
+
+
+class _Pigeon:
+    """A transport that is not SMTP."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def deliver(self, message: Any, recipients: Any, /) -> Outcome:
+        result: Result = PermFailed("\x1bno") if self.answer == "no" else Accepted("cooed")
+        return Outcome(results=dict.fromkeys(recipients, result), relay="loft")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("answer", "status"), [("yes", 0), ("no", 1)])
+def test_another_transport_is_told_of_plainly(
+    outbox: CommandLine, monkeypatch: pytest.MonkeyPatch, answer: str, status: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "pigeon", types.ModuleType("pigeon"))
+    monkeypatch.setattr(sys.modules["pigeon"], "loft", _Pigeon, raising=False)
+    ran = outbox("send-test", "--to", "ann@example.org", "--transport", f"python:pigeon:loft?answer={answer}")
+
+    assert ran.status == status
+    assert ("accepted     ann@example.org: cooed" in ran.out) == (status == 0)
+    assert "TLS" not in ran.out
+    assert "\x1b" not in ran.out
+
+
+# -- usage
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "what"),
+    [
+        ([], 64, "--to"),
+        (["--to", "ann@example.org"], 78, "no transport is named"),
+        (["--to", "nonsense", "--transport", "smtp://localhost"], 65, "nonsense"),
+        (["--to", "ann@example.org", "--from", "a b", "--transport", "smtp://localhost"], 65, "a b"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused(
+    outbox: CommandLine, argv: list[str], status: int, what: str
+) -> None:
+    ran = outbox("send-test", *argv)
+
+    assert ran.status == status
+    assert what in ran.complaint
+
+
+# -- the advice by itself
+
+
+def caused(kind: type[RelayUnavailable | RelayMisconfigured], reason: str, *causes: BaseException) -> Trouble:
+    fault: BaseException = kind("mx.example.org:25", reason)
+    error = fault
+    for cause in causes:
+        error.__cause__ = cause
+        error = cause
+    assert isinstance(fault, kind)
+    return of_fault(fault)
+
+
+def test_silence_on_port_25_is_a_provider_that_blocks_it() -> None:
+    trouble = caused(RelayUnavailable, "cannot connect: no answer in time", TimeoutError())
+
+    assert "port 25 is most likely blocked" in advice(trouble)
+
+
+def test_no_way_there_is_a_matter_of_the_network() -> None:
+    unreachable = OSError(101, "Network is unreachable")
+
+    assert "no way there" in advice(caused(RelayUnavailable, "cannot connect", unreachable))
+
+
+def test_a_connection_that_was_lost_is_not_taken_for_a_wrong_password() -> None:
+    lost = Lost(Step.AUTH, "the server closed it")
+
+    assert "ended the connection" in advice(caused(RelayUnavailable, str(lost), lost))
+
+
+@pytest.mark.parametrize("words", _WORDS.values())
+def test_every_advice_is_a_sentence_without_its_first_letter(words: str) -> None:
+    assert words[0].islower() or words[:3].isupper()
+    assert words[-1] != "."
+    assert len(words) < 300
+
+
+@pytest.mark.parametrize("result", [Accepted("250 ok"), None])
+def test_who_was_accepted_has_no_trouble(result: Any) -> None:
+    assert of_result(result, "a", "", []) is None
+
+
+def test_the_step_of_a_refusal_is_that_of_the_reply() -> None:
+    heard = [Heard(Step.MAIL, Reply(250, ("ok",))), Heard(Step.RCPT, Reply(450, ("4.7.1", "no")))]
+    found = of_result(TempFailed("450 4.7.1 no"), "ann@example.org", "mx:25", heard)
+
+    assert found is not None
+    assert (found.step, found.code, found.enhanced) == (Step.RCPT, 450, "4.7.1")
+    assert of_result(Uncertain("cut"), "a", "", heard) is not None
