@@ -147,10 +147,16 @@ class ModelDisk(Disk):
         """The same."""
 
     def identity(self, place: str | int) -> Identity:
-        return (1, 1)
+        return (1, self._handles[place] if isinstance(place, int) else 1)
 
     def open_root(self, path: str) -> int:
         return self._handle(1)
+
+    def anchor_root(self, root: int) -> None:
+        """Its root is always there."""
+
+    def born(self) -> None:
+        """Its locks are of one process."""
 
     def open_folder(self, parent: int, name: str) -> int:
         self._call("open_folder")
@@ -235,11 +241,17 @@ class ModelDisk(Disk):
 
             self._do(apply, {above}, {(above, name), number})
             self._links[number] += 1
-        file.content = data[: len(data) // 2]
-        self._call("write")
-        file.content = data
-        self._call("flush")
-        file.synced = True
+        try:
+            file.content = data[: len(data) // 2]
+            self._call("write")
+            file.content = data
+            self._call("flush")
+            file.synced = True
+        except OSError:
+            with self._lock:
+                self._do(lambda state: _drop(state, above, name), {above}, {(above, name), number})
+                self._unlinked(number)
+            raise
 
     def link(self, folder: int, name: str, other: int, new: str) -> None:
         self._call("link")

@@ -106,6 +106,24 @@ def test_a_file_beside_the_tickets_that_looks_like_one_stops_no_queue(
     assert name in findings(store)
 
 
+def test_files_beside_what_is_scheduled_keep_nothing_back(clock: ManualClock) -> None:
+    disk = ModelDisk(logged=False)
+    store = FilesystemStore("spool", clock=clock, disk=disk)
+    put(store, *(mail(f"m{n}", not_before=clock.now() + n * SECOND) for n in (10, 30, 50)))
+    (slot,) = (names for names in disk.state.folders.values() if any(",m10," in name for name in names))
+    # They are the one file under many names: what they hold is not looked at.
+    slot.update(dict.fromkeys((f"foreign{n}" for n in range(2500)), next(iter(slot.values()))))
+    clock.advance(200 * SECOND)
+
+    assert sorted(ids(take(store, 1) + take(store, 1) + take(store, 1))) == ["m10", "m30", "m50"]
+    rests = []
+    for _ in range(3):
+        assert take(store) == []
+        rests.append(store.next_due(["mail"]))
+    assert LEASE in rests
+    store.close()
+
+
 def test_a_page_is_full_however_much_else_stands_there(store: FilesystemStore, path: Path) -> None:
     put(store, "x", "y")
     beside = ticket(path, "x")
@@ -256,11 +274,40 @@ def test_a_command_replaces_no_note_that_a_failing_disk_may_still_give_back(
     clock.advance(2 * DAY)
 
     for command in (store.requeue, store.purge):
-        with pytest.raises(CorruptRecord, match="a: its note: its file cannot be read"):
-            command(["a"])
+        (change,) = command(["a"])
+        assert change.status == "refused"
+        assert "a: its note: its file cannot be read" in change.reason
     assert store.prune() == 0
     disk.bad = False
     assert known(store, "a") == before
+
+
+def test_a_command_on_many_is_carried_out_on_all_but_the_one_that_a_failing_disk_keeps_back(
+    open_store: Callable[..., FilesystemStore], path: Path
+) -> None:
+    disk = Bad(errno.EIO, ",b,")
+    store = open_store(disk=disk)
+    put(store, "a", "b", "c")
+    for claim in take(store):
+        settle(store, claim, dead(claim))
+    disk.bad = True
+
+    assert statuses(store.requeue(["a", "b", "c"])) == ["done", "refused", "done"]
+    assert ids(take(store)) == ["a", "c"]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_a_ticket_that_cannot_be_read_and_has_no_name_under_ids_is_held_and_stops_no_other(
+    store: FilesystemStore, path: Path, content: bytes
+) -> None:
+    put(store, "a", "b")
+    ticket(path, "a").write_bytes(content)
+    (name,) = (path / "ids").rglob("a")
+    name.unlink()
+
+    assert ids(take(store)) == ["b"]
+    assert states(store)["a"] is State.HELD
+    assert "have no name under ids/" in findings(store)
 
 
 def test_a_put_of_an_id_whose_file_cannot_be_read_says_so(open_store: Callable[..., FilesystemStore]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import os
 import shutil
 import subprocess
@@ -12,14 +13,28 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from model_disk import ModelDisk
 
 from outbox.errors import StoreUnavailable
-from outbox.lifecycle import Settlement
+from outbox.lifecycle import Settlement, Verdict
+from outbox.protocols import Suspension
 from outbox.stores.filesystem import FilesystemStore
-from outbox.stores.filesystem.disk import Disk
-from outbox.testing.clauses.scene import LEASE, delivered, ids, mail, put, settle, take
+from outbox.stores.filesystem.disk import Disk, Spares
+from outbox.testing.clauses.scene import (
+    LEASE,
+    dead,
+    delivered,
+    ids,
+    mail,
+    put,
+    released,
+    retry,
+    settle,
+    take,
+)
 from outbox.testing.clock import ManualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems")
@@ -59,6 +74,73 @@ def opened() -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             found.append(str(each.readlink()))
     return found
+
+
+# -- a spool that is begun
+
+
+class Beginning(Disk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[str] = []
+
+    def anchor_root(self, root: int) -> None:
+        self.done.append("anchor")
+        super().anchor_root(root)
+
+    def link(self, folder: int, name: str, other: int, new: str) -> None:
+        self.done.append(new)
+        super().link(folder, name, other, new)
+
+
+def test_a_directory_whose_maker_was_killed_is_durable_before_anybody_puts_into_it(path: Path) -> None:
+    path.mkdir(mode=0o700)
+    disk = Beginning()
+    store = FilesystemStore(path, disk=disk)
+    put(store, "a")
+
+    assert disk.done == ["anchor", "format", "a"]
+    store.close()
+
+
+def test_a_spool_below_a_directory_that_may_not_be_listed_is_made_durable_with_all_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(name: str, *args: Any, **rest: Any) -> int:
+        if name == "..":
+            raise PermissionError(errno.EACCES, "no", name)
+        return opens(name, *args, **rest)
+
+    disk, opens, synced = Disk(), os.open, []
+    monkeypatch.setattr(os, "open", refusing)
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    for _ in range(2):
+        FilesystemStore(path, disk=disk).close()
+
+    assert synced == ["all"]
+
+
+# -- what another process has to say
+
+
+class WholeSeconds(Disk):
+    """A file system that keeps no parts of a second."""
+
+    def touch(self, folder: int, name: str, mtime: int) -> None:
+        super().touch(folder, name, mtime - mtime % 10**9)
+
+
+def test_what_another_process_suspends_holds_where_files_have_whole_seconds(
+    path: Path, clock: ManualClock
+) -> None:
+    stores = [FilesystemStore(path, clock=clock, disk=WholeSeconds()) for _ in range(2)]
+    put(stores[0], "a", "b")
+    assert ids(take(stores[1], 1)) == ["a"]
+    stores[0].suspend(Suspension(kind="queue", value="mail"))
+
+    assert take(stores[1]) == []
+    for store in stores:
+        store.close()
 
 
 # -- slots that others remove
@@ -160,7 +242,8 @@ def test_a_spool_that_is_named_through_a_symbolic_link_is_where_it_was(
 
 SCARCE = """
 import os, resource, sys
-from outbox.lifecycle import Settlement
+from outbox.lifecycle import Settlement, Verdict
+from outbox.protocols import Suspension
 from outbox.stores.filesystem import FilesystemStore
 from outbox.testing.clauses.scene import delivered, mail, put, settle, take
 early, spool = sys.argv[1] == "early", sys.argv[2]
@@ -195,6 +278,52 @@ def test_a_store_works_with_as_many_descriptors_as_there_are(path: Path, when: s
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class Forgetful(ModelDisk):
+    """Before each call all folders are closed that nobody has, as another thread does that needs others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spares: list[Spares] = []
+        self.step = self.forget
+
+    def may_ask(self, spares: Spares) -> None:
+        self.spares.append(spares)
+
+    def forget(self, _: str) -> None:
+        for each in self.spares:
+            while each.spare():
+                pass
+
+
+def test_a_folder_stays_open_for_whoever_is_about_to_use_it(clock: ManualClock) -> None:
+    """Its descriptor's number would be another folder's by then, and the call would be made there."""
+    disk = Forgetful()
+    store = FilesystemStore("spool", clock=clock, disk=disk, keep_delivered=HOUR, keep_content=False)
+    for _ in range(2):
+        put(store, *"abcdefgh", mail("later", not_before=clock.now() + HOUR))
+    claims = take(store, 3) + take(store, 3)
+    store.extend(claims, lease=2 * LEASE)
+    verdicts: list[Verdict] = [
+        delivered(claims[0]),
+        dead(claims[1]),
+        retry(claims[2]),
+        released(claims[3]),
+    ]
+    for claim, verdict in zip(claims, verdicts, strict=False):
+        settle(store, claim, verdict)
+    store.suspend(Suspension(kind="queue", value="other"))
+    assert [each.status for each in store.requeue(["b"])] == ["done"]
+    assert [each.status for each in store.cancel(["h", "c"])] == ["done", "done"]
+    assert [each.status for each in store.purge(["c"])] == ["done"]
+    clock.advance(48 * HOUR)
+    store.prune()
+    disk.boots += 1
+    again = FilesystemStore("spool", clock=clock, disk=disk)
+    assert {each.level for each in again.check()} == {"ok"}
+    assert ids(take(again)) == ["b", "d", "g", "later"]
+    assert {each.id for each in again.browse() if again.get(each.id)} == {*"bdefgh", "later"}
 
 
 # -- children
@@ -286,4 +415,66 @@ def test_a_verb_that_forks_half_way_ends_in_the_child_too(path: Path, clock: Man
     assert os.waitstatus_to_exitcode(os.waitpid(disk.child, 0)[1]) == 0
 
     assert ids(take(store)) == ["a", "first"]
+    store.close()
+
+
+def lockable(path: Path) -> bool:
+    import fcntl  # noqa: PLC0415 - Windows has none, and imports this file too
+
+    own = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(own)
+    return True
+
+
+@can_fork
+@ignores_threads
+def test_a_lock_ends_with_its_holder_though_a_child_was_forked_meanwhile(tmp_path: Path) -> None:
+    disk, (ends, living) = Disk(), os.pipe()
+    folder = disk.open_root(str(tmp_path))
+    with disk.lock(folder):
+        pid = os.fork()
+        if pid == 0:
+            os.close(living)
+            os.read(ends, 1)
+            os._exit(0)
+    assert lockable(tmp_path)
+
+    os.close(living)
+    os.waitpid(pid, 0)
+    os.close(ends)
+    disk.close(folder)
+
+
+@can_fork
+@ignores_threads
+def test_a_child_keeps_no_lock_of_a_parent_that_was_killed(path: Path, clock: ManualClock) -> None:
+    disk, (ends, living), (told, tell) = Disk(), os.pipe(), os.pipe()
+    store = FilesystemStore(path, clock=clock, disk=disk)
+
+    def hold(held: threading.Event) -> None:
+        with disk.lock(os.open(path, os.O_RDONLY)):
+            held.set()
+            threading.Event().wait()
+
+    def parent() -> bool:
+        held = threading.Event()
+        threading.Thread(target=hold, args=(held,), daemon=True).start()
+        held.wait()
+        if os.fork() == 0:
+            os.close(living)
+            os.write(tell, b".")
+            os.read(ends, 1)
+            os._exit(0)
+        return os.read(told, 1) == b"."
+
+    assert child(parent) == 0
+    assert lockable(path)
+
+    for each in (ends, living, told, tell):
+        os.close(each)
     store.close()

@@ -11,12 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from model_disk import ModelDisk
+from model_disk import Killed, ModelDisk
 
 from outbox.errors import AmbiguousPut, ConflictError, StoreError, StoreFull, StoreUnavailable
 from outbox.message import Message
 from outbox.stores.filesystem import FilesystemStore
-from outbox.testing.clauses.scene import LEASE, delivered, ids, mail, put, settle, statuses, take
+from outbox.stores.filesystem.disk import Disk
+from outbox.testing.clauses.scene import (
+    LEASE,
+    SECOND,
+    dead,
+    delivered,
+    ids,
+    mail,
+    put,
+    retry,
+    settle,
+    statuses,
+    take,
+)
 from outbox.testing.clock import ManualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems")
@@ -27,8 +40,8 @@ DAY = dt.timedelta(days=1)
 class World:
     """A spool on a model disk, and two programs that use it."""
 
-    def __init__(self) -> None:
-        self.disk = ModelDisk(logged=False)
+    def __init__(self, *, frugal: bool = False) -> None:
+        self.disk = ModelDisk(logged=False, frugal=frugal)
         self.clock = ManualClock()
         self.store = self.open(self.clock)
 
@@ -48,6 +61,16 @@ class World:
             if inner or self.disk.locked or threading.current_thread() is not me:
                 return
             if next(calls) == number:
+                act()
+
+        self.disk.step = step
+
+    def at_next(self, call: str, act: Callable[[], object]) -> None:
+        """Do this once, at the next call of this name."""
+
+        def step(name: str) -> None:
+            if name == call:
+                self.disk.step = lambda _: None
                 act()
 
         self.disk.step = step
@@ -111,16 +134,6 @@ def pruning(world: World) -> Callable[[], object]:
     return world.open(ahead).prune
 
 
-def starting(world: World) -> Callable[[], object]:
-    """On what seems to be another start of the machine."""
-
-    def start() -> FilesystemStore:
-        world.disk.boots += 1
-        return world.open(world.clock)
-
-    return start
-
-
 def refusal(store: FilesystemStore, messages: Sequence[Message], *, leased: bool) -> StoreError | None:
     """Why a put was not acknowledged."""
     try:
@@ -134,15 +147,12 @@ def refusal(store: FilesystemStore, messages: Sequence[Message], *, leased: bool
 
 
 @pytest.mark.parametrize("leased", [False, True], ids=["put", "put_claimed"])
-@pytest.mark.parametrize("prepare", [pruning, starting])
-def test_a_put_whose_draft_is_thrown_away_says_so_and_acknowledges_nothing(
-    prepare: Callable[[World], Callable[[], object]], leased: bool
-) -> None:
+def test_a_put_whose_draft_is_thrown_away_says_so_and_acknowledges_nothing(leased: bool) -> None:
     told = 0
     for number in range(1, 200):
         world = World()
         put(world.store, "before")
-        act = prepare(world)
+        act = pruning(world)
         came: list[object] = []
         world.at(number, lambda act=act, came=came: came.append(act()))  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
         messages = [mail("a"), mail("b")]
@@ -155,13 +165,53 @@ def test_a_put_whose_draft_is_thrown_away_says_so_and_acknowledges_nothing(
             world.store.put(messages)
         world.clock.advance(LEASE + LEASE)
         found = {id for _ in range(4) for id in ids(take(world.store))}
-        assert found == {"before", "a", "b"}, f"{prepare.__name__} at call {number}"
+        assert found == {"before", "a", "b"}, f"at call {number}"
         assert statuses(world.store.put(messages)) == ["known", "known"], f"at call {number}"
         assert world.errors() == [], f"at call {number}"
         if not came:
             assert told
             return
     raise AssertionError("the put never came to its end")
+
+
+# -- those who take themselves for the first
+
+
+def test_a_start_of_what_takes_itself_for_another_machine_takes_nothing_from_those_at_work() -> None:
+    for number in range(1, 300):
+        world = World()
+        put(world.store, "before")
+        came: list[FilesystemStore] = []
+
+        def start(world: World = world, came: list[FilesystemStore] = came) -> None:
+            # As a container does that has its own number for the start of the same machine.
+            world.disk.boots += 1
+            came.append(world.open(world.clock))
+
+        world.at(number, start)
+        put(world.store, "a")
+        for claim in take(world.store):
+            settle(world.store, claim, retry(claim, SECOND))
+        world.disk.step = lambda _: None
+        world.clock.advance(2 * SECOND)
+
+        assert ids(take(world.store)) == ["a", "before"], f"at call {number}"
+        assert world.errors() == [], f"at call {number}"
+        if not came:
+            return
+    raise AssertionError("it never came to its end")
+
+
+def test_a_note_that_was_thrown_away_before_its_ticket_named_it_is_written_again() -> None:
+    world = World()
+    put(world.store, "a")
+    (claim,) = take(world.store)
+    world.at_next("rename", pruning(world))
+    settle(world.store, claim, retry(claim, SECOND))
+    world.clock.advance(2 * SECOND)
+
+    assert ids(take(world.store)) == ["a"]
+    assert world.errors() == []
 
 
 # -- copies
@@ -227,7 +277,8 @@ def test_a_backup_by_hard_links_makes_no_message_of_a_put_that_was_killed(
 
     assert store.get("a") is None
     assert statuses(store.cancel(["a"])) == ["unknown"]
-    assert statuses(store.put([mail("a"), mail("kept")])) == ["stored", "known"]
+    # A start leaves the draft to the next put of its id, which finishes it.
+    assert statuses(store.put([mail("a"), mail("kept")])) == ["stored" if by_prune else "known", "known"]
     assert ids(take(store)) == ["a", "kept"]
 
 
@@ -284,6 +335,28 @@ def test_the_repair_that_check_advises_forgets_no_delivered_id_of_a_copy_without
     assert statuses(store.put([mail("sent"), mail("waiting")])) == ["known", "known"]
 
 
+def test_check_names_what_a_copy_of_a_spool_in_use_has_lost_and_what_it_has_twice(
+    open_store: Callable[..., FilesystemStore], path: Path
+) -> None:
+    store = open_store()
+    put(store, "lost", "twice")
+    (before,) = (path / "queues").rglob("*,twice,*")
+    name = before.with_name("aside")
+    os.link(before, name)
+    take(store)
+    # As a copy has it that came by while the ticket was moved, or before and after.
+    name.rename(before)
+    (lost,) = (path / "queues").rglob("*,lost,*")
+    lost.unlink()
+
+    found = {each.text: each.level for each in store.check() if each.level != "ok"}
+
+    (twice,) = (text for text, level in found.items() if level == "error")
+    assert twice.startswith("1 files are a second ticket of a message")
+    assert ",twice," in twice
+    assert found["1 files are names under ids/ of messages that are not there: lost"] == "warning"
+
+
 def test_the_id_of_what_was_put_anew_stays_with_it_though_its_old_tombstone_is_still_there(
     open_store: Callable[..., FilesystemStore], path: Path, clock: ManualClock
 ) -> None:
@@ -300,3 +373,71 @@ def test_the_id_of_what_was_put_anew_stays_with_it_though_its_old_tombstone_is_s
     assert [f.text for f in store.check() if f.level == "error"] == []
     assert statuses(store.put([mail("a")])) == ["known"]
     assert ids(take(store)) == ["a"]
+
+
+# -- what stands for a message
+
+
+class Hooked(Disk):
+    """Lets something else happen directly before one of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_rename: Callable[[], object] | None = None
+        self.kept_id = ""
+
+    def rename(self, folder: int, name: str, other: int, new: str) -> None:
+        if self.before_rename is not None:
+            act, self.before_rename = self.before_rename, None
+            act()
+        super().rename(folder, name, other, new)
+
+    def unlink(self, folder: int, name: str) -> None:
+        if name == self.kept_id:
+            raise OSError(errno.EIO, "input/output error")
+        super().unlink(folder, name)
+
+
+def test_a_put_is_not_told_that_a_message_is_known_whose_file_was_given_to_a_draft() -> None:
+    world = World(frugal=True)
+    put(world.store, "a")
+    (claim,) = take(world.store)
+    settle(world.store, claim, dead(claim))
+    other, third = world.open(world.clock), world.open(world.clock)
+
+    def killed() -> None:
+        raise Killed
+
+    def purge_and_put() -> None:
+        assert statuses(other.purge(["a"])) == ["done"]
+        # The number of the file that was removed goes to the next one.
+        world.at_next("rename", killed)
+        with pytest.raises(Killed):
+            put(third, "a")
+
+    world.at_next("rename", purge_and_put)
+
+    assert statuses(world.store.put([mail("a")])) == ["known"]
+    assert ids(take(other)) == ["a"]
+
+
+def test_an_id_that_could_not_be_given_up_beside_a_backup_by_hard_links_is_free(
+    path: Path, clock: ManualClock
+) -> None:
+    disk = Hooked()
+    store = FilesystemStore(path, clock=clock, disk=disk)
+
+    def fail() -> None:
+        hard_linked(path)
+        disk.kept_id = "a"
+        raise OSError(errno.ENOSPC, "no space left")
+
+    disk.before_rename = fail
+    with pytest.raises(StoreFull):
+        put(store, "a")
+    assert list((path / "ids").rglob("a"))
+    disk.kept_id = ""
+
+    assert statuses(store.put([mail("a")])) == ["stored"]
+    assert ids(take(store)) == ["a"]
+    store.close()

@@ -228,19 +228,23 @@ def test_a_server_that_takes_nothing_runs_out_of_time(pair: Pair) -> None:
 def test_every_block_has_a_time_of_its_own(pair: Pair) -> None:
     """A large content may take longer in all than any block may."""
     pair.greet()
-    size, number = 256 << 10, 100
-    taking = threading.Thread(target=take, args=(pair.server, size * number))
-    taking.start()
+    pair.ours = Reluctant(fileno=pair.ours.detach())
     clock = TickingClock()
-    pair.wire_by(clock, block=dt.timedelta(seconds=50)).write(Step.CONTENT, [bytes(size)] * number)
-    taking.join()
+    pair.wire_by(clock, block=dt.timedelta(seconds=50)).write(Step.CONTENT, [b"x"] * 100)
 
     assert clock.monotonic() >= 100
 
 
-def take(server: socket.socket, size: int) -> None:
-    while size > 0:
-        size -= len(server.recv(65536))
+class Reluctant(socket.socket):
+    """Takes nothing the first time that it is asked to, and the next time all."""
+
+    reluctant = False
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        self.reluctant = not self.reluctant
+        if self.reluctant:
+            raise BlockingIOError
+        return super().send(data, flags)
 
 
 def test_a_deadline_that_has_passed_is_said() -> None:

@@ -257,8 +257,8 @@ def unknown(id: str) -> Change:
 def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
     """Due now and as though submitted now; but never before its ``not_before``.
 
-    ``since`` lies ahead only while ``not_before`` does: a requeue does not
-    break what the caller said about that.
+    ``since`` is later than the submit, and lies ahead, only while
+    ``not_before`` does: a requeue does not break what the caller said about that.
     """
     change = _barred(id, standing, Event.REQUEUE, now)
     if change is not None:
@@ -269,7 +269,8 @@ def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
     doubtful = Fate.DOUBTFUL in fates and not uncertain
     if doubtful or not any(fate.open for fate in fates):
         return Step(Change(id=id, status="refused", reason=_nobody(fates)))
-    due = max(now, standing.since)
+    # An age that counts from the submit itself tells of no `not_before`: it lies ahead where that clock was wrong.
+    due = max(now, standing.since) if standing.since > standing.submitted else now
     return Step(
         Change(id=id, status="done"),
         Standing(

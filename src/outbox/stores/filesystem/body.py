@@ -219,7 +219,7 @@ def first(folders: Folders, id: str) -> tuple[int | None, int]:
     Raises:
         FileNotFoundError: the id is not known.
     """
-    data = beginning(folders, id)
+    data = beginning(folders, ids_path(id), id)
     try:
         since = header(data).ticket.at
     except (CorruptRecord, FormatError):
@@ -227,12 +227,12 @@ def first(folders: Folders, id: str) -> tuple[int | None, int]:
     return since, len(recipients(data)[1])
 
 
-def beginning(folders: Folders, id: str) -> bytes:
+def beginning(folders: Folders, path: Path, name: str) -> bytes:
     """The two lines of a message's file, and some of its content; empty where it cannot be read."""
     size = _PAGE
     while True:
         try:
-            status, data = reading.head(folders, ids_path(id), id, size)
+            status, data = reading.head(folders, path, name, size)
         except CorruptRecord:
             return b""
         if data.count(b"\n") > 1 or len(data) >= status.size:

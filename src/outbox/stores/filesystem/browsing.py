@@ -19,7 +19,7 @@ from outbox.stores.instants import moment
 
 from . import body, notes, reading, transitions, walking
 from .folders import Folders
-from .names import Ticket, ids_path
+from .names import Path, Ticket, ids_path
 from .notes import Note
 from .walking import Entry, Place
 
@@ -36,9 +36,23 @@ def get(folders: Folders, id: str, codings: Codings) -> Record | None:
         place = walking.find(folders, [id]).get(id)
         if place is None:
             return None
-        with contextlib.suppress(FileNotFoundError):
+        with _moving(folders, place.path, place.ticket):
             return _record(folders, place, codings)
     raise StoreUnavailable(f"the message {id} moves faster than it can be read: try again")
+
+
+@contextlib.contextmanager
+def _moving(folders: Folders, path: Path, ticket: Ticket) -> Iterator[None]:
+    """Let pass what fails because the ticket has moved on meanwhile: it is to be looked for again."""
+    try:
+        yield
+    except FileNotFoundError:
+        return
+    except CorruptRecord:
+        # What is settled loses its note, or its content.
+        with contextlib.suppress(FileNotFoundError):
+            transitions.require_there(folders, path, ticket)
+            raise
 
 
 def _record(folders: Folders, place: Place, codings: Codings) -> Record:
@@ -79,7 +93,7 @@ def _note(folders: Folders, place: Place) -> Note | None:
         return notes.read(folders, ticket.id, ticket.revision)
     except FileNotFoundError as error:
         # The ticket is looked at after its note: where it is still there, the note is not coming.
-        folders.disk.stat(folders.get(place.path).handle, ticket.name)
+        transitions.require_there(folders, place.path, ticket)
         raise CorruptRecord(f"{ticket.id}: its note is missing") from error
 
 
@@ -99,28 +113,50 @@ def browse(
         found = heapq.nsmallest(asked, entries, key=lambda entry: entry.id)
         for entry in found:
             if len(page) < limit and (ticket := Ticket.parse(entry.name)) is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    page[ticket.id] = _summary(folders, entry, ticket)
+                place = Place(queue=entry.queue, state=entry.state, path=entry.path, ticket=ticket)
+                summary = _summarised(folders, place)
+                if summary is not None and summary.state in (states or State):
+                    page[summary.id] = summary
         if len(found) < asked:
             break
         after = found[-1].id
     return list(page.values())
 
 
-def _summary(folders: Folders, entry: Entry, ticket: Ticket) -> Summary:
-    standing, _ = transitions.learned_or_feared(folders, ticket, entry.state)
-    sender, recipients = body.recipients(body.beginning(folders, ticket.id))
+def _summarised(folders: Folders, place: Place | None) -> Summary | None:
+    """The summary of a message, wherever its ticket has moved meanwhile; None where it cannot be found any more."""
+    for _ in range(_TRIES):
+        if place is None:
+            break
+        with contextlib.suppress(FileNotFoundError):
+            return _summary(folders, place)
+        place = walking.search(folders, [place.ticket.id])[0].get(place.ticket.id)
+    return None
+
+
+def _summary(folders: Folders, place: Place) -> Summary:
+    ticket = place.ticket
+    standing, _ = transitions.learned_or_feared(folders, place.path, ticket, place.state)
+    sender, recipients = body.recipients(_beginning(folders, place))
     if len(standing.fates) == 1:
         standing = attrs.evolve(standing, fates=standing.fates * len(recipients))
     return standings.summary(
         standing,
         id=ticket.id,
-        queue=entry.queue,
+        queue=place.queue,
         priority=ticket.priority,
         sender=sender,
         recipients=recipients,
         size=ticket.size,
     )
+
+
+def _beginning(folders: Folders, place: Place) -> bytes:
+    try:
+        return body.beginning(folders, ids_path(place.ticket.id), place.ticket.id)
+    except FileNotFoundError:
+        # Without its name under ids/ it is there all the same, and is to be seen.
+        return body.beginning(folders, place.path, place.ticket.name)
 
 
 @attrs.define

@@ -82,6 +82,20 @@ def check(folders: Folders, path: str, codings: Codings, now: int) -> Iterator[F
         itertools.chain(_nameless(folders), _nameless_tombstones(folders)),
     )
     yield from look.shown(
+        "error",
+        "are a second ticket of a message, which may be sent twice",
+        "they come from a copy of a spool that was in use: stop all programs that use this one, and of the two "
+        "remove the older, which has the lower g, or n",
+        _doubled(folders),
+    )
+    yield from look.shown(
+        "warning",
+        "are names under ids/ of messages that are not there",
+        "a kill leaves such a name, which the next put of the id frees; in a copy of a spool that was in use the "
+        "message was lost: look for it in the original",
+        _forlorn(folders),
+    )
+    yield from look.shown(
         "warning",
         "hold content that is not to be kept, for whoever settled them was killed",
         "prune takes it out, once a day",
@@ -171,7 +185,7 @@ def _uncut(folders: Folders, until: int) -> Iterator[str]:
 def _nameless(folders: Folders) -> Iterator[str]:
     for entry in walking.walk(folders):
         with contextlib.suppress(FileNotFoundError):
-            found = folders.disk.stat(folders.get(entry.path).handle, entry.name)
+            found = folders.stat(entry.path, entry.name)
             known = ids.status(folders, entry.id)
             if found.kind is Kind.FILE and (known is None or known.inode != found.inode):
                 yield entry.name
@@ -181,10 +195,33 @@ def _nameless_tombstones(folders: Folders) -> Iterator[str]:
     """Those whose id leads to a file of no message; one that leads nowhere is about to be forgotten."""
     for path, name in walking.tombstones(folders):
         with contextlib.suppress(FileNotFoundError):
-            found = folders.disk.stat(folders.get(path).handle, name)
+            found = folders.stat(path, name)
             known = ids.status(folders, name.split(",", 2)[1])
             if known is not None and known.inode != found.inode and known.links == 1:
                 yield name
+
+
+def _doubled(folders: Folders) -> Iterator[str]:
+    """Tickets whose file has been met under another ticket's name, and has it still."""
+    met: dict[str, tuple[Path, str]] = {}
+    for entry in walking.walk(folders):
+        with contextlib.suppress(FileNotFoundError):
+            found = folders.stat(entry.path, entry.name)
+            if found.links <= ids.OURS:
+                continue
+            path, name = met.setdefault(entry.id, (entry.path, entry.name))
+            if name != entry.name or path != entry.path:
+                # One that has moved between the two looks is not there any more.
+                other = folders.stat(path, name)
+                if other.inode == found.inode:
+                    yield entry.name
+
+
+def _forlorn(folders: Folders) -> Iterator[str]:
+    for id in ids.some(folders):
+        found = ids.status(folders, id)
+        if found is not None and found.links == 1:
+            yield id
 
 
 _ROOT_FILES: Final = frozenset({"format", "boot", "bell", "swept"})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,16 +19,18 @@ from outbox.stores import standing as standings
 from outbox.stores.content import Codings
 from outbox.stores.standing import Standing
 
-from . import body, notes, reading, transitions
+from . import body, ids, notes, reading, transitions
 from .folders import Folders
 from .leases import Lease, Leases
-from .names import Path, Ticket, claimed_path
+from .names import Path, Ticket, claimed_path, ids_path
 from .notes import Note
+from .reading import DiskFailed
 from .shelves import Pick, Shelves
 
 __all__ = ["Terms", "claim"]
 
 _LEAP: Final = 1 << 20
+_OTHERS: Final = 8
 _HELD_AT_ONCE: Final = 100
 """How many a claim holds before it comes back with nothing: what makes so many unreadable may be no fault of theirs."""
 
@@ -104,6 +109,8 @@ def _read(folders: Folders, leases: Leases, claimed: _Claimed, terms: Terms) -> 
         message, head = body.opened(ticket.id, _data(folders, claimed), terms.codings)
         standing = _learned(folders, claimed, message)
     except (CorruptRecord, FormatError) as error:
+        if isinstance(error, DiskFailed) and _fails_for_all(folders, ticket.id):
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
         _hold(folders, claimed, str(error), terms.now)
         return []
     leases.keep(Lease(queue=message.queue, path=claimed.path, ticket=ticket, head=head))
@@ -116,7 +123,22 @@ def _data(folders: Folders, claimed: _Claimed) -> bytes:
     except FileNotFoundError as error:
         raise CorruptRecord(f"{claimed.ticket.id}: its file cannot be read: {error.strerror}") from error
     except CorruptRecord as error:
-        raise CorruptRecord(f"{claimed.ticket.id}: {error}") from error
+        raise type(error)(f"{claimed.ticket.id}: {error}") from error
+
+
+def _fails_for_all(folders: Folders, id: str) -> bool:
+    """Whether the disk gives back no other message either, of a few met by chance: then it is no fault of this one."""
+    failed = False
+    for other in itertools.islice((other for other in ids.some(folders) if other != id), _OTHERS):
+        try:
+            reading.content(folders, ids_path(other), other)
+        except DiskFailed:
+            failed = True
+        except (CorruptRecord, FileNotFoundError):
+            continue
+        else:
+            return False
+    return failed
 
 
 def _learned(folders: Folders, claimed: _Claimed, message: Message) -> Standing:
@@ -137,9 +159,15 @@ def _learned(folders: Folders, claimed: _Claimed, message: Message) -> Standing:
 
 
 def _hold(folders: Folders, claimed: _Claimed, reason: str, now: int) -> None:
+    """Hold it; where somebody with another clock has it already, that is up to him."""
+    with contextlib.suppress(FileNotFoundError):
+        _held(folders, claimed, reason, now)
+
+
+def _held(folders: Folders, claimed: _Claimed, reason: str, now: int) -> None:
     ticket, standing = claimed.ticket, claimed.standing
     verdict = Held(fates={}, reason=reason)
-    before, history = transitions.learned_or_feared(folders, ticket, State.CLAIMED)
+    before, history = transitions.learned_or_feared(folders, claimed.path, ticket, State.CLAIMED)
     after = standings.settled(attrs.evolve(standing, since=before.since), before.fates, verdict, now)
     attempt = standings.attempt(standing.attempts, verdict, now)
     note = Note.of(after, standings.recorded(history, attempt))

@@ -22,6 +22,7 @@ import errno
 import os
 import stat
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol, TypeAlias, TypeVar
@@ -119,6 +120,8 @@ class Disk:
                 "FilesystemStore needs a POSIX system, which this is not: use SQLiteStore, which works here"
             )
         self._spares: weakref.WeakSet[Spares] = weakref.WeakSet()
+        self._locked: dict[int, int] = {}
+        """The descriptors of the locks that are held or asked for, and by which thread."""
 
     # -- descriptors
 
@@ -162,11 +165,20 @@ class Disk:
         return self._opened(self._opening(lambda: os.open(path, flags)), path)
 
     def make_root(self, path: str) -> None:
-        """Make it, in a folder that is there, durably."""
+        """Make it, in a folder that is there; not durable."""
         os.mkdir(path, _FOLDER_MODE)  # noqa: PTH102 - the seam speaks of strings
-        parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120 - the seam speaks of strings
+
+    def anchor_root(self, root: int) -> None:
+        """Make the name of the spool's own folder durable."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            self.sync(parent)
+            parent = self._opening(lambda: os.open("..", flags, dir_fd=root))
+        except PermissionError:
+            # What may not be listed may be gone through: then all is synced, once in the life of a spool.
+            os.sync()
+            return
+        try:
+            _flush(parent)
         finally:
             os.close(parent)
 
@@ -207,16 +219,19 @@ class Disk:
     # -- files
 
     def create(self, folder: int, name: str, data: bytes) -> None:
-        """A new file with this content, on the platter when it returns."""
+        """A new file with this content, on the platter when it returns; none where it fails."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         file = self._opening(lambda: os.open(name, flags, _FILE_MODE, dir_fd=folder))
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
+            _write(file, data)
             if os.fstat(file).st_mode & 0o777 != _FILE_MODE:
                 os.fchmod(file, _FILE_MODE)
             _flush(file)
+        except Exception:
+            # Half a file takes up room, and it is mostly for want of room that it is half.
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+            raise
         finally:
             os.close(file)
 
@@ -282,11 +297,25 @@ class Disk:
         # The lock belongs to the open file: two threads with one descriptor would both have it.
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         own = self._opening(lambda: os.open(".", flags, dir_fd=folder))
+        process = os.getpid()
         try:
+            self._locked[own] = threading.get_ident()
             fcntl.flock(own, fcntl.LOCK_EX)
             yield
         finally:
+            self._locked.pop(own, None)
+            # A child that was forked meanwhile has the open file too, and with it the lock: it is given
+            # up here, whoever still has the file.  Not in the child, whose parent may not be done.
+            if os.getpid() == process:
+                fcntl.flock(own, fcntl.LOCK_UN)
             os.close(own)
+
+    def born(self) -> None:
+        """In a forked child, let go of the locks of threads that are not there: it would hold them for ever."""
+        for own, thread in list(self._locked.items()):
+            if thread != threading.get_ident():
+                del self._locked[own]
+                os.close(own)
 
     def boot(self) -> str:
         """Names the time since the machine was started; ``""`` where it cannot be told."""
@@ -336,6 +365,12 @@ def _contents(folder: int, name: str, limit: int | None) -> tuple[os.stat_result
         return found, _read(file, found.st_size if limit is None else limit)
     finally:
         os.close(file)
+
+
+def _write(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def _read(file: int, size: int) -> bytes:

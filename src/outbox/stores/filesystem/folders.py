@@ -11,22 +11,28 @@ ticket into a folder that it has opened.
 
 *Removal.*  Slots are removed when they are empty, by any process and at any
 time.  Whoever still has one open is told so by ENOENT, and opens or makes it
-anew.  Only slots are removed; the folders above them never.
+anew.  A person may remove any other folder, or move a queue away: the first
+is told in the same way, and the second is seen by a look at the queue's name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
-from .disk import Disk, Kind, Listing
+from outbox.errors import ConfigurationError
+
+from .disk import Disk, Kind, Listing, Status
 from .names import Path
 
 __all__ = ["Folder", "Folders"]
+
+T = TypeVar("T")
 
 _OPEN: Final = 320
 """How many folders are kept open: the 256 of the ids, and those that tickets move through."""
@@ -34,11 +40,27 @@ _SHARE: Final = 4
 """But no more than this part of the files that the process may have open: the rest is for others."""
 
 
-class Folder:
-    """An open folder.  It is closed when nobody uses it any more."""
+class _Use:
+    """Ends with the last who has the descriptor."""
 
-    def __init__(self, disk: Disk, handle: int, parent: Folder | None) -> None:
-        self.handle = handle
+
+class Handle(int):
+    """The descriptor of an open folder: it stays open for as long as anybody has it.
+
+    Another thread may forget the folder at any time; and once it is closed
+    the kernel gives its number to the next file that is opened, in which a
+    call that is about to be made would look, link and remove.
+    """
+
+    def __init__(self, _number: int) -> None:
+        self.use = _Use()
+
+
+class Folder:
+    """An open folder.  It is closed when nobody has it, or its handle, any more."""
+
+    def __init__(self, disk: Disk, number: int, parent: Folder | None) -> None:
+        self.handle = Handle(number)
         self._disk = disk
         self._parent = parent
         self._anchored = parent is None
@@ -46,11 +68,17 @@ class Folder:
         self._begun = 0
         self._done = 0
         self._failed: dict[int, OSError] = {}
-        self._closing = weakref.finalize(self, disk.close, handle)
+        self._closing = weakref.finalize(self.handle.use, disk.close, number)
         self._closing.atexit = False
 
     def close(self) -> None:
         self._closing()
+
+    @functools.cached_property
+    def inode(self) -> int:
+        """Its number."""
+        found = self._disk.identity(self.handle)
+        return 0 if found is None else found[1]
 
     def sync(self) -> None:
         """Make what was done in it before this call durable, and the folder itself; raises OSError."""
@@ -90,9 +118,15 @@ class Folder:
 
 
 class Folders:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        recovered: Whether the spool was put right since the machine was
+            started; not where it could not be written to.
+    """
 
     def __init__(self, disk: Disk, root: int) -> None:
+        self.recovered = True
         self.disk = disk
         self.root = Folder(disk, root, None)
         self._lock = threading.Lock()
@@ -132,15 +166,24 @@ class Folders:
             if folder is not None:
                 self._open.move_to_end(path)
                 return folder
-        return self._keep(path, self._enter(self._find(path[:-1], make=make), path[-1], make=make))
+        while True:
+            above = self._find(path[:-1], make=make)
+            try:
+                return self._keep(path, self._enter(above, path, make=make))
+            except FileNotFoundError:
+                if not self._dead(path[:-1], above):
+                    raise
 
-    def _enter(self, parent: Folder, name: str, *, make: bool) -> Folder:
+    def _enter(self, parent: Folder, path: Path, *, make: bool) -> Folder:
+        name = path[-1]
         while True:
             try:
                 return Folder(self.disk, self.disk.open_folder(parent.handle, name), parent)
             except FileNotFoundError:
                 if not make:
                     raise
+            except (ConfigurationError, OSError) as error:
+                raise _located(error, path) from error
             with contextlib.suppress(FileExistsError):
                 self.disk.make_folder(parent.handle, name)
 
@@ -163,7 +206,60 @@ class Folders:
         self.forget(path, folder)
         return True
 
+    def renew(self, path: Path) -> None:
+        """Open it, and all that is in it, anew where its name leads to another folder by now, or to none."""
+        with self._lock:
+            folder = self._open.get(path)
+        if folder is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if self.disk.stat(self.get(path[:-1]).handle, path[-1]).inode == folder.inode:
+                return
+        with self._lock:
+            for each in [each for each in self._open if each[: len(path)] == path]:
+                del self._open[each]
+
     # -- what is done in them
+
+    def ask(self, path: Path, question: Callable[[Handle], T]) -> T:
+        """The answer of the folder; raises FileNotFoundError where it is not there, nor what was asked for."""
+        while True:
+            folder = self.get(path)
+            try:
+                return question(folder.handle)
+            except FileNotFoundError:
+                if not self._dead(path, folder):
+                    raise
+
+    def stat(self, path: Path, name: str) -> Status:
+        """What the file system says of an entry; raises FileNotFoundError."""
+        return self.ask(path, lambda handle: self.disk.stat(handle, name))
+
+    @contextlib.contextmanager
+    def lock(self, path: Path) -> Iterator[Handle]:
+        """Alone in the folder, which is made where there is none; see :meth:`Disk.lock`."""
+        with contextlib.ExitStack() as stack:
+            while True:
+                folder = self.need(path)
+                try:
+                    stack.enter_context(self.disk.lock(folder.handle))
+                    break
+                except FileNotFoundError:
+                    if not self._dead(path, folder):
+                        raise
+            yield folder.handle
+
+    def link(self, path: Path, name: str, to: Path, new: str) -> None:
+        """Give a file a second name; raises FileExistsError, or FileNotFoundError where it is not there."""
+        while True:
+            source, target = self.need(path), self.need(to)
+            try:
+                self.disk.link(source.handle, name, target.handle, new)
+            except FileNotFoundError:
+                if not (self._dead(to, target) or self._dead(path, source)):
+                    raise
+            else:
+                return
 
     def move(self, path: Path, name: str, to: Path, new: str) -> bool:
         """Rename a file; False where it is not there."""
@@ -243,9 +339,12 @@ class Folders:
         """All that is in the folder; raises FileNotFoundError where there is none."""
         folder = self.get(path)
         # One that was removed looks empty, and another may stand in its place.
-        if self._dead(path, folder):
+        while self._dead(path, folder):
             folder = self.get(path)
-        return self.disk.listing(folder.handle)
+        try:
+            return self.disk.listing(folder.handle)
+        except OSError as error:
+            raise _located(error, path) from error
 
     def entries(self, path: Path, kind: Kind) -> Iterator[str]:
         """The names of this kind in the folder; none where there is no folder."""
@@ -261,3 +360,11 @@ class Folders:
     def subfolders(self, path: Path) -> list[str]:
         """The names of the folders in it, sorted."""
         return sorted(self.entries(path, Kind.FOLDER))
+
+
+def _located(error: ConfigurationError | OSError, path: Path) -> Exception:
+    """The same, told of the folder by its path in the spool, which the disk does not know."""
+    where = "/".join(path)
+    if isinstance(error, OSError):
+        return OSError(error.errno, f"{where}: {error.strerror}")
+    return ConfigurationError(f"{where}: {error}")

@@ -10,24 +10,34 @@ is synced: after a loss of power the names are made anew from the tickets.
 from __future__ import annotations
 
 import contextlib
+import secrets
+from collections.abc import Iterator
 from typing import Final
 
-from .disk import Status
+from .disk import Kind, Status
 from .folders import Folders
-from .names import GONE, Path, ids_path
+from .names import GONE, IDS, Path, Ticket, ids_path
 
-__all__ = ["forget", "free", "give_up", "is_gone", "stands", "status", "withdraw"]
+__all__ = ["OURS", "forget", "free", "give_up", "is_gone", "some", "status", "withdraw"]
 
-_OURS: Final = 2
+OURS: Final = 2
 """So many names a message's file has: its ticket and its id.  More are those of a backup by hard links."""
 
 
 def status(folders: Folders, id: str) -> Status | None:
     """What the name leads to; None where the id is not known."""
     try:
-        return folders.disk.stat(folders.get(ids_path(id)).handle, id)
+        return folders.stat(ids_path(id), id)
     except FileNotFoundError:
         return None
+
+
+def some(folders: Folders) -> Iterator[str]:
+    """Every id that is known, in an order that nobody can tell."""
+    shards = folders.subfolders(IDS)
+    start = secrets.randbelow(len(shards) or 1)
+    for shard in shards[start:] + shards[:start]:
+        yield from filter(Ticket.is_id, folders.entries((*IDS, shard), Kind.FILE))
 
 
 def free(folders: Folders, id: str) -> None:
@@ -38,69 +48,72 @@ def free(folders: Folders, id: str) -> None:
 def is_gone(folders: Folders, id: str, inode: int) -> bool:
     """Whether the file that the name leads to is that of a message that was removed."""
     try:
-        return folders.disk.stat(folders.get(GONE).handle, id).inode == inode
+        return folders.stat(GONE, id).inode == inode
     except FileNotFoundError:
         return False
-
-
-def stands(folders: Folders, id: str, inode: int) -> bool:
-    """Whether the name leads to this file, and the file has another name in the spool: asked of no draft."""
-    found = status(folders, id)
-    if found is not None and found.links > _OURS:
-        # The names of a backup hide whether ours is still among them; so nobody may be withdrawing it meanwhile.
-        with folders.disk.lock(folders.need(ids_path(id)).handle):
-            found = status(folders, id)
-    return found is not None and found.inode == inode and found.links > 1
 
 
 def withdraw(folders: Folders, path: Path, name: str, id: str) -> bool:
     """Take back a draft, or a ticket that nobody has touched, and the name where it leads there.
 
-    The ticket first: whoever finishes a put of somebody else's renames its
-    draft, so that one of the two has it.
+    Whoever finishes a put of somebody else's renames its draft, and so is it
+    done here: one of the two has it.  It is put aside before its name goes,
+    as what is removed for good is: so the name is seen to be that of no
+    message, whatever happens in between and whoever else has the file.
 
     Returns:
         Whether it was still there.
     """
-    folder = folders.need(ids_path(id)).handle
-    with folders.disk.lock(folder):
+    with folders.lock(ids_path(id)) as folder:
         try:
-            found = folders.disk.stat(folders.get(path).handle, name)
+            found = folders.stat(path, name)
         except FileNotFoundError:
             return False
-        if not folders.unlink(path, name):
+        known = status(folders, id)
+        if known is None or known.inode != found.inode:
+            return folders.unlink(path, name)
+        if not _put_aside(folders, path, name, id):
             return False
-        # One without another name is no more, and its number may be a stranger's by now.  What
-        # cannot be given up here says nothing: the next put of this id, or a start, does it.
+        # What cannot be given up here says nothing: the next put of this id, or a start, does it.
         with contextlib.suppress(OSError):
-            known = status(folders, id) if found.links > 1 else None
-            if known is not None and known.inode == found.inode:
-                folders.disk.unlink(folder, id)
+            folders.disk.unlink(folder, id)
+            folders.unlink(GONE, id)
         return True
+
+
+def _put_aside(folders: Folders, path: Path, name: str, id: str) -> bool:
+    try:
+        return folders.move(path, name, GONE, id)
+    except OSError:
+        # There is no room even for that.
+        return folders.unlink(path, name)
 
 
 def forget(folders: Folders, path: Path, name: str, id: str) -> bool:
     """Remove a message: its name first, so that a ticket without one is a message that is gone.
 
-    While the ticket is there no other file can have its inode: so what is
-    removed is its own name, and not that of a message which has come since.
+    While the ticket is there no other file can have its inode, and it goes
+    only under the lock: so what is removed is its own name, and not that of
+    a message which has come since.
 
     Returns:
         Whether the name was still this message's.
     """
-    try:
-        found = folders.disk.stat(folders.get(path).handle, name)
-    except FileNotFoundError:
-        return False
-    known = _give_up(folders, id, found.inode)
-    folders.unlink(path, name)
-    return known
+    with folders.lock(ids_path(id)) as folder:
+        try:
+            found = folders.stat(path, name)
+        except FileNotFoundError:
+            return False
+        known = status(folders, id)
+        if ours := known is not None and known.inode == found.inode:
+            folders.disk.unlink(folder, id)
+        folders.unlink(path, name)
+        return ours
 
 
 def _give_up(folders: Folders, id: str, inode: int | None) -> bool:
     """Remove the name where it leads to *inode*, or to a file with no other name."""
-    folder = folders.need(ids_path(id)).handle
-    with folders.disk.lock(folder):
+    with folders.lock(ids_path(id)) as folder:
         found = status(folders, id)
         if found is None or (found.links != 1 if inode is None else found.inode != inode):
             return False

@@ -18,7 +18,7 @@ from .disk import Kind
 from .folders import Folders
 from .names import GONE, NOTES, SECOND, TMP, Path, Ticket, slot_start
 
-__all__ = ["drafts", "orphans", "remove", "remove_gone", "unburied", "uncut", "withdraw_draft"]
+__all__ = ["drafts", "orphans", "remove", "remove_gone", "unburied", "uncut"]
 
 _DAY: Final = 86_400 * SECOND
 _CHUNK: Final = 10_000
@@ -34,7 +34,7 @@ def remove(folders: Folders, limit: int, now: int) -> None:
     """
     for name in itertools.islice(drafts(folders, now), limit):
         # Its put was killed: nobody was told that it is stored.
-        withdraw_draft(folders, name)
+        _withdraw(folders, name)
     remove_gone(folders, limit)
     if not _swept(folders, now):
         for id, revision in orphans(folders, now):
@@ -46,7 +46,7 @@ def remove(folders: Folders, limit: int, now: int) -> None:
         folders.disk.touch(folders.root.handle, _SWEPT, now * 1000)
 
 
-def withdraw_draft(folders: Folders, name: str) -> None:
+def _withdraw(folders: Folders, name: str) -> None:
     """Remove a draft, with its id."""
     id = name.split(",", 2)[1]
     if not ids.withdraw(folders, TMP, name, id):
@@ -76,11 +76,10 @@ def drafts(folders: Folders, now: int) -> Iterator[str]:
             yield name
 
 
-def orphans(folders: Folders, now: int | None = None) -> Iterator[tuple[str, int]]:
-    """Id and revision of the notes that no ticket names; with *now* only of those written a day ago.
+def orphans(folders: Folders, now: int) -> Iterator[tuple[str, int]]:
+    """Id and revision of the notes, written a day ago, that no ticket names.
 
-    Without it nobody else may use the spool.  Ten thousand are held against
-    one walk; whoever is not met there is looked for by the id, for a ticket
+    Ten thousand are held against one walk; whoever is not met there is looked for by the id, for a ticket
     that moves is missed by a walk.
     """
     found = _notes(folders, now)
@@ -96,13 +95,13 @@ def orphans(folders: Folders, now: int | None = None) -> Iterator[tuple[str, int
             yield from sorted(chunk)
 
 
-def _notes(folders: Folders, now: int | None) -> Iterator[tuple[str, int]]:
+def _notes(folders: Folders, now: int) -> Iterator[tuple[str, int]]:
     for path in walking.slots(folders, NOTES):
-        if now is not None and (slot_start(path[-1]) or 0) + _DAY > now:
+        if (slot_start(path[-1]) or 0) + _DAY > now:
             return
         for name in folders.entries(path, Kind.FILE):
             note = notes.parse_name(name)
-            if note is not None and (now is None or note[1] + _DAY < now):
+            if note is not None and note[1] + _DAY < now:
                 yield note
 
 
@@ -113,7 +112,7 @@ def unburied(folders: Folders, until: int) -> Iterator[tuple[Path, Ticket]]:
         if ticket is None or ticket.at > until:
             continue
         with contextlib.suppress(FileNotFoundError):
-            found = folders.disk.stat(folders.get(path).handle, name)
+            found = folders.stat(path, name)
             if found.kind is Kind.FILE and not found.buried:
                 yield path, ticket
 

@@ -7,6 +7,7 @@ names was left by a crash, and says nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -24,9 +25,9 @@ from outbox.stores.standing import Standing
 
 from . import reading
 from .folders import Folders
-from .names import Path, note_path, stamp, unstamp
+from .names import note_path, stamp, unstamp
 
-__all__ = ["Note", "bare", "discard", "name_of", "parse_name", "read", "write"]
+__all__ = ["Note", "bare", "discard", "name_of", "parse_name", "read", "require", "write", "write_again"]
 
 
 @attrs.frozen(kw_only=True)
@@ -137,11 +138,11 @@ def parse_name(name: str) -> tuple[str, int] | None:
     return found if comma and name == name_of(*found) else None
 
 
-def write(folders: Folders, id: str, note: Note, *, after: int, now: int) -> tuple[int, Path]:
-    """Write the next note of a message, newer than revision *after*.
+def write(folders: Folders, id: str, note: Note, *, after: int, now: int) -> int:
+    """Write the next note of a message, newer than revision *after*; its folder is not synced.
 
     Returns:
-        Its revision, and the folder that has to be synced before the note is relied on.
+        Its revision.
     """
     revision = max(now, after + 1)
     data = note.encode()
@@ -152,7 +153,18 @@ def write(folders: Folders, id: str, note: Note, *, after: int, now: int) -> tup
             # Left there by a crash, or written by somebody who came too late.
             revision += 1
         else:
-            return revision, note_path(revision)
+            return revision
+
+
+def write_again(folders: Folders, id: str, note: Note, revision: int) -> None:
+    """Write a note that somebody has removed; its folder is not synced."""
+    with contextlib.suppress(FileExistsError):
+        folders.create(note_path(revision), name_of(id, revision), note.encode())
+
+
+def require(folders: Folders, id: str, revision: int) -> None:
+    """Raise FileNotFoundError where there is no such note."""
+    folders.stat(note_path(revision), name_of(id, revision))
 
 
 def read(folders: Folders, id: str, revision: int) -> Note:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Collection
@@ -10,12 +11,12 @@ from typing import Final
 
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, UnsupportedError
 
-from . import body, ids, leftovers, notes, reading, transitions, walking
+from . import body, ids, leftovers, reading, transitions, walking
 from .disk import Disk, Kind, Status
 from .folders import Folders
-from .names import IDS, TMP, Path, Ticket, ids_path
+from .names import IDS, Path, Ticket, ids_path
 
-__all__ = ["open_spool"]
+__all__ = ["open_spool", "recover"]
 
 VERSION: Final = 1
 _EVER: Final = 1 << 62
@@ -35,7 +36,7 @@ def open_spool(disk: Disk, path: str) -> Folders:
     folders = Folders(disk, _root(disk, path))
     try:
         _require_format(folders, path)
-        _recover(folders)
+        _recover_if_writable(folders)
     except BaseException:
         folders.close()
         raise
@@ -84,6 +85,8 @@ def _make_format(folders: Folders, path: str) -> None:
         )
     draft = _DRAFT + secrets.token_hex(8)
     folders.disk.create(root, draft, _FORMAT)
+    # Whoever sees the format puts; and whoever made the directory may have been killed before it synced anything.
+    folders.disk.anchor_root(root)
     try:
         folders.disk.link(root, draft, root, "format")
     except (FileExistsError, FileNotFoundError):
@@ -104,11 +107,22 @@ def _entries(folders: Folders, path: Path) -> list[tuple[str, Kind]]:
 # -- after a crash
 
 
-def _recover(folders: Folders) -> None:
+def _recover_if_writable(folders: Folders) -> None:
+    try:
+        recover(folders)
+    except OSError as error:
+        # What cannot be written to can be looked at; whoever writes to it later sees to it before.
+        if error.errno != errno.EROFS:
+            raise
+        folders.recovered = False
+
+
+def recover(folders: Folders) -> None:
     """Once in the life of the machine; where that cannot be told, at every opening.
 
-    Other processes wait for whoever does it.  None of them can have used the
-    spool since the machine was started.
+    Others may be at work meanwhile: a container may have a ``boot`` of its
+    own on the same machine.  So nothing is done here that they mind.  Who
+    opens the spool in the same life of the machine waits until it is done.
     """
     disk, root = folders.disk, folders.root.handle
     boot = disk.boot()
@@ -117,7 +131,7 @@ def _recover(folders: Folders) -> None:
     with disk.lock(root):
         if boot and _swept(folders) == boot:
             return
-        _sweep(folders, alone=bool(boot))
+        _sweep(folders)
         if boot:
             draft = _DRAFT + secrets.token_hex(8)
             disk.create(root, draft, boot.encode())
@@ -131,29 +145,30 @@ def _swept(folders: Folders) -> str:
         return ""
 
 
-def _sweep(folders: Folders, *, alone: bool) -> None:
-    """Make the names under ``ids/`` anew from the tickets, and remove what nothing leads to.
+def _sweep(folders: Folders) -> None:
+    """Make the names under ``ids/`` anew from the tickets, and give up those that lead to no message.
 
-    Args:
-        alone: Whether no process can be in the middle of a put.
+    Drafts and notes that nothing leads to are left to prune: they may be
+    those of a put or a settle that is under way.
     """
-    if alone:
-        _remove_format_drafts(folders)
-        _sweep_drafts(folders)
-    leftovers.remove_gone(folders)
+    _remove_format_drafts(folders)
+    # One folder that cannot be read is no reason to open none; `check` names it, and what has no name then.
+    way = walking.Detour(failing=True)
+    with way.around():
+        leftovers.remove_gone(folders)
     standing: set[int] = set()
-    for entry in walking.walk(folders, strict=True):
+    for entry in walking.walk(folders, detour=way):
         if (ticket := Ticket.parse(entry.name)) is not None:
-            _name(folders, entry.path, ticket, standing)
-    for path, name in walking.tombstones(folders):
+            with way.around():
+                _name(folders, entry.path, ticket, standing)
+    for path, name in walking.tombstones(folders, way):
         if (ticket := Ticket.parse(name)) is not None:
-            _name_tombstone(folders, path, ticket, standing)
-    _sweep_ids(folders, standing if alone else None)
-    for path, ticket in leftovers.uncut(folders, _EVER):
-        transitions.cut(folders, path, ticket)
-    if alone:
-        for id, revision in leftovers.orphans(folders):
-            notes.discard(folders, id, revision)
+            with way.around():
+                _name_tombstone(folders, path, ticket, standing)
+    _sweep_ids(folders, standing, way)
+    with way.around():
+        for path, ticket in leftovers.uncut(folders, _EVER):
+            transitions.cut(folders, path, ticket)
 
 
 def _remove_format_drafts(folders: Folders) -> None:
@@ -162,33 +177,38 @@ def _remove_format_drafts(folders: Folders) -> None:
             folders.unlink((), name)
 
 
-def _sweep_drafts(folders: Folders) -> None:
-    for name in folders.entries(TMP, Kind.FILE):
-        if Ticket.parse(name) is not None:
-            leftovers.withdraw_draft(folders, name)
-
-
-def _sweep_ids(folders: Folders, standing: Collection[int] | None) -> None:
+def _sweep_ids(folders: Folders, standing: Collection[int], way: walking.Detour) -> None:
     """Give up the names whose files are those of no message.
 
+    A file without another name is no message's for certain.  One that has
+    just one other may be on the move, or a draft.  Only of more, which are
+    those of a backup by hard links, it is looked whether one is a ticket.
+
     Args:
-        standing: The files of the tickets and tombstones there are; None
-            where they may be on the move, and only a file without another
-            name is no message's for certain.
+        standing: The files of the tickets and tombstones that were met.
+        way: What was passed by; where anything was, its tickets were not met.
     """
     doubtful: dict[str, int] = {}
-    for folder in folders.subfolders(IDS):
-        for id in folders.entries((*IDS, folder), Kind.FILE):
-            found = ids.status(folders, id) if Ticket.is_id(id) else None
-            if found is None:
-                continue
-            if found.links == 1:
-                ids.free(folders, id)
-            elif standing is not None and found.inode not in standing:
-                doubtful[id] = found.inode
-    # Their other names are not in the spool, but in a backup by hard links.
-    for id in walking.search(folders, doubtful)[1]:
-        ids.give_up(folders, id, doubtful[id])
+    for folder in way.found(folders.subfolders, IDS):
+        with way.around():
+            doubtful |= _free(folders, folder, standing)
+    if not way.errors:
+        for id in walking.search(folders, doubtful)[1]:
+            ids.give_up(folders, id, doubtful[id])
+
+
+def _free(folders: Folders, folder: str, standing: Collection[int]) -> dict[str, int]:
+    """Give up the names in this folder whose file has no other; those that are in doubt, with their files."""
+    doubtful: dict[str, int] = {}
+    for id in folders.entries((*IDS, folder), Kind.FILE):
+        found = ids.status(folders, id) if Ticket.is_id(id) else None
+        if found is None:
+            continue
+        if found.links == 1:
+            ids.free(folders, id)
+        elif found.links > ids.OURS and found.inode not in standing:
+            doubtful[id] = found.inode
+    return doubtful
 
 
 def _name(folders: Folders, path: Path, ticket: Ticket, standing: set[int]) -> None:

@@ -16,6 +16,7 @@ from . import walking
 from .disk import Kind, Listing
 from .folders import Folders
 from .names import LATER, LEVELS, QUEUES, Path, Ticket, queue_folder, queued_path, slot_start
+from .walking import Detour
 
 __all__ = ["Promotion"]
 
@@ -29,13 +30,15 @@ class _Pass:
 
     listing: Listing
     left: int = 0
+    """Tickets; what is none never becomes due."""
 
 
 class Promotion:
     """The scheduled tickets of one queue.  Not safe from many threads."""
 
-    def __init__(self, folders: Folders, queue: str) -> None:
+    def __init__(self, folders: Folders, queue: str, detour: Detour) -> None:
         self._folders = folders
+        self._detour = detour
         self._queue = queue
         self._later: Path = (*QUEUES, queue_folder(queue), LATER)
         self._passes: dict[Path, _Pass] = {}
@@ -52,16 +55,19 @@ class Promotion:
         ready, budget = 0, limit
         self.unfinished = False
         for path in self._begun(now):
-            promoted, moved, done = self._empty(path, now, budget)
+            promoted, moved, done = 0, 0, True
+            with self._detour.around():
+                promoted, moved, done = self._empty(path, now, budget)
             ready += promoted
             budget -= moved
-            if not done or budget <= 0:
+            self.unfinished = self.unfinished or not done
+            if budget <= 0:
                 self.unfinished = True
                 break
         return ready
 
     def _begun(self, now: int) -> Iterator[Path]:
-        there = walking.slots(self._folders, self._later)
+        there = self._detour.found(walking.slots, self._folders, self._later)
         # Those that another process has emptied and removed.
         for path in self._passes.keys() - set(there):
             self._passes.pop(path).listing.close()
@@ -88,7 +94,10 @@ class Promotion:
                 self._end(path, current, now)
                 # What was left when this reading began may be due by now.
                 return ready, moved, not (resumed and current.left)
-            due = self._move(path, name, now) if kind is Kind.FILE else None
+            ticket = Ticket.parse(name) if kind is Kind.FILE else None
+            if ticket is None:
+                continue
+            due = self._move(path, ticket, now)
             moved += due is not None
             ready += bool(due)
             current.left += due is None
@@ -101,15 +110,12 @@ class Promotion:
         if not current.left and (slot_start(path[-1]) or 0) + 2 * level < now:
             self._folders.remove(path)
 
-    def _move(self, path: Path, name: str, now: int) -> bool | None:
+    def _move(self, path: Path, ticket: Ticket, now: int) -> bool | None:
         """True where it became ready, False where it went into a finer slot, None where it stays."""
-        ticket = Ticket.parse(name)
-        if ticket is None:
-            return None
         to = queued_path(self._queue, ticket, now)
         if to == path:
             return None
-        if not self._folders.move(path, name, to, name):
+        if not self._folders.move(path, ticket.name, to, ticket.name):
             return None
         return ticket.at <= now
 
@@ -117,18 +123,19 @@ class Promotion:
         """When the first of them is due, or its slot begins where that is too full to look through."""
         firsts: dict[str, Path] = {}
         found: list[int] = []
-        for path in walking.slots(self._folders, self._later):
+        for path in self._detour.found(walking.slots, self._folders, self._later):
             level = path[-1][0]
-            if level not in firsts and (at := earliest(self._folders, path, _READ)) is not None:
-                firsts[level] = path
-                found.append(at)
+            with self._detour.around():
+                if level not in firsts and (at := earliest(self._folders, path, _READ)) is not None:
+                    firsts[level] = path
+                    found.append(at)
         return min(found, default=None)
 
 
 def earliest(folders: Folders, path: Path, at_most: int | None = None) -> int | None:
     """The first instant in a slot; its beginning where there are more than *at_most* to look through."""
     first: Ticket | None = None
-    for number, name in enumerate(folders.entries(path, Kind.FILE)):
+    for number, name in enumerate(filter(Ticket.is_name, folders.entries(path, Kind.FILE))):
         if number == at_most:
             return slot_start(path[-1])
         # They sort as they are due: few have to be taken apart.

@@ -31,7 +31,7 @@ from .crowding import Crowd
 from .disk import Status
 from .folders import Folders
 from .leases import Lease, Leases
-from .names import TMP, Path, ids_path
+from .names import QUEUES, TMP, Path, ids_path, queue_folder
 
 __all__ = ["Put", "Terms"]
 
@@ -101,6 +101,9 @@ class Put:
     def put(self, messages: Sequence[Message]) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`; OSError where nothing was stored."""
         new, results = sift(messages, {})
+        for queue in {message.queue for message in new}:
+            # One look for each: what is put into a queue that a person has moved away is where nobody looks.
+            self._folders.renew((*QUEUES, queue_folder(queue)))
         try:
             self._draft(new)
             self._reserve()
@@ -150,7 +153,7 @@ class Put:
         for draft in list(self._drafts):
             while not self._take(draft):
                 found = self._holder(draft.message)
-                if found is not None and self._finish(found):
+                if found is not None and self._finish(draft.message, found):
                     self._known.add(draft.message.id)
                     self._folders.unlink(TMP, draft.name)
                     break
@@ -161,7 +164,7 @@ class Put:
     def _take(self, draft: _Draft) -> bool:
         id, folders = draft.message.id, self._folders
         try:
-            folders.disk.link(folders.need(TMP).handle, draft.name, folders.need(ids_path(id)).handle, id)
+            folders.link(TMP, draft.name, ids_path(id), id)
         except FileExistsError:
             return False
         except FileNotFoundError as error:
@@ -194,7 +197,7 @@ class Put:
         over = status.mtime // 1000 <= self._terms.remembered_since
         return status.links == 1 or (status.buried and over)
 
-    def _finish(self, known: _Known) -> bool:
+    def _finish(self, message: Message, known: _Known) -> bool:
         """Make a message as good as stored whose put was killed, or has not come so far.
 
         Its ticket gets another name, so that a put that fails after all, and
@@ -208,10 +211,21 @@ class Put:
         adopted = attrs.evolve(header.ticket, generation=header.ticket.generation + 1).name
         adopts = folders.move(TMP, name, header.queued, adopted)
         adopts = adopts or folders.move(header.queued, name, header.queued, adopted)
-        if not adopts and not ids.stands(folders, header.ticket.id, known.inode):
+        if not adopts and not self._stands(message, known):
             return False
         self._touched += [header.queued, header.place]
         return True
+
+    def _stands(self, message: Message, known: _Known) -> bool:
+        """Whether the id still leads to this message, of which there is no draft any more.
+
+        In this order: what is removed is put aside before its id goes.  And
+        by its whole first line: its file's number may be another's by now.
+        """
+        if ids.is_gone(self._folders, message.id, known.inode):
+            return False
+        found = self._holder(message)
+        return found is not None and found.header == known.header
 
     def _place(self) -> None:
         for draft in self._drafts:
@@ -224,7 +238,7 @@ class Put:
     def _look_again(self, draft: _Draft) -> None:
         """See to a draft that is not there: somebody else's put has finished it, or it was thrown away."""
         while (found := self._holder(draft.message)) is not None:
-            if not self._finish(found):
+            if not self._finish(draft.message, found):
                 continue
             if self._terms.leased is None and found.header.first.name == draft.name:
                 self._placed.append(draft)

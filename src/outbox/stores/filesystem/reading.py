@@ -48,20 +48,19 @@ def content(folders: Folders, path: Path, name: str) -> bytes:
         FileNotFoundError: it is not there.
         OSError: nothing can be read now.
     """
-    handle = folders.get(path).handle
-    try:
-        return folders.disk.content(handle, name)
-    except OSError as error:
-        return _again(error, lambda: folders.disk.content(handle, name))
+    return folders.ask(path, lambda handle: _twice(lambda: folders.disk.content(handle, name)))
 
 
 def head(folders: Folders, path: Path, name: str, limit: int | None = None) -> tuple[Status, bytes]:
     """What the file is and what it holds, at most its first *limit* bytes; raises as :func:`content`."""
-    handle = folders.get(path).handle
+    return folders.ask(path, lambda handle: _twice(lambda: folders.disk.read(handle, name, limit)))
+
+
+def _twice(read: Callable[[], T]) -> T:
     try:
-        return folders.disk.read(handle, name, limit)
+        return read()
     except OSError as error:
-        return _again(error, lambda: folders.disk.read(handle, name, limit))
+        return _again(error, read)
 
 
 def _again(error: OSError, read: Callable[[], T]) -> T:

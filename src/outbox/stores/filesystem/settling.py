@@ -45,15 +45,18 @@ def settle(
     """See :meth:`outbox.protocols.Store.settle`; *fates* are the verdicts', in the recipients' order."""
     held = leases.find([settlement.claim for settlement in settlements])
     cases: dict[int, _Case] = {}
-    for number, (settlement, new) in enumerate(zip(settlements, fates, strict=True)):
-        # Taken out: a second settlement of the same claim comes too late.
-        lease = held.pop(key(settlement.claim), None)
-        if lease is not None:
-            cases[number] = _case(folders, lease, settlement, new, retention=retention, now=now)
+    planned: list[Transition] = []
+    with transitions.whole(folders, planned):
+        for number, (settlement, new) in enumerate(zip(settlements, fates, strict=True)):
+            # Taken out: a second settlement of the same claim comes too late.
+            lease = held.pop(key(settlement.claim), None)
+            if lease is not None:
+                cases[number] = _case(folders, lease, settlement, new, retention=retention, now=now)
+                planned.append(cases[number].transition)
     numbers = list(cases)
     made = transitions.make(
         folders,
-        [case.transition for case in cases.values()],
+        planned,
         lambda missed: _again(leases, {each: cases[numbers[each]] for each in missed}),
     )
     settled = {numbers[each] for each in made}

@@ -10,7 +10,7 @@ import itertools
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -21,6 +21,7 @@ from . import walking
 from .folders import Folders
 from .names import CLAIMED, QUEUES, READY_WIDTH, Path, Ticket, queue_folder, slot_start, stamp
 from .promotion import Promotion, earliest
+from .walking import Detour
 from .windows import Window
 
 __all__ = ["Pick", "Shelves"]
@@ -46,13 +47,14 @@ class Pick:
 class _Shelf:
     """One queue."""
 
-    def __init__(self, folders: Folders, queue: str, die: random.Random) -> None:
+    def __init__(self, folders: Folders, queue: str, die: random.Random, detour: Detour) -> None:
         self._folders = folders
         self._queue = queue
         self._die = die
-        self._path: Path = (*QUEUES, queue_folder(queue))
+        self._detour = detour
+        self.path: Path = (*QUEUES, queue_folder(queue))
         self._windows: dict[Path, Window] = {}
-        self.promotion = Promotion(folders, queue)
+        self.promotion = Promotion(folders, queue, detour)
 
     def close(self) -> None:
         self.promotion.close()
@@ -83,23 +85,35 @@ class _Shelf:
                 window.take({pick.ticket.name for pick in picks})
 
     def _ready(self, now: int, mark: object) -> Iterator[Window]:
-        for priority in walking.priorities(self._folders, self._path):
+        for window in self._prioritized():
+            if not self._look(window, mark):
+                continue
+            if len(window):
+                yield window
+            elif window.whole:
+                self._discard(window.path, now)
+
+    def _prioritized(self) -> Iterator[Window]:
+        for priority in self._detour.found(walking.priorities, self._folders, self.path):
             for path in self._slots(priority):
-                window = self._window(path)
-                window.look(mark)
-                if len(window):
-                    yield window
-                elif window.whole:
-                    self._discard(path, now)
+                yield self._window(path)
+
+    def _look(self, window: Window, *mark: Any) -> bool:
+        """Whether it could be looked at."""
+        with self._detour.around():
+            window.look(*mark)
+            return True
+        return False
 
     def _expired(self, now: int, mark: object) -> list[Pick]:
         picks = []
-        for path in self._slots((*self._path, CLAIMED)):
+        for path in self._slots((*self.path, CLAIMED)):
             if (slot_start(path[-1]) or 0) > now:
                 break
             window = self._window(path)
             # A name goes on after its instant: with this it sorts before the next one.
-            window.look((mark, now), stamp(now) + "-")
+            if not self._look(window, (mark, now), stamp(now) + "-"):
+                continue
             picks += self._picks(window, [*window.names, *window.suspects], expired=True)
             if not len(window) and window.whole:
                 self._discard(path, now)
@@ -110,7 +124,7 @@ class _Shelf:
 
     def _slots(self, folder: Path) -> list[Path]:
         """The slots of a folder; of those that another process has removed no window stays open."""
-        there = walking.slots(self._folders, folder)
+        there = self._detour.found(walking.slots, self._folders, folder)
         known = {path for path in self._windows if path[:-1] == folder}
         for path in known.difference(there):
             self._windows.pop(path).close()
@@ -130,17 +144,17 @@ class _Shelf:
         """When the first of them can be claimed; EARLIEST where one can be now, or where not all was seen."""
         if self.promotion.unfinished:
             return EARLIEST
-        for priority in walking.priorities(self._folders, self._path):
-            for path in self._slots(priority):
-                window = self._window(path)
-                window.look(mark)
-                if len(window) or not window.whole:
-                    return EARLIEST
-        ends = (
-            earliest(self._folders, path) for path in walking.slots(self._folders, (*self._path, CLAIMED))
-        )
+        for window in self._prioritized():
+            if self._look(window, mark) and (len(window) or not window.whole):
+                return EARLIEST
+        ends = (self._ends(path) for path in self._slots((*self.path, CLAIMED)))
         end = next((at for at in ends if at is not None), None)
         return min((at for at in (end, self.promotion.due_at()) if at is not None), default=None)
+
+    def _ends(self, path: Path) -> int | None:
+        with self._detour.around():
+            return earliest(self._folders, path)
+        return None
 
 
 class Shelves:
@@ -150,6 +164,8 @@ class Shelves:
         self._folders = folders
         self._lock = threading.Lock()
         self._shelves: dict[str, _Shelf] = {}
+        # A slot that cannot be read stops no other, and no other queue.
+        self._detour = Detour(failing=True)
         self._turns = Turns()
         self._die = random.Random()  # noqa: S311 - it keeps processes out of each other's way, and secrets from nobody
         self._crowded = 0
@@ -172,8 +188,13 @@ class Shelves:
         self._crowded = _CROWDED
 
     def choose(self, queues: Sequence[str], bell: int, *, now: int, limit: int, max_bytes: int) -> list[Pick]:
-        """What to claim; nobody else of this process is offered the same meanwhile."""
+        """What to claim; nobody else of this process is offered the same meanwhile.
+
+        Raises:
+            ConfigurationError, OSError: there is nothing, and not all folders could be looked at.
+        """
         with self._lock:
+            self._detour.errors.clear()
             crowded = self._crowded > 0
             self._crowded -= crowded
             known: dict[str, Pick] = {}
@@ -191,6 +212,8 @@ class Shelves:
             ]
             chosen = choose(self._turns.sort(offers), limit=limit, max_bytes=max_bytes)
             picks = [known[id] for id in chosen]
+            if not picks and self._detour.errors:
+                raise self._detour.errors[0]
             for queue in {pick.queue for pick in picks}:
                 self._shelves[queue].take([pick for pick in picks if pick.queue == queue])
             return picks
@@ -207,6 +230,8 @@ class Shelves:
         crowded: bool,
     ) -> Offer:
         shelf = self._shelf(queue)
+        # One look for each queue: it may have been moved away, and another begun.
+        self._folders.renew(shelf.path)
         if shelf.promotion.turn(now, promoted):
             self.changed()
         ready, suspect = shelf.offer(now, limit, (self._changes, bell), crowded=crowded)
@@ -221,5 +246,5 @@ class Shelves:
 
     def _shelf(self, queue: str) -> _Shelf:
         if queue not in self._shelves:
-            self._shelves[queue] = _Shelf(self._folders, queue, self._die)
+            self._shelves[queue] = _Shelf(self._folders, queue, self._die, self._detour)
         return self._shelves[queue]

@@ -16,13 +16,15 @@ from .disk import Disk
 from .folders import Folders
 from .gate import Gate
 from .leases import Leases
-from .opening import open_spool
+from .opening import open_spool, recover
 from .shelves import Shelves
 from .suspending import Suspended
 
 __all__ = ["Spool"]
 
 _BELL: Final = "bell"
+_DAYS: Final = 1 << 50
+"""Thirteen, in nanoseconds."""
 
 
 class Spool:
@@ -55,11 +57,12 @@ class Spool:
         self.shelves.close()
         self.folders.close()
 
-    def require_same_directory(self) -> None:
+    def require_usable(self) -> None:
         """Raise StoreUnavailable where the path no longer leads to the directory that was opened.
 
         What is put into one that was deleted is gone, and what is put into
-        one that was moved is where nobody looks.
+        one that was moved is where nobody looks.  One that could not be
+        written to when it was opened is put right first; raises OSError.
         """
         found = self.folders.disk.identity(self._path)
         if found != self._identity:
@@ -68,6 +71,9 @@ class Spool:
                 f"{self._path} was {event} while it was in use: stop all programs that use it, put the right "
                 "directory in its place, and start them again"
             )
+        if not self.folders.recovered:
+            recover(self.folders)
+            self.folders.recovered = True
 
     def shut(self) -> Spool:
         """The same, for nobody to use."""
@@ -91,7 +97,8 @@ class Spool:
     def ring_out(self, now: int) -> None:
         """The same where the others must not miss it; raises OSError."""
         self.shelves.changed()
-        # The time is read by nobody: it only has to be another one each time.
-        stamp = now * 1000 + secrets.randbelow(10**9)
+        # The time is read by nobody: it only has to be another one each time, also where the file system
+        # keeps whole seconds.  So it is any of the last days.
+        stamp = now * 1000 - secrets.randbelow(_DAYS)
         self.folders.disk.touch(self.folders.root.handle, _BELL, stamp)
         self.news.tell()

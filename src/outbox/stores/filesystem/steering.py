@@ -16,6 +16,7 @@ from outbox.stores.standing import Standing, Step
 from . import transitions, walking
 from .folders import Folders
 from .notes import Note
+from .reading import DiskFailed
 from .transitions import Transition
 from .walking import Place
 
@@ -78,20 +79,32 @@ def _rounds(folders: Folders, ids: Sequence[str], decide: Decide) -> list[_Decid
             if number not in answers:
                 turn.setdefault(id, number)
         found = walking.find(folders, turn)
-        decided = [_one(folders, number, id, found.get(id), decide) for id, number in turn.items()]
-        moves = [each for each in decided if each.transition is not None]
-        made = transitions.make(folders, [each.transition for each in moves if each.transition is not None])
-        for each in [each for each in decided if each.transition is None] + [moves[n] for n in made]:
-            answers[each.number] = each
+        moves: list[_Decided] = []
+        planned: list[Transition] = []
+        with transitions.whole(folders, planned):
+            for id, number in turn.items():
+                decided = _one(folders, number, id, found.get(id), decide)
+                if decided is not None and decided.transition is not None:
+                    moves.append(decided)
+                    planned.append(decided.transition)
+                elif decided is not None:
+                    answers[number] = decided
+        for made in transitions.make(folders, planned):
+            answers[moves[made].number] = moves[made]
     return [answers[number] for number in range(len(ids))]
 
 
-def _one(folders: Folders, number: int, id: str, place: Place | None, decide: Decide) -> _Decided:
-    if place is not None:
-        try:
-            before, history = transitions.learned_or_feared(folders, place.ticket, place.state, proven=True)
-        except FileNotFoundError:
-            pass  # it was purged meanwhile: its name under ids/ goes before its ticket
-        else:
-            return decide(number, place, before, history)
-    return _Decided(number, standings.unknown(id))
+def _one(folders: Folders, number: int, id: str, place: Place | None, decide: Decide) -> _Decided | None:
+    """What is decided of this one; None where its ticket has moved on meanwhile, and is to be found again."""
+    if place is None:
+        return _Decided(number, standings.unknown(id))
+    try:
+        before, history = transitions.learned_or_feared(
+            folders, place.path, place.ticket, place.state, proven=True
+        )
+        return decide(number, place, before, history)
+    except FileNotFoundError:
+        return None
+    except DiskFailed as error:
+        # The others get their answer all the same.
+        return _Decided(number, Change(id=id, status="refused", reason=f"{error}: try again later"))

@@ -129,7 +129,7 @@ class FilesystemStore:
     ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
         batch, now = tuple(messages), self._now()
         with self._inside() as spool:
-            spool.require_same_directory()
+            spool.require_usable()
             self._limits.require_free(self._path)
             terms = putting.Terms(
                 now=now,
@@ -164,7 +164,7 @@ class FilesystemStore:
         """
         names = distinct(queues)
         with self._inside() as spool:
-            spool.require_same_directory()
+            spool.require_usable()
             spool.news.look()
             bell = spool.seen.bell = spool.bell()
             now = self._now()
@@ -191,7 +191,7 @@ class FilesystemStore:
         returned = any(isinstance(each.verdict, Retry | Released) for each in settlements)
         now = self._now()
         with self._inside() as spool:
-            spool.require_same_directory()
+            spool.require_usable()
             try:
                 return settling.settle(
                     spool.folders, spool.leases, settlements, fates, retention=self._retention, now=now
@@ -363,6 +363,7 @@ class FilesystemStore:
     def _born(self) -> None:
         """Locks may be held by threads that are not in the child, and open listings are shared: begin anew."""
         parent = self._spool
+        self._disk.born()
         parent.abandon()
         if parent.gate.closed:
             return

@@ -51,7 +51,7 @@ def suspend(folders: Folders, suspension: Suspension) -> None:
     until = None if suspension.until is None else stamp(micros(suspension.until))
     fields = {"kind": suspension.kind, "value": suspension.value, "until": until, "reason": suspension.reason}
     name = _name(suspension.kind, suspension.value)
-    with folders.disk.lock(folders.need(SUSPENDED).handle):
+    with folders.lock(SUSPENDED):
         # What a crash has left there says nothing.
         folders.unlink(SUSPENDED, _DRAFT)
         folders.create(SUSPENDED, _DRAFT, json.dumps(fields).encode() + b"\n")
@@ -62,7 +62,7 @@ def suspend(folders: Folders, suspension: Suspension) -> None:
 def unsuspend(folders: Folders, kind: str, value: str, now: int) -> bool:
     """See :meth:`outbox.protocols.SupportsSuspend.unsuspend`."""
     name = _name(kind, value)
-    with folders.disk.lock(folders.need(SUSPENDED).handle):
+    with folders.lock(SUSPENDED):
         found = list(_read(folders, [name]))
         folders.unlink(SUSPENDED, name)
         folders.sync([SUSPENDED])

@@ -7,7 +7,7 @@ the tickets are renamed, and the folders they came into synced once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -19,7 +19,7 @@ from outbox.stores.standing import Standing
 
 from . import body, ids, notes
 from .folders import Folders
-from .names import GONE, Path, Ticket, queued_path, remembered_path, settled_path
+from .names import GONE, Path, Ticket, note_path, queued_path, remembered_path, settled_path
 from .notes import Note
 from .reading import DiskFailed
 
@@ -34,6 +34,8 @@ __all__ = [
     "make",
     "plan",
     "removal",
+    "require_there",
+    "whole",
 ]
 
 
@@ -45,7 +47,7 @@ class Transition:
     ticket: Ticket
     to: Path
     new: Ticket
-    note: Path | None = None
+    note: Note | None = None
 
     @property
     def name(self) -> str:
@@ -78,24 +80,40 @@ def learned(folders: Folders, ticket: Ticket, state: State) -> tuple[Standing, t
 
 
 def learned_or_feared(
-    folders: Folders, ticket: Ticket, state: State, *, proven: bool = False
+    folders: Folders, path: Path, ticket: Ticket, state: State, *, proven: bool = False
 ) -> tuple[Standing, tuple[Attempt, ...]]:
     """The same; where the note cannot be read, everybody may have received the message already.
 
     Args:
         proven: Whether DiskFailed is raised all the same: what the note
             tells may be read tomorrow, and is not to be replaced by a fear.
+
+    Raises:
+        DiskFailed: see *proven*.
+        FileNotFoundError: the ticket has moved on.
     """
     try:
         return learned(folders, ticket, state)
     except (CorruptRecord, FileNotFoundError) as error:
         if proven and isinstance(error, DiskFailed):
             raise
-        reason = str(error) if isinstance(error, CorruptRecord) else f"{ticket.id}: its note is missing"
-    since, recipients = body.first(folders, ticket.id)
-    fates = (Fate.UNCERTAIN,) * max(1, recipients)
-    standing = ticket.standing(state)
-    return attrs.evolve(standing, fates=fates, since=since or ticket.submitted, reason=reason), ()
+        failure = error
+    # The ticket is looked at after its note: where it is still there, the note is not coming.
+    require_there(folders, path, ticket)
+    return _feared(folders, ticket, state, failure), ()
+
+
+def _feared(folders: Folders, ticket: Ticket, state: State, failure: Exception) -> Standing:
+    """How a message stands of which no more can be read than the name of its ticket, and perhaps its file."""
+    missing = "its note is missing" if ticket.revision else "it has no name under ids/"
+    reason = str(failure) if isinstance(failure, CorruptRecord) else f"{ticket.id}: {missing}"
+    since, recipients = None, 0
+    with contextlib.suppress(FileNotFoundError):
+        since, recipients = body.first(folders, ticket.id)
+    # Where there never was a note nobody has been tried, but by claims that were lost.
+    fates = (Fate.UNCERTAIN if ticket.revision else Fate.WAITING,) * max(1, recipients)
+    standing = attrs.evolve(ticket.standing(state), fates=fates, since=since or ticket.submitted)
+    return attrs.evolve(standings.in_doubt(standing), reason=reason)
 
 
 def plan(
@@ -109,15 +127,15 @@ def plan(
     note: Note | None,
 ) -> Transition:
     """What is to be renamed so that the message stands so; the note, where there is one, is written."""
-    revision, written = 0, None
+    revision = 0
     if note is not None:
-        revision, written = notes.write(folders, ticket.id, note, after=ticket.revision, now=now)
+        revision = notes.write(folders, ticket.id, note, after=ticket.revision, now=now)
     new = ticket.after(standing, revision=revision)
     if standing.state is State.QUEUED:
         to = queued_path(queue, new, now)
     else:
         to = settled_path(queue, standing.state, new.at)
-    return Transition(path=path, ticket=ticket, to=to, new=new, note=written)
+    return Transition(path=path, ticket=ticket, to=to, new=new, note=note)
 
 
 def removal(path: Path, ticket: Ticket, standing: Standing, retention: Retention, now: int) -> Transition:
@@ -141,16 +159,65 @@ def make(
     Returns:
         The numbers of those that were made; of the others nothing is left.
     """
-    folders.sync(each.note for each in transitions if each.note is not None)
     made: set[int] = set()
-    try:
-        _rename(folders, dict(enumerate(transitions)), made)
-        missed = set(range(len(transitions))) - made
-        _rename(folders, again(missed) if missed else {}, made)
-    finally:
-        folders.sync(transitions[number].to for number in sorted(made))
+    with whole(folders, transitions):
+        folders.sync(_notes(transitions))
+        try:
+            _rename(folders, dict(enumerate(transitions)), made)
+            missed = set(range(len(transitions))) - made
+            _rename(folders, again(missed) if missed else {}, made)
+        finally:
+            folders.sync(transitions[number].to for number in sorted(made))
+        _keep_notes(folders, [transitions[number] for number in sorted(made)])
     _discard_notes(folders, transitions, made)
     return made
+
+
+@contextlib.contextmanager
+def whole(folders: Folders, planned: Collection[Transition]) -> Iterator[None]:
+    """Leave no note of what is *planned* and is not made, where this fails: a full disk is not filled by trying."""
+    try:
+        yield
+    except Exception:
+        for each in planned:
+            with contextlib.suppress(OSError):
+                if each.note is not None:
+                    # Whether a rename that failed was made after all, only the ticket tells.
+                    require_there(folders, each.path, each.ticket)
+                    notes.discard(folders, each.new.id, each.new.revision)
+        raise
+
+
+def require_there(folders: Folders, path: Path, ticket: Ticket) -> None:
+    """Raise FileNotFoundError where the ticket has moved on."""
+    folders.stat(path, ticket.name)
+
+
+def _notes(transitions: Iterable[Transition]) -> list[Path]:
+    return [note_path(each.new.revision) for each in transitions if each.note is not None]
+
+
+def _keep_notes(folders: Folders, made: Sequence[Transition]) -> None:
+    """See that the notes are still there.
+
+    A prune whose clock is a day ahead, or before which the machine slept
+    between a note and its rename, has met a note that no ticket named.  To
+    look costs a stat for each note, which cost a sync.
+    """
+    lost = [each for each in made if each.note is not None and _is_lost(folders, each)]
+    for each in lost:
+        if each.note is not None:
+            notes.write_again(folders, each.new.id, each.note, each.new.revision)
+    folders.sync(_notes(lost))
+
+
+def _is_lost(folders: Folders, made: Transition) -> bool:
+    try:
+        notes.require(folders, made.new.id, made.new.revision)
+    except OSError as error:
+        # Whatever else is wrong does not say that it is gone.
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _rename(folders: Folders, transitions: Mapping[int, Transition], made: set[int]) -> None:

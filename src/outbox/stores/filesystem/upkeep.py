@@ -93,7 +93,7 @@ def _discard(folders: Folders, old: _Old, retention: Retention, now: int) -> int
     removals = []
     for path, ticket in heapq.nsmallest(old.limit, _aged(folders, old), key=_age):
         try:
-            standing, _ = transitions.learned_or_feared(folders, ticket, old.state, proven=True)
+            standing, _ = transitions.learned_or_feared(folders, path, ticket, old.state, proven=True)
         except (FileNotFoundError, CorruptRecord):
             continue
         removals.append(transitions.removal(path, ticket, standing, retention, now))

@@ -6,9 +6,10 @@ have it walks again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Collection, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final, ParamSpec, TypeVar
 
 import attrs
 
@@ -33,6 +34,7 @@ from .names import (
 )
 
 __all__ = [
+    "Detour",
     "Entry",
     "Place",
     "find",
@@ -45,8 +47,43 @@ __all__ = [
     "walk",
 ]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _WALKS: Final = 10
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR})
+_FAILING: Final = frozenset({errno.EIO, errno.ESTALE, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
+"""What a disk says that fails in one folder, and perhaps in no other."""
+
+
+class Detour:
+    """Passes by the folders that must not be entered, and remembers why.
+
+    Args:
+        failing: Whether those that cannot be read are passed by, too: not by
+            a list, which would be taken for whole.
+    """
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self._failing = failing
+        self.errors: list[Exception] = []
+
+    @contextlib.contextmanager
+    def around(self) -> Iterator[None]:
+        """Go on behind this where a folder in it cannot be entered."""
+        try:
+            yield
+        except (ConfigurationError, OSError) as error:
+            fails = self._failing and getattr(error, "errno", None) in _FAILING
+            if not (fails or refused(error)):
+                raise
+            self.errors.append(error)
+
+    def found(self, look: Callable[P, list[T]], *args: P.args, **named: P.kwargs) -> list[T]:
+        """What is seen there; nothing where it cannot be entered."""
+        with self.around():
+            return look(*args, **named)
+        return []
 
 
 @attrs.frozen
@@ -82,6 +119,7 @@ def queue_folders(folders: Folders, only: Collection[str] = ()) -> Iterator[tupl
     """The queues there are, with their folders; ``()`` is all."""
     for name in folders.subfolders(QUEUES):
         if not only or queue_of(name) in only:
+            folders.renew((*QUEUES, name))
             yield queue_of(name), (*QUEUES, name)
 
 
@@ -107,28 +145,25 @@ def walk(
     *,
     states: Collection[State] = (),
     queues: Collection[str] = (),
-    strict: bool = False,
+    detour: Detour | None = None,
 ) -> Iterator[Entry]:
     """Every ticket of these states and queues; ``()`` is all.
 
     Args:
-        strict: Whether it ends with the error of a folder that must not be
-            entered; else that is passed by, and `check` names it.
+        detour: Is told of the folders that were passed by, which `check` names.
     """
+    way = detour or Detour()
     for queue, path in queue_folders(folders, queues):
         for state in states or State:
-            try:
-                yield from _tickets(folders, queue, path, state)
-            except (ConfigurationError, OSError) as error:
-                if strict or not refused(error):
-                    raise
+            yield from _tickets(folders, queue, path, state, way)
 
 
-def _tickets(folders: Folders, queue: str, path: Path, state: State) -> Iterator[Entry]:
-    for folder in _folders_of(folders, path, state):
-        for name in folders.entries(folder, Kind.FILE):
-            if Ticket.is_name(name):
-                yield Entry(queue, state, folder, name)
+def _tickets(folders: Folders, queue: str, path: Path, state: State, way: Detour) -> Iterator[Entry]:
+    for folder in _folders_of(folders, path, state, way):
+        with way.around():
+            for name in folders.entries(folder, Kind.FILE):
+                if Ticket.is_name(name):
+                    yield Entry(queue, state, folder, name)
 
 
 def refused(error: Exception) -> bool:
@@ -136,22 +171,24 @@ def refused(error: Exception) -> bool:
     return isinstance(error, ConfigurationError) or getattr(error, "errno", None) in _REFUSED
 
 
-def _folders_of(folders: Folders, queue: Path, state: State) -> Iterator[Path]:
+def _folders_of(folders: Folders, queue: Path, state: State, way: Detour) -> Iterator[Path]:
     """In the order in which a ticket wanders through them, so that few are missed."""
     if state is State.QUEUED:
-        yield from slots(folders, (*queue, LATER))
-        for priority in priorities(folders, queue):
-            yield from slots(folders, priority)
+        yield from way.found(slots, folders, (*queue, LATER))
+        for priority in way.found(priorities, folders, queue):
+            yield from way.found(slots, folders, priority)
     else:
-        yield from slots(folders, (*queue, CLAIMED if state is State.CLAIMED else state.value))
+        yield from way.found(slots, folders, (*queue, CLAIMED if state is State.CLAIMED else state.value))
 
 
-def tombstones(folders: Folders) -> Iterator[tuple[Path, str]]:
-    """Every remembered id: folder and name, in the order of the slots."""
-    for path in slots(folders, REMEMBERED):
-        for name in folders.entries(path, Kind.FILE):
-            if Ticket.is_name(name):
-                yield path, name
+def tombstones(folders: Folders, detour: Detour | None = None) -> Iterator[tuple[Path, str]]:
+    """Every remembered id: folder and name, in the order of the slots; *detour* as in :func:`walk`."""
+    way = detour or Detour()
+    for path in way.found(slots, folders, REMEMBERED):
+        with way.around():
+            for name in folders.entries(path, Kind.FILE):
+                if Ticket.is_name(name):
+                    yield path, name
 
 
 def find(folders: Folders, wanted: Iterable[str]) -> dict[str, Place]:
@@ -194,7 +231,7 @@ def _may_be_there(folders: Folders, id: str) -> bool:
     try:
         _, data = reading.head(folders, ids_path(id), id, body.HEAD)
         draft = body.header(data).first.name
-        folders.disk.stat(folders.get(TMP).handle, draft)
+        folders.stat(TMP, draft)
     except (FileNotFoundError, CorruptRecord, FormatError):
         return True
     return False
