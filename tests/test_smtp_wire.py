@@ -228,14 +228,14 @@ def test_a_server_that_takes_nothing_runs_out_of_time(pair: Pair) -> None:
 def test_every_block_has_a_time_of_its_own(pair: Pair) -> None:
     """A large content may take longer in all than any block may."""
     pair.greet()
-    pair.ours = Reluctant(fileno=pair.ours.detach())
+    pair.ours = EveryOther(fileno=pair.ours.detach())
     clock = TickingClock()
     pair.wire_by(clock, block=dt.timedelta(seconds=50)).write(Step.CONTENT, [b"x"] * 100)
 
     assert clock.monotonic() >= 100
 
 
-class Reluctant(socket.socket):
+class EveryOther(socket.socket):
     """Takes nothing the first time that it is asked to, and the next time all."""
 
     reluctant = False
@@ -245,6 +245,11 @@ class Reluctant(socket.socket):
         if self.reluctant:
             raise BlockingIOError
         return super().send(data, flags)
+
+
+def take(server: socket.socket, size: int) -> None:
+    while size > 0:
+        size -= len(server.recv(65536))
 
 
 def test_a_deadline_that_has_passed_is_said() -> None:
