@@ -82,7 +82,7 @@ SCENES = [
         ],
     ),
     Scene(name="open one that is there", prepare=putting("a"), warm=False, steps=[lambda bench: bench.store]),
-    Scene(name="migrate", prepare=first_cut, warm=False, steps=[lambda bench: bench.store]),
+    Scene(name="migrate", prepare=first_cut, later=DAY, warm=False, steps=[lambda bench: bench.store]),
     Scene(name="close", prepare=putting("a"), steps=[putting("b"), Bench.close]),
 ]
 

@@ -14,6 +14,7 @@ import pytest
 
 from outbox.errors import CorruptRecord, FormatError
 from outbox.lifecycle import Fate, Settlement, State
+from outbox.message import Message
 from outbox.protocols import Suspension
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import (
@@ -550,3 +551,55 @@ def test_a_command_on_what_no_page_holds_any_more_is_done_for_the_others(
         record = store.get("m299")
         assert record is not None
         assert record.summary.state == State.CANCELLED
+
+
+def aged(path: Path, clock: ManualClock, *messages: Message | str) -> None:
+    """Cancelled, and past all keeping."""
+    with contextlib.closing(SQLiteStore(path, clock=clock, discard_after=DAY)) as store:
+        put(store, *messages)
+        store.cancel([message if isinstance(message, str) else message.id for message in messages])
+    clock.advance(2 * DAY)
+
+
+def test_what_lies_on_a_damaged_leaf_keeps_no_other_from_being_pruned(path: Path, clock: ManualClock) -> None:
+    aged(path, clock, *(f"m{number:03}" for number in range(120)))
+    break_first_leaf(path)
+
+    with contextlib.closing(SQLiteStore(path, clock=clock, discard_after=DAY)) as store:
+        for _ in range(2):
+            with pytest.raises(CorruptRecord):
+                store.prune(limit=100)
+        assert store.get("m119") is None
+
+
+def test_a_prune_without_bound_ends_although_a_body_cannot_be_removed(
+    path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    aged(path, clock, mail("bad", content=b"A" * 50_000), "good")
+    break_page(path, b"A" * 4000)
+
+    with contextlib.closing(SQLiteStore(path, clock=clock, discard_after=DAY)) as store:
+        assert store.prune(limit=10**9) == 2
+        assert store.prune(limit=10**9) == 0
+        assert states(store) == {}
+    assert "indexes" not in caplog.text
+
+
+def test_a_suspension_whose_name_is_no_text_keeps_nothing_from_being_sent(
+    store: SQLiteStore, path: Path
+) -> None:
+    store.suspend(Suspension(kind="queue", value="bulk"))
+    change(path, "UPDATE outbox_suspension SET value = CAST(x'ff' AS TEXT)")
+
+    assert ids(store.put_claimed([mail("a")], lease=LEASE)) == ["a"]
+
+
+def test_many_are_put_although_damage_has_made_the_last_number_of_a_body_the_last_there_is(
+    store: SQLiteStore, path: Path
+) -> None:
+    put(store, "bad")
+    change(path, f"UPDATE outbox_body SET number = {HUGE}")
+
+    put(store, "a", "b")
+
+    assert ids(take(store)) == ["a", "b"]

@@ -18,11 +18,12 @@ from pathlib import Path
 import attrs
 import pytest
 
-from outbox.errors import ConflictError
+from outbox.cli import main
+from outbox.errors import ConflictError, StoreUnavailable
 from outbox.lifecycle import Fate, Settlement, State
 from outbox.outcome import Outcome, TempFailed
 from outbox.stores.sqlite import SQLiteStore, migrations, schema
-from outbox.testing.clauses.scene import delivered, ids, known, mail, put, retry, states, take
+from outbox.testing.clauses.scene import LEASE, delivered, ids, known, mail, put, retry, states, take
 from outbox.testing.clock import ManualClock
 
 FIRST_CUT = Path(__file__).parent / "stored" / "version-1.db"
@@ -32,7 +33,10 @@ DECADE = dt.timedelta(days=3650)
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    """When the leases of the first cut have run out."""
+    clock = ManualClock()
+    clock.advance(LEASE)
+    return clock
 
 
 @pytest.fixture
@@ -115,6 +119,34 @@ def test_it_has_the_same_tables_and_indexes_as_a_new_one(old: Path, tmp_path: Pa
 
 def test_sqlite_finds_nothing_amiss_afterwards(store: SQLiteStore) -> None:
     assert [finding.text for finding in store.check() if finding.level == "error"] == []
+
+
+def test_who_holds_a_lease_is_not_migrated_away_from_under_it(old: Path) -> None:
+    """Its settle would fail, and the mail would go again."""
+    before = old.read_bytes()
+
+    with pytest.raises(StoreUnavailable, match=r"2 messages under leases, until 20.*stop them"):
+        SQLiteStore(old, clock=ManualClock())
+
+    assert old.read_bytes() == before
+
+
+def test_a_lease_that_damage_made_endless_keeps_nobody_from_migrating(old: Path, clock: ManualClock) -> None:
+    with contextlib.closing(sqlite3.connect(old)) as sql, sql:
+        sql.execute("UPDATE outbox_message SET due = 9223372036854775807 WHERE id = 'claimed'")
+        sql.execute("UPDATE outbox_message SET due = 'abc' WHERE id = 'queued'")
+
+    SQLiteStore(old, clock=clock).close()
+
+
+def test_who_only_looks_migrates_nothing(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = old.read_bytes()
+    for command in (["status"], ["list"], ["show", "dead"], ["check"], ["cancel", "queued"]):
+        assert main([*command, "--store", f"sqlite:///{old}"]) != 0
+        out, err = capsys.readouterr()
+        assert "version 1" in out + err
+
+    assert old.read_bytes() == before
 
 
 def test_many_programs_may_open_it_at_once(old: Path, clock: ManualClock) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from outbox.lifecycle import Settlement, State
-from outbox.stores.sqlite import SQLiteStore, browsing, claiming, putting, rows, settling, upkeep
+from outbox.stores.sqlite import SQLiteStore, browsing, claiming, pruning, putting, rows, settling
 from outbox.testing.clauses.scene import LEASE, dead, delivered, mail, put, retry, settle, take
 from outbox.testing.clock import ManualClock
 
@@ -201,8 +201,8 @@ def test_a_claim_makes_no_more_than_a_thousand_ready(
             {"queues": "[]", "raw": b"", "blob": False, "limit": 9, "state": "dead"},
             "outbox_settled",
         ),
-        (upkeep._GONE, (1, 10), "outbox_gone"),
-        (upkeep._AGED, ("dead", 1, 10), "outbox_aged"),
+        (pruning._GONE, (1, 10), "outbox_gone"),
+        (pruning._AGED, ("dead", 1, 10), "outbox_aged"),
     ],
 )
 def test_no_statement_of_a_hot_path_scans_or_sorts(

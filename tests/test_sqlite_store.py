@@ -31,7 +31,7 @@ from outbox.lifecycle import Settlement, State
 from outbox.stores import forking
 from outbox.stores.sqlite import SQLiteStore, connection, grouping, links, opening, upkeep
 from outbox.stores.sqlite.naming import Sql
-from outbox.stores.sqlite.translation import Locked, commit_failed, translated
+from outbox.stores.sqlite.translation import CommitFailed, Locked, commit_failed, translated
 from outbox.testing.clauses.scene import (
     LEASE,
     Whole,
@@ -323,6 +323,7 @@ def test_every_connection_is_durable_and_never_checkpoints_by_itself(store: SQLi
         "checkpoint_fullfsync": 1,
         "wal_autocheckpoint": 0,
         "mmap_size": 0,
+        "secure_delete": 1,
     }
 
     def pragmas() -> dict[str, object]:
@@ -571,13 +572,16 @@ def test_each_error_of_sqlite_says_what_it_means_here(
     assert str(path) in str(meaning)
 
 
-def test_an_io_error_on_a_full_disk_is_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_io_error_on_a_full_disk_is_a_full_disk_and_at_a_commit_leaves_in_doubt_what_was_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = type("Usage", (), {"free": 4096})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
 
     error = sqlite_error("SQLITE_IOERR_SHMSIZE")
     assert type(translated(error, path, MILLISECONDS)) is StoreFull
-    assert type(commit_failed(error, path, MILLISECONDS)) is StoreFull
+    assert type(commit_failed(error, path, MILLISECONDS)) is CommitFailed
+    assert type(commit_failed(sqlite_error("SQLITE_FULL"), path, MILLISECONDS)) is StoreFull
 
 
 # -- damaged records

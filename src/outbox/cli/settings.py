@@ -156,6 +156,9 @@ def _refused_by_argparse(reader: Callable[[str], T], text: str) -> T:
 def opened_store(config: Config, *, create: bool = False) -> Iterator[Store]:
     """The configured store, closed at the end.
 
+    Args:
+        create: Whether one that is not there is made, and one of an earlier release migrated.
+
     Raises:
         ConfigurationError: none is named; or it is ``memory:``, which would
             be empty at the start and forgotten at the end of a command.

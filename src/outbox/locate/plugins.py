@@ -59,7 +59,7 @@ class StoreFactory(Protocol):
         Args:
             url: Taken apart; ``url.settings`` reads its options, and
                 ``url.wrong`` makes the error for what cannot be used.
-            create: Whether one that is not there is made.
+            create: Whether one that is not there is made, and one in an older format brought to yours.
             clock: What decides what is due; None is the system's.
 
         Raises:

@@ -72,7 +72,8 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
     """Open the store that *url* names.
 
     Args:
-        create: Whether a database that is not there is made.
+        create: Whether a database that is not there is made, and one of an
+            earlier release brought to this one's format.
 
     Raises:
         ConfigurationError: the URL cannot be used, or what it names is not
@@ -275,7 +276,7 @@ def _sqlite(url: Url, create: bool, clock: Clock | None) -> Store:
             raise ConfigurationError(
                 f"there are no tables {prefix}… in {printable(str(path))}; `outbox submit` makes them"
             )
-        store = SQLiteStore(path, **settings)
+        store = SQLiteStore(path, migrate=create, **settings)
     if not is_there:
         _LOG.warning("there was no database %s: a new one is made", path)
     return store

@@ -44,12 +44,9 @@ _OLDEST: Final = (3, 35, 0)
 _CHECKPOINT_EVERY: Final = 1000
 """Rows changed, and pages of content, until a checkpoint: a WAL of some 10 MB."""
 _CHECKPOINT_AGAIN: Final = 100
-_TOUCH: Final = """
-    INSERT INTO outbox_meta VALUES ('synced', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1
-"""
-"""A change that means nothing, so that there is something to commit: the fsync is of all that is in the WAL."""
 _VERSION: Final = "PRAGMA data_version"
 _LOOK: Final = "SELECT 1 FROM outbox_meta LIMIT 1"
+_NO_CHANGE: Final = "UPDATE outbox_meta SET value = value WHERE name = ''"
 _PAUSES: Final = (0.0002, 0.001)
 """Seconds between two looks whether another process has done: about what a commit takes."""
 _PAGE: Final = 4096
@@ -108,10 +105,15 @@ def _out_of_room(write: Write[Any]) -> bool:
 class Database:
     """See the module.
 
+    Attributes:
+        path: The file as it was named, and is looked for.
+        file: The same behind any links: where the disk is, and the WAL.
+
     Args:
         patience: How long a write waits for others before it gives up.
         prefix: What our tables begin with in a database of something else;
             None is a file of our own.
+        migrate_at: See :func:`.schema.verify`.
 
     Raises:
         ConfigurationError: the path is no place for a database, or the file is none of ours.
@@ -120,14 +122,17 @@ class Database:
         UnsupportedError: this SQLite is too old, or the file system cannot do WAL.
     """
 
-    def __init__(self, path: Path, *, patience: dt.timedelta, prefix: str | None = None) -> None:
+    def __init__(
+        self, path: Path, *, patience: dt.timedelta, prefix: str | None, migrate_at: int | None
+    ) -> None:
         if sqlite3.sqlite_version_info < _OLDEST:
             raise UnsupportedError(
                 f"SQLite {sqlite3.sqlite_version} is too old: outbox needs 3.35 or newer; use a newer Python build"
             )
         self.path = path
         self.names = Names(prefix)
-        self._wal = f"{path}-wal"
+        self.file = files.behind(path)
+        self._wal = f"{self.file}-wal"
         self._patience = patience
         self._clock = SystemClock()
         files.create(path)
@@ -135,8 +140,8 @@ class Database:
         self._begin()
         watch_forks(self, _FORKS)
         with self._links.opening:
-            prepare(path, patience, self.names)
-        self._unmoved = _CHECKPOINT_EVERY if self.reserve(exactly=True) > WAL_SIZE else 0
+            prepare(path, patience, self.names, migrate_at=migrate_at)
+        self.look_at_wal()
         self._mark()
 
     def _begin(self) -> None:
@@ -167,7 +172,9 @@ class Database:
                 # The first look takes the snapshot, and is the only one that may have to wait.
                 self._patiently(lambda: link.sql.execute(_LOOK).fetchone(), self._deadline())
                 yield link.sql
-                link.connection.execute("COMMIT")
+                # Nothing was written.  Who met an error may have gone on without, and some end the transaction.
+                if link.connection.in_transaction:
+                    link.connection.execute("ROLLBACK")
             finally:
                 link.connection.text_factory = str
 
@@ -197,7 +204,14 @@ class Database:
                 or this thread is in the middle of another write.
         """
         return self._group.run(
-            Write(perform, durable=durable, content=content, share=share, deadline=self._deadline())
+            Write(
+                perform,
+                durable=durable,
+                content=content,
+                share=share,
+                deadline=self._deadline(),
+                patience=self._patience.total_seconds(),
+            )
         )
 
     def require_writable(self) -> None:
@@ -205,6 +219,8 @@ class Database:
 
         def look(link: Link) -> None:
             self._patiently(lambda: link.connection.execute("BEGIN IMMEDIATE"), self._deadline())
+            # Where the file may only be read SQLite begins all the same, and refuses the first change.
+            link.sql.execute(_NO_CHANGE)
             link.connection.execute("ROLLBACK")
 
         self._links.use(self._links.reads, look)
@@ -239,10 +255,6 @@ class Database:
 
         with contextlib.suppress(StoreError):
             self._links.use(self._links.writes, draw)
-
-    def sync(self) -> None:
-        """Put on the disk whatever was committed without."""
-        self.write(lambda sql: sql.execute(_TOUCH))
 
     def _perform(self, writes: Sequence[Write[Any]]) -> None:
         try:
@@ -391,6 +403,11 @@ class Database:
         return self._wal_size + self._written
 
     # -- checkpoints
+
+    def look_at_wal(self) -> None:
+        """Where others have made the WAL long, who leave it to us, the next write moves it into the database."""
+        if self.reserve(exactly=True) > WAL_SIZE:
+            self._unmoved = max(self._unmoved, _CHECKPOINT_EVERY)
 
     def _checkpoint(self) -> None:
         """Move what was committed from the WAL into the database.

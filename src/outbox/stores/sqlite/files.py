@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from outbox.errors import ConfigurationError, StoreUnavailable
 
-__all__ = ["Identity", "create", "identity", "is_open_here", "open_to_others", "size"]
+__all__ = ["Identity", "behind", "create", "identity", "is_open_here", "open_to_others", "size"]
 
 Identity: TypeAlias = tuple[int, int]
 """Device and inode."""
@@ -80,6 +80,11 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def behind(path: Path) -> Path:
+    """The file behind any links, which is where SQLite lays its own beside it."""
+    return Path(os.path.realpath(path))
 
 
 def identity(path: Path | str) -> Identity | None:

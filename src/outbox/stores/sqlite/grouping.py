@@ -32,7 +32,7 @@ _MOST: Final = 128
 """Writes that share a commit at most: so that the last of very many does not wait for all of them."""
 _MOST_CONTENT: Final = 8 << 20
 _PATIENCE: Final = 60.0
-"""Seconds in which any write comes to its end, unless the disk itself hangs."""
+"""Seconds in which any write comes to its end that waits for no other process, unless the disk itself hangs."""
 
 
 @attrs.frozen
@@ -61,6 +61,8 @@ class Write(Generic[T]):
         share: What writes of the same kind can do for all at once, and this
             one's part in it; None is nothing.
         deadline: Until when it waits for other processes, on the monotonic clock.
+        patience: For how many seconds a write waits for other processes: so
+            long may the one before it take, and its own time besides.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class Write(Generic[T]):
         "durable",
         "error",
         "led",
+        "patience",
         "perform",
         "result",
         "share",
@@ -85,12 +88,14 @@ class Write(Generic[T]):
         content: int = 0,
         share: Share[T] | None = None,
         deadline: float = 0.0,
+        patience: float = 0.0,
     ) -> None:
         self.perform = perform
         self.share = share
         self.durable = durable
         self.content = content
         self.deadline = deadline
+        self.patience = patience + _PATIENCE
         self.result: T | None = None
         self.error: BaseException | None = None
         self.answered = False
@@ -165,7 +170,7 @@ class Group:
             while not write.answered:
                 if self._leader is write:
                     self._lead(write)
-                elif not write.wait(_PATIENCE):
+                elif not write.wait(write.patience):
                     self._withdraw(write)
         finally:
             try:
@@ -180,7 +185,7 @@ class Group:
         with self._lock:
             if write in self._waiting:
                 raise StoreUnavailable(
-                    f"another thread of this process has been writing for longer than {_PATIENCE:g} s"
+                    f"another thread of this process has been writing for longer than {write.patience:g} s"
                 )
             taken = self._leader is not write
         if taken:

@@ -133,7 +133,7 @@ class Links:
         self, path: Path, patience: dt.timedelta, names: Names, identity: files.Identity | None
     ) -> None:
         self._path = path
-        self._wal = f"{path}-wal"
+        self._wal = f"{files.behind(path)}-wal"
         self._patience = patience
         self._names = names
         self._identity = identity

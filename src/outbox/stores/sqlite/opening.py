@@ -26,6 +26,8 @@ _SETTINGS: Final = (
     "wal_autocheckpoint = 0",
     f"journal_size_limit = {WAL_SIZE}",
     "mmap_size = 0",
+    # What is deleted, and what is redacted, is overwritten: some builds of SQLite leave it to be found.
+    "secure_delete = ON",
     # Where fsync does not reach the platter (macOS) they make SQLite ask for more; elsewhere they are nothing.
     "fullfsync = ON",
     "checkpoint_fullfsync = ON",
@@ -34,8 +36,11 @@ _FULL: Final = 2
 _PAUSE: Final = 0.02
 
 
-def prepare(path: Path, patience: dt.timedelta, names: Names) -> None:
+def prepare(path: Path, patience: dt.timedelta, names: Names, *, migrate_at: int | None) -> None:
     """See that the file is ours, or make it so; other processes may be doing the same.
+
+    Args:
+        migrate_at: See :func:`.schema.verify`.
 
     Raises:
         ConfigurationError: it is another kind of file, or the database of something else.
@@ -45,10 +50,10 @@ def prepare(path: Path, patience: dt.timedelta, names: Names) -> None:
     """
     try:
         with closing(_connection(path, patience)) as sql:
-            there = schema.verify(sql, path, names)
+            there = schema.verify(sql, path, names, migrate_at=migrate_at)
             _make_wal(sql, path, patience)
             if not there:
-                schema.create(sql, path, names)
+                schema.create(sql, path, names, migrate_at=migrate_at)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
             raise ConfigurationError(

@@ -37,6 +37,7 @@ _MOST_CONTENT: Final = 999_000_000
 """SQLite's own limit is 1,000,000,000 bytes a row."""
 _STAGE: Final = 7
 _READY: Final = 2
+_LAST_NUMBER: Final = (1 << 63) - 1
 _LAST_BODY: Final = "SELECT coalesce(max(number), 0) FROM outbox_body"
 _BODY: Final = "INSERT INTO outbox_body (number, sender, recipients, envelope, content, coding) VALUES "
 _MESSAGE: Final = f"""
@@ -128,19 +129,22 @@ def _store(sql: Sql, new: Sequence[Draft], now: int) -> set[str]:
     """Write them; return the ids of those that are due."""
     if not new:
         return set()
-    first = _store_bodies(sql, new)
-    hot = [_hot(number, draft, now) for number, draft in enumerate(new, first)]
+    bodies = _store_bodies(sql, new)
+    hot = [_hot(number, draft, now) for number, draft in zip(bodies, new, strict=True)]
     _insert(sql, _MESSAGE, hot)
     return {row[0] for row in hot if row[_STAGE] == _READY}
 
 
-def _store_bodies(sql: Sql, new: Sequence[Draft]) -> int:
-    """Write them under numbers in a row; return the first."""
-    if len(new) == 1:
-        return sql.execute(_BODY + _values(_BODY, 1), (None, *new[0].body)).lastrowid or 0
-    (last,) = sql.execute(_LAST_BODY).fetchone()
-    _insert(sql, _BODY, [(number, *draft.body) for number, draft in enumerate(new, last + 1)])
-    return int(last) + 1
+def _store_bodies(sql: Sql, new: Sequence[Draft]) -> Sequence[int]:
+    """Write them; return their numbers."""
+    if len(new) > 1:
+        (last,) = sql.execute(_LAST_BODY).fetchone()
+        numbers = range(last + 1, last + 1 + len(new))
+        if numbers[-1] <= _LAST_NUMBER:
+            _insert(sql, _BODY, [(number, *draft.body) for number, draft in zip(numbers, new, strict=True)])
+            return numbers
+    # One by one SQLite chooses the number, also where damage made the last one the last there is.
+    return [sql.execute(_BODY + _values(_BODY, 1), (None, *draft.body)).lastrowid or 0 for draft in new]
 
 
 def _insert(sql: Sql, statement: str, made: Sequence[rows.Row]) -> None:

@@ -7,10 +7,14 @@ found, and each thing done, in transactions of their own.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError
+from outbox.clock import SystemClock
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreError
 from outbox.stores.content import Codings
 from outbox.values import printable
 
@@ -19,7 +23,9 @@ from .connection import Database
 from .damage import Key
 from .naming import Sql
 
-__all__ = ["apart", "hold_damaged"]
+__all__ = ["Indexes", "alone", "apart", "hold_damaged"]
+
+_LOG: Final = logging.getLogger("outbox.stores.sqlite")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +38,10 @@ _SCHEDULED: Final = """
     SELECT CAST(id AS BLOB), typeof(id) = 'blob' FROM outbox_message
     WHERE stage = 1 AND queue = ? AND due <= ? ORDER BY due, id LIMIT ?
 """
+# Of a table without rowid the table itself too: its rows are sorted anew.
+_REINDEX: Final = ("REINDEX outbox_message", "REINDEX outbox_attempt")
+_SELDOM: Final = 60.0
+"""Seconds between two: what one has not mended the next does not mend either, and each reads every row."""
 _BODY: Final = f"""
     SELECT m.digest, b.envelope, b.content, b.coding
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body WHERE m.id = {damage.KEY}
@@ -40,8 +50,11 @@ _BODY: Final = f"""
 
 def hold_damaged(database: Database, order: claiming.Order, codings: Codings, now: int) -> bool:
     """Hold what a claim comes upon next and cannot read; False where there is nothing of the kind."""
-    with database.reading() as sql:
-        keys = _next(sql, order, now)
+    try:
+        with database.reading() as sql:
+            keys = _next(sql, order, now)
+    except CorruptRecord:
+        return False
     held = False
     for key in keys:
         try:
@@ -87,7 +100,45 @@ def _held(database: Database, key: Key, reason: str, now: int) -> bool:
         return False  # not even its row can be written
 
 
-def apart(act: Callable[[Sequence[T], bool], Sequence[R]], items: Sequence[T]) -> list[R]:
+class Indexes:
+    """Made anew from the rows, where the two do not agree: a bit that flipped in an index keeps every claim from its work."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._clock = SystemClock()
+        self._made = -math.inf
+
+    def trusted(self, act: Callable[[], T]) -> T:
+        """What *act* returns; where damage keeps it from that, once more with new indexes."""
+        try:
+            return act()
+        except CorruptRecord:
+            if not self._made_anew():
+                raise
+        return act()
+
+    def _made_anew(self) -> bool:
+        now = self._clock.monotonic()
+        if now < self._made + _SELDOM:
+            return False
+        self._made = now
+        try:
+            self._database.write(self._make)
+        except StoreError:
+            return False  # a page of theirs, or of the rows, cannot be read at all
+        _LOG.warning(
+            "%s: damage was met, and the indexes were made anew from the rows: look at the disk, "
+            "and at what `check` says",
+            self._database.path,
+        )
+        return True
+
+    def _make(self, sql: Sql) -> None:
+        for statement in _REINDEX:
+            sql.execute(statement)
+
+
+def apart(act: Callable[[Sequence[T], bool], Sequence[R]], items: Sequence[T], indexes: Indexes) -> list[R]:
     """What *act* comes to on all *items*; where damage keeps it from that, on each by itself.
 
     Args:
@@ -106,7 +157,7 @@ def apart(act: Callable[[Sequence[T], bool], Sequence[R]], items: Sequence[T]) -
     failures: list[CorruptRecord] = []
     for item in items:
         try:
-            results += _alone(act, item)
+            results += indexes.trusted(functools.partial(alone, act, item))
         except CorruptRecord as error:
             failures.append(error)
     if failures:
@@ -114,7 +165,8 @@ def apart(act: Callable[[Sequence[T], bool], Sequence[R]], items: Sequence[T]) -
     return results
 
 
-def _alone(act: Callable[[Sequence[T], bool], Sequence[R]], item: T) -> Sequence[R]:
+def alone(act: Callable[[Sequence[T], bool], Sequence[R]], item: T) -> Sequence[R]:
+    """What *act* comes to on one; see :func:`apart`."""
     try:
         return act([item], True)
     except CorruptRecord:

@@ -28,7 +28,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from outbox.errors import ConfigurationError, FormatError
+from outbox.errors import ConfigurationError, FormatError, StoreUnavailable
+from outbox.stores.instants import FOREVER, moment
 
 from .migrations import OLDEST, migrate
 from .naming import PREFIX, Names, Sql
@@ -109,6 +110,10 @@ _NAMES: Final = tuple(
 )
 _OF_EVERY_VERSION: Final = ("meta", "message", "body", "attempt")
 
+_LEASED: Final = (
+    "SELECT count(*), max(due) FROM outbox_message WHERE state = 'claimed' AND due > ? AND due <= ?"
+)
+
 # Drawn once for a store, also for one that an earlier release made, which knows of none.
 _NAME_IT: Final = "INSERT OR IGNORE INTO outbox_meta VALUES ('store', lower(hex(randomblob(16))))"
 _IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
@@ -152,14 +157,22 @@ def holds_store(path: Path, prefix: str) -> bool:
     return found is not None
 
 
-def verify(connection: sqlite3.Connection, path: Path, names: Names) -> bool:
+def verify(connection: sqlite3.Connection, path: Path, names: Names, *, migrate_at: int | None) -> bool:
     """Whether the tables are there, in the version that this release writes, and named.  Reads only.
 
+    Args:
+        migrate_at: Now; None leaves older ones as they are.
+
     Raises:
-        FormatError: a newer release wrote them.
+        FormatError: a newer release wrote them; or an older one, and they are to be left.
         ConfigurationError: the file belongs to something else.
+        StoreUnavailable: programs of an earlier release are delivering from them.
     """
-    return _version(connection, path, names) == VERSION and identity(names.apply(connection)) != ""
+    sql = names.apply(connection)
+    version = _version(connection, path, names)
+    if 0 < version < VERSION:
+        _require_leisure(sql, path, version, migrate_at)
+    return version == VERSION and identity(sql) != ""
 
 
 def _version(connection: sqlite3.Connection, path: Path, names: Names) -> int:
@@ -197,8 +210,8 @@ def _require_room(there: Mapping[str, str], path: Path, names: Names) -> None:
         )
 
 
-def create(connection: sqlite3.Connection, path: Path, names: Names) -> None:
-    """Make the tables, or bring older ones up to date, unless another process was quicker."""
+def create(connection: sqlite3.Connection, path: Path, names: Names, *, migrate_at: int | None) -> None:
+    """Make the tables, or bring older ones up to date, unless another process was quicker; raises as :func:`verify`."""
     sql = names.apply(connection)
     sql.execute("BEGIN IMMEDIATE")
     try:
@@ -207,6 +220,7 @@ def create(connection: sqlite3.Connection, path: Path, names: Names) -> None:
             for statement in _STATEMENTS:
                 sql.execute(statement)
         elif version < VERSION:
+            _require_leisure(sql, path, version, migrate_at)
             migrate(sql, version)
             sql.execute("UPDATE outbox_meta SET value = ? WHERE name = 'version'", (str(VERSION),))
         sql.execute(_NAME_IT)
@@ -215,3 +229,19 @@ def create(connection: sqlite3.Connection, path: Path, names: Names) -> None:
             sql.execute("ROLLBACK")
         raise
     sql.execute("COMMIT")
+
+
+def _require_leisure(sql: Sql, path: Path, version: int, now: int | None) -> None:
+    """Raise where older tables are not to be changed: who has a lease could not settle, and the mail would go twice."""
+    if now is None:
+        raise FormatError(
+            f"{path} holds a store of version {version}, which this release brings to version {VERSION} when it "
+            "delivers or submits, and by no other command: use the release that wrote it; nothing was touched"
+        )
+    number, until = sql.execute(_LEASED, (now, FOREVER)).fetchone()
+    if number:
+        raise StoreUnavailable(
+            f"{path} holds a store of version {version}, and programs of the release that wrote it have {number} "
+            f"messages under leases, until {moment(until).isoformat(timespec='seconds')}: stop them, "
+            "and open it when they are done, or then at the latest; nothing was touched"
+        )

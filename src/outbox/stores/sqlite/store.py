@@ -25,7 +25,7 @@ from outbox.stores.names import answered, beginning, file_name, is_id, require_s
 from outbox.stores.retention import Retention
 from outbox.stores.selection import Turns, distinct
 
-from . import browsing, claiming, damage, putting, salvage, settling, steering, suspending, upkeep
+from . import browsing, claiming, damage, pruning, putting, salvage, settling, steering, suspending, upkeep
 from .connection import Database
 from .crowding import Crowd
 from .grouping import Share
@@ -41,6 +41,10 @@ _DAY: Final = dt.timedelta(days=1)
 _WEEK: Final = 7 * _DAY
 _ZERO: Final = dt.timedelta(0)
 _MARGIN: Final = 1 << 20
+
+
+class _Unsure(Exception):
+    """A claim that may not be lost in a power failure was made so that it could be; it is undone."""
 
 
 class SQLiteStore:
@@ -64,12 +68,15 @@ class SQLiteStore:
             begin with ``outbox_``.
         busy_timeout: How long a write waits for other processes' writes.
         poll: How often ``wait`` looks for what other processes have written.
+        migrate: Whether tables of an earlier release are brought to this
+            one's format, which programs of that release do not survive; it
+            is refused while one of them has a lease.
 
     Raises:
         ConfigurationError: the path is no place for a database, the file is
             none of ours, or a setting makes no sense.
-        FormatError: another release wrote it in a format this one does not know.
-        StoreUnavailable: it cannot be opened now.
+        FormatError: another release wrote it in a format this one does not know, or is not to migrate.
+        StoreUnavailable: it cannot be opened now, or programs of an earlier release are delivering from it.
         UnsupportedError: SQLite is older than 3.35, or the file system cannot do WAL.
     """
 
@@ -93,6 +100,7 @@ class SQLiteStore:
         prefix: str | None = None,
         busy_timeout: dt.timedelta = dt.timedelta(seconds=30),
         poll: dt.timedelta = dt.timedelta(milliseconds=25),
+        migrate: bool = True,
     ) -> None:
         if not _ZERO <= busy_timeout <= _DAY or poll <= _ZERO:
             raise ConfigurationError("busy_timeout must be from 0 to 1 day, and poll must be positive")
@@ -110,7 +118,13 @@ class SQLiteStore:
         self._poll = poll
         self._turns = Turns()
         self._thread = threading.local()
-        self._database = Database(_path(path), patience=busy_timeout, prefix=prefix)
+        self._database = Database(
+            _path(path),
+            patience=busy_timeout,
+            prefix=prefix,
+            migrate_at=self._now() if migrate else None,
+        )
+        self._indexes = salvage.Indexes(self._database)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({os.fspath(self._database.path)!r})"
@@ -157,10 +171,12 @@ class SQLiteStore:
         drafts = putting.drafts(messages, self._codings)
         size = sum(len(draft.message.content) for draft in drafts)
         try:
-            return self._database.write(
-                lambda sql: then(sql, self._stored(sql, drafts)),
-                content=size,
-                share=None if share is None else Share(share, drafts),
+            return self._indexes.trusted(
+                lambda: self._database.write(
+                    lambda sql: then(sql, self._stored(sql, drafts)),
+                    content=size,
+                    share=None if share is None else Share(share, drafts),
+                )
             )
         except CommitFailed as error:
             raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
@@ -179,7 +195,7 @@ class SQLiteStore:
 
     def _require_room(self) -> None:
         """A checkpoint may need as much again as the WAL has; the margin is for the WAL of the settlements."""
-        folder = self._database.path.parent
+        folder = self._database.file.parent
         try:
             self._limits.require_free(folder, reserve=self._database.reserve() + _MARGIN)
         except StoreFull:
@@ -205,21 +221,36 @@ class SQLiteStore:
         order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
         claims = self._claimed(order)
         self._thread.busy = bool(claims)
-        if any(claim.message.at_most_once for claim in claims):
-            self._database.sync()
         return claims
 
     def _claimed(self, order: claiming.Order) -> Sequence[Claim]:
-        claim = functools.partial(self._claim, order=order)
+        return self._indexes.trusted(functools.partial(self._claimed_past_damage, order))
+
+    def _claimed_past_damage(self, order: claiming.Order) -> Sequence[Claim]:
         while True:
             try:
-                return self._database.write(claim, durable=False)
+                return self._claimed_surely(order)
             except CorruptRecord:
                 if not salvage.hold_damaged(self._database, order, self._codings, self._now()):
                     raise
 
-    def _claim(self, sql: Sql, order: claiming.Order) -> Sequence[Claim]:
-        return claiming.claim(sql, order, self._turns, self._codings, self._now())
+    def _claimed_surely(self, order: claiming.Order) -> Sequence[Claim]:
+        """One transaction, so that a disk that fails leaves nobody a lease; only in it is seen whether it must be on the disk."""
+        try:
+            surely = getattr(self._thread, "surely", False)
+            claims = self._database.write(
+                functools.partial(self._claim, order=order, surely=surely), durable=surely
+            )
+        except _Unsure:
+            claims = self._database.write(functools.partial(self._claim, order=order))
+        self._thread.surely = any(claim.message.at_most_once for claim in claims)
+        return claims
+
+    def _claim(self, sql: Sql, order: claiming.Order, *, surely: bool = True) -> Sequence[Claim]:
+        claims = claiming.claim(sql, order, self._turns, self._codings, self._now())
+        if not surely and any(claim.message.at_most_once for claim in claims):
+            raise _Unsure
+        return claims
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.extend`; a lease that ran out and was not taken is extended."""
@@ -235,7 +266,7 @@ class SQLiteStore:
         def settle(part: Sequence[Settlement], whole: bool) -> Sequence[Claim]:
             return self._database.write(self._settling(part, whole=whole))
 
-        stale = salvage.apart(settle, settlements)
+        stale = salvage.apart(settle, settlements, self._indexes)
         self._tell_of(settlements)
         return stale
 
@@ -348,7 +379,7 @@ class SQLiteStore:
         def steer(part: Sequence[str], _: bool) -> Sequence[Change]:
             return self._database.write(lambda sql: steering.steer(sql, part, command, self._now()))
 
-        return answered(ids, functools.partial(salvage.apart, steer), damage.nameable)
+        return answered(ids, lambda part: salvage.apart(steer, part, self._indexes), damage.nameable)
 
     def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
@@ -362,7 +393,7 @@ class SQLiteStore:
                 lambda sql: steering.purge(sql, part, self._retention, self._now(), whole=whole)
             )
 
-        return answered(ids, functools.partial(salvage.apart, purge), damage.nameable)
+        return answered(ids, lambda part: salvage.apart(purge, part, self._indexes), damage.nameable)
 
     # -- what is suspended
 
@@ -395,7 +426,7 @@ class SQLiteStore:
         found: list[Finding] = []
         try:
             with self._database.reading() as sql:
-                found.extend(upkeep.check(sql, self._database.path, self._codings))
+                found.extend(upkeep.check(sql, self._database.file, self._codings))
         except CorruptRecord as error:
             found.append(Finding("error", str(error), "look for a backup of the file"))
         return [*found, self._writable()]
@@ -410,16 +441,10 @@ class SQLiteStore:
     def prune(self, *, limit: int = 1000) -> int:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
 
-        def prune(part: Sequence[object], whole: bool) -> Sequence[int]:
-            return [
-                self._database.write(
-                    lambda sql: upkeep.prune(
-                        sql, self._retention, limit=len(part), now=self._now(), whole=whole
-                    )
-                )
-            ]
-
-        return sum(salvage.apart(prune, range(bounded(limit))))
+        self._database.look_at_wal()
+        return pruning.prune(
+            self._database, self._retention, self._indexes, limit=bounded(limit), now=self._now()
+        )
 
     # --
 
@@ -437,9 +462,12 @@ class SQLiteStore:
 
     def _due(self, queues: Sequence[str]) -> bool:
         """Whether there is anything to claim: an idle worker asks this without the write lock."""
-        with self._database.reading() as sql:
-            now = self._now()
-            at = claiming.due_at(sql, queues, now)
+        now = self._now()
+        try:
+            with self._database.reading() as sql:
+                at = claiming.due_at(sql, queues, now)
+        except CorruptRecord:
+            return True  # the claim sees to it
         return at is not None and at <= now
 
 

@@ -23,7 +23,7 @@ _ALL: Final = """
     WHERE until IS NULL OR until > ? ORDER BY kind, value
 """
 _QUEUES: Final = """
-    SELECT value FROM outbox_suspension WHERE kind = 'queue' AND (until IS NULL OR until > ?)
+    SELECT CAST(value AS BLOB) FROM outbox_suspension WHERE kind = 'queue' AND (until IS NULL OR until > ?)
 """
 
 _QUEUE_OF: Final = "SELECT id, queue FROM outbox_message WHERE id IN (SELECT value FROM json_each(?))"
@@ -92,4 +92,4 @@ def open_queues(sql: Sql, queues: Iterable[str], now: int) -> list[str]:
 
 
 def _shut(sql: Sql, now: int) -> set[str]:
-    return {value for (value,) in sql.execute(_QUEUES, (now,))}
+    return {rows.legible(value) for (value,) in sql.execute(_QUEUES, (now,))}

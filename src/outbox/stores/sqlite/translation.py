@@ -10,6 +10,8 @@ from typing import Final
 
 from outbox.errors import CorruptRecord, StoreError, StoreFull, StoreUnavailable
 
+from . import files
+
 __all__ = ["CommitFailed", "Locked", "commit_failed", "translated"]
 
 _NO_TEXT: Final = "Could not decode to UTF-8"
@@ -27,9 +29,11 @@ class Locked(StoreUnavailable):
 
 
 def commit_failed(error: sqlite3.Error, path: Path, patience: dt.timedelta) -> StoreError:
-    """What a failed COMMIT means; only a full disk says for certain that nothing was written."""
+    """What a failed COMMIT means; only SQLITE_FULL says for certain that nothing was written."""
     meaning = translated(error, path, patience)
-    return meaning if isinstance(meaning, StoreFull) else CommitFailed(str(meaning))
+    # An I/O error on a full disk may be that of the fsync, and all before it is in the WAL.
+    certain = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+    return meaning if certain else CommitFailed(str(meaning))
 
 
 def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta | None) -> StoreError:
@@ -79,6 +83,6 @@ _UNAVAILABLE: Final = {
 
 def _full(path: Path) -> bool:
     try:
-        return shutil.disk_usage(path.parent).free < _ROOM
+        return shutil.disk_usage(files.behind(path).parent).free < _ROOM
     except OSError:
         return False
