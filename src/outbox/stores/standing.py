@@ -122,9 +122,13 @@ def _seen_lost(standing: Standing) -> Standing:
     return attrs.evolve(standing, fates=fates, lost=standing.lost + 1)
 
 
-def in_doubt(standing: Standing) -> Standing:
-    """The same for a store that writes fates apart from claims: what was lost since they were written is in doubt."""
-    if not standing.lost:
+def in_doubt(standing: Standing, told: int = 0) -> Standing:
+    """The same for a store that writes fates apart from claims: what was lost since they were written is in doubt.
+
+    Args:
+        told: How many claims in a row had been lost when they were written.
+    """
+    if standing.lost <= told:
         return standing
     return attrs.evolve(standing, fates=tuple(fate.doubted for fate in standing.fates))
 

@@ -38,6 +38,8 @@ class Note:
         fates: In the order of the recipients; or one that is everybody's,
             where they could not be read when it was written.
         since: What its age counts from.
+        lost: How many claims in a row had been lost by then, which the fates
+            tell of.
         bare: The envelope of what is kept without its content, as
             :mod:`outbox.codec` writes it; ``""`` where the content is there.
     """
@@ -46,16 +48,23 @@ class Note:
     since: int
     reason: str = ""
     history: tuple[Attempt, ...] = ()
+    lost: int = 0
     bare: str = ""
 
     @classmethod
     def of(cls, standing: Standing, history: Sequence[Attempt]) -> Note:
-        return cls(fates=standing.fates, since=standing.since, reason=standing.reason, history=tuple(history))
+        return cls(
+            fates=standing.fates,
+            since=standing.since,
+            reason=standing.reason,
+            history=tuple(history),
+            lost=standing.lost,
+        )
 
     def on(self, standing: Standing) -> Standing:
         """The standing with what the note tells."""
         return standings.in_doubt(
-            attrs.evolve(standing, fates=self.fates, since=self.since, reason=self.reason)
+            attrs.evolve(standing, fates=self.fates, since=self.since, reason=self.reason), told=self.lost
         )
 
     def about(self, recipients: int) -> Note:
@@ -69,6 +78,9 @@ class Note:
             "since": stamp(self.since),
             "history": [_attempt_fields(attempt) for attempt in self.history],
         }
+        # A record of an earlier release has neither of them.
+        if self.lost:
+            fields["lost"] = self.lost
         if self.bare:
             fields["bare"] = self.bare
         text = json.dumps(fields, ensure_ascii=False, indent=1).encode(errors="surrogatepass")
@@ -87,6 +99,7 @@ class Note:
                 since=unstamp(fields["since"]),
                 reason=fields["reason"],
                 history=tuple(map(_attempt, fields["history"])),
+                lost=fields.get("lost", 0),
                 bare=fields.get("bare", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

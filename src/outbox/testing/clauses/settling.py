@@ -253,6 +253,18 @@ class SettleClauses:
         assert (record.summary.attempts, record.summary.lost) == (0, 0)
         assert record.summary.reason == "the relay is down"
 
+    def test_a_released_claim_leaves_the_fates_that_its_verdict_has_though_a_claim_was_lost_before(
+        self, store: Whole
+    ) -> None:
+        put(store, mail("a", "x@example.org", "y@example.org"))
+        take(store, lease=dt.timedelta(0))
+        (claim,) = take(store)
+        fates = {"x@example.org": Fate.WAITING, "y@example.org": Fate.FAILED}
+        settle(store, claim, Released(delay=dt.timedelta(0), fates=fates))
+
+        (again,) = take(store)
+        assert (dict(again.fates), again.lost) == (fates, 1)
+
     def test_one_message_s_failure_changes_no_other(self, store: Whole) -> None:
         put(store, "a", "b", "c")
         a, b, c = take(store)
