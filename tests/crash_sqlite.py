@@ -33,7 +33,7 @@ def with_checkpoint(step: Step) -> Step:
 
     def checkpointed(bench: Bench) -> None:
         assert isinstance(bench.store, SQLiteStore)
-        bench.store._database._unmoved = 10_000
+        bench.store._database.wal.unmoved = 10_000
         step(bench)
 
     return checkpointed

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from outbox.errors import StoreUnavailable
-from outbox.stores.sqlite import SQLiteStore, connection, grouping
+from outbox.stores.sqlite import SQLiteStore, grouping, wal
 from outbox.testing.clauses.scene import delivered, mail, put, settle, take
 
 DAY = dt.timedelta(days=1)
@@ -132,7 +132,7 @@ def test_room_is_asked_for_on_the_disk_where_the_file_is_and_not_where_a_link_is
     put(linked, mail("a", content=b"x" * 1_000_000))
 
     assert set(asked) == {tmp_path / "elsewhere"}
-    assert linked._database.reserve(exactly=True) > 1_000_000
+    assert linked._database.wal.reserve(exactly=True) > 1_000_000
 
 
 def test_a_wal_that_is_deleted_behind_a_link_is_noticed(linked: SQLiteStore, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_wal_that_is_deleted_behind_a_link_is_noticed(linked: SQLiteStore, tmp
 def test_a_wal_that_others_have_made_long_is_moved_when_the_store_is_looked_after(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "WAL_SIZE", 100_000)
+    monkeypatch.setattr(wal, "WAL_SIZE", 100_000)
     with contextlib.closing(SQLiteStore(path, prefix="mail_")) as store:
         shop = sqlite3.connect(path, isolation_level=None)
         shop.execute("PRAGMA wal_autocheckpoint = 0")

@@ -29,7 +29,7 @@ from outbox.errors import (
 )
 from outbox.lifecycle import Settlement, State
 from outbox.stores import forking
-from outbox.stores.sqlite import SQLiteStore, connection, grouping, links, opening, upkeep
+from outbox.stores.sqlite import SQLiteStore, grouping, links, opening, upkeep, wal
 from outbox.stores.sqlite.naming import Sql
 from outbox.stores.sqlite.translation import CommitFailed, Locked, commit_failed, translated
 from outbox.testing.clauses.scene import (
@@ -365,7 +365,7 @@ def test_a_checkpoint_waits_for_no_reader(store: SQLiteStore, path: Path) -> Non
 
     put(store, *(mail(f"m{n}", content=b"x" * 4096) for n in range(700)))
 
-    assert store._database._unmoved < 100
+    assert store._database.wal.unmoved < 100
     reader.close()
 
 
@@ -402,7 +402,7 @@ def test_no_commit_comes_between_a_checkpoint(
 def test_a_checkpoint_waits_for_no_other_writer(store: SQLiteStore, path: Path) -> None:
     """The put that comes upon it is done already."""
     other = sqlite3.connect(path, isolation_level=None)
-    checkpoint, started = store._database._checkpoint, []
+    checkpoint, started = store._database.wal.move, []
 
     def beside_a_writer() -> None:
         other.execute("BEGIN IMMEDIATE")
@@ -410,14 +410,14 @@ def test_a_checkpoint_waits_for_no_other_writer(store: SQLiteStore, path: Path) 
         checkpoint()
         other.execute("ROLLBACK")
 
-    store._database._checkpoint = beside_a_writer  # type: ignore[method-assign]  # another program's writing, at that moment
+    store._database.wal.move = beside_a_writer  # type: ignore[method-assign]  # another program's writing, at that moment
     put(store, *(mail(f"m{n}", content=b"x" * 4096) for n in range(700)))
 
     assert started
-    assert store._database._unmoved > 0
-    store._database._checkpoint = checkpoint  # type: ignore[method-assign]  # and now nobody is writing
+    assert store._database.wal.unmoved > 0
+    store._database.wal.move = checkpoint  # type: ignore[method-assign]  # and now nobody is writing
     put(store, *(mail(f"n{n}") for n in range(60)))
-    assert store._database._unmoved == 0
+    assert store._database.wal.unmoved == 0
     other.close()
 
 
@@ -428,7 +428,7 @@ def test_a_checkpoint_that_fails_harms_nobody(store: SQLiteStore, monkeypatch: p
         raise sqlite3.OperationalError("unable to open database file")
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "connect", broken)
+        patch.setattr(wal, "connect", broken)
         put(store, *(mail(f"m{n}", content=b"x" * 4096) for n in range(700)))
     put(store, "b")
 
@@ -903,11 +903,11 @@ def test_a_disk_that_the_wal_has_filled_is_used_again(
 ) -> None:
     put(store, "a")
     checkpoints: list[bool] = []
-    real = connection.Database._checkpoint
+    real = wal.Wal.move
 
-    def made(database: connection.Database) -> None:
+    def made(moved: wal.Wal) -> None:
         checkpoints.append(True)
-        real(database)
+        real(moved)
 
     def full(sql: Any) -> None:
         if not checkpoints:
@@ -915,7 +915,7 @@ def test_a_disk_that_the_wal_has_filled_is_used_again(
             error.sqlite_errorname = "SQLITE_FULL"
             raise error
 
-    monkeypatch.setattr(connection.Database, "_checkpoint", made)
+    monkeypatch.setattr(wal.Wal, "move", made)
     store._database.write(full)
     assert checkpoints == [True]
 

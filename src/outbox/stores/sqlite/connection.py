@@ -1,15 +1,9 @@
-"""One database file for all threads of a process: its connections, transactions and checkpoints.
+"""One database file for all threads of a process: its connections and transactions.
 
 *Threads.*  One connection writes for all of them: their writes queue up in
 this process and share commits (see :mod:`.grouping`), for SQLite's own
 waiting is by sleeping, and lets some sleep for long; and what one connection
 has read of the file it need not read again, where of many each would.
-
-*Checkpoints.*  A checkpoint of SQLite before 3.51.3 can damage the database
-where a commit of another connection resets the WAL under it.  So nothing
-here checkpoints by itself: now and then one thread holds the write lock of
-the database, and with it keeps every commit of every process out, while a
-second connection does the checkpoint.  That never waits for a reader.
 """
 
 from __future__ import annotations
@@ -20,7 +14,6 @@ import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,26 +26,20 @@ from . import files, schema
 from .grouping import Group, Share, Write
 from .links import Commit, Link, Links
 from .naming import Names, Sql
-from .opening import WAL_SIZE, connect, prepare
+from .opening import prepare
 from .translation import CommitFailed, Locked, commit_failed, translated
+from .wal import Wal
 
 __all__ = ["Database"]
 
 T = TypeVar("T")
 
 _OLDEST: Final = (3, 35, 0)
-_CHECKPOINT_EVERY: Final = 1000
-"""Rows changed, and pages of content, until a checkpoint: a WAL of some 10 MB."""
-_CHECKPOINT_AGAIN: Final = 100
 _VERSION: Final = "PRAGMA data_version"
 _LOOK: Final = "SELECT 1 FROM outbox_meta LIMIT 1"
 _NO_CHANGE: Final = "UPDATE outbox_meta SET value = value WHERE name = ''"
 _PAUSES: Final = (0.0002, 0.001)
 """Seconds between two looks whether another process has done: about what a commit takes."""
-_PAGE: Final = 4096
-_PAGES: Final = 16 * _PAGE
-_LOOK_EVERY: Final = 4 << 20
-_ZERO: Final = dt.timedelta(0)
 
 
 class _Undone(Exception):
@@ -132,7 +119,6 @@ class Database:
         self.path = path
         self.names = Names(prefix)
         self.file = files.behind(path)
-        self._wal = f"{self.file}-wal"
         self._patience = patience
         self._clock = SystemClock()
         files.create(path)
@@ -141,7 +127,7 @@ class Database:
         watch_forks(self, _FORKS)
         with self._links.opening:
             prepare(path, patience, self.names, migrate_at=migrate_at)
-        self.look_at_wal()
+        self.wal.look()
         self._mark()
 
     def _begin(self) -> None:
@@ -152,9 +138,7 @@ class Database:
         self._group = Group(self._perform, self._tidy)
         self._writing = False
         self._version = (0, 0)
-        self._wal_size = 0
-        self._written = _LOOK_EVERY + 1
-        self._unmoved = 0
+        self.wal = Wal(self.path, self.file)
 
     # -- transactions
 
@@ -268,15 +252,15 @@ class Database:
     def _one_by_one(self, writes: Sequence[Write[Any]]) -> None:
         for write in writes:
             self._alone(write)
-            if _out_of_room(write) and self._unmoved:
+            if _out_of_room(write) and self.wal.unmoved:
                 # The WAL may be what fills the disk: once it has moved, it is written from its start.
-                self._checkpoint()
+                self.wal.move()
                 self._alone(write)
 
     def _tidy(self) -> None:
-        if self._unmoved >= _CHECKPOINT_EVERY:
+        if self.wal.due:
             with self._writers:
-                self._checkpoint()
+                self.wal.move()
 
     def _together(self, writes: Sequence[Write[Any]]) -> bool:
         """One transaction for all; False where one of them has to be undone, and so all were."""
@@ -301,7 +285,7 @@ class Database:
             if commit.done:
                 _answer(writes, outcomes)
             raise
-        self._note(sum(write.content for write in writes))
+        self.wal.note(sum(write.content for write in writes))
         return True
 
     def _refuse(self, writes: Sequence[Write[Any]], error: Locked) -> None:
@@ -326,12 +310,7 @@ class Database:
             write.answered = commit.done
             raise
         write.answered = True
-        self._note(write.content)
-
-    def _note(self, content: int) -> None:
-        """So much content may have been written, and some pages."""
-        self._unmoved += content // _PAGE
-        self._written += 2 * content + _PAGES
+        self.wal.note(write.content)
 
     def _transact(
         self, act: Callable[[Link], None], commit: Commit, *, durable: bool, deadline: float
@@ -347,7 +326,7 @@ class Database:
             self._links.require_same_wal(link)
             act(link)
             self._commit(link)
-            self._unmoved += connection.total_changes - before
+            self.wal.unmoved += connection.total_changes - before
 
         self.require_same_file()
         self._links.use(self._links.writes, perform)
@@ -389,38 +368,6 @@ class Database:
         """Close every connection, each when what it is doing is done."""
         self._links.close()
         self.news.tell()
-
-    def reserve(self, *, exactly: bool = False) -> int:
-        """Bytes by which the database may yet have to grow: at most what the WAL's file has.
-
-        The file is looked at now and then, and otherwise what was written
-        since is added: after each look its timestamp has to be exact, which
-        makes the next fsync dearer by a fifth.
-        """
-        if exactly or self._written > _LOOK_EVERY:
-            self._wal_size = files.size(self._wal)
-            self._written = 0
-        return self._wal_size + self._written
-
-    # -- checkpoints
-
-    def look_at_wal(self) -> None:
-        """Where others have made the WAL long, who leave it to us, the next write moves it into the database."""
-        if self.reserve(exactly=True) > WAL_SIZE:
-            self._unmoved = max(self._unmoved, _CHECKPOINT_EVERY)
-
-    def _checkpoint(self) -> None:
-        """Move what was committed from the WAL into the database.
-
-        Where another process is writing, or it fails, a later commit tries
-        again: whoever waits here waits for the answer to a commit that is done.
-        """
-        self._unmoved = _CHECKPOINT_EVERY - _CHECKPOINT_AGAIN
-        with contextlib.suppress(sqlite3.Error, StoreError), contextlib.ExitStack() as stack:
-            first, second = (stack.enter_context(closing(connect(self.path, _ZERO))) for _ in range(2))
-            first.execute("BEGIN IMMEDIATE")
-            second.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._unmoved = 0
 
     # -- forks
 

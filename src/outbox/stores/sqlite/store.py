@@ -197,9 +197,9 @@ class SQLiteStore:
         """A checkpoint may need as much again as the WAL has; the margin is for the WAL of the settlements."""
         folder = self._database.file.parent
         try:
-            self._limits.require_free(folder, reserve=self._database.reserve() + _MARGIN)
+            self._limits.require_free(folder, reserve=self._database.wal.reserve() + _MARGIN)
         except StoreFull:
-            self._limits.require_free(folder, reserve=self._database.reserve(exactly=True) + _MARGIN)
+            self._limits.require_free(folder, reserve=self._database.wal.reserve(exactly=True) + _MARGIN)
 
     def _stored_together(
         self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
@@ -441,7 +441,7 @@ class SQLiteStore:
     def prune(self, *, limit: int = 1000) -> int:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""
 
-        self._database.look_at_wal()
+        self._database.wal.look()
         return pruning.prune(
             self._database, self._retention, self._indexes, limit=bounded(limit), now=self._now()
         )
