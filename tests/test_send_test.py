@@ -199,7 +199,7 @@ def test_the_sender_is_the_login_where_that_is_an_address(
         ("mail", "553 5.7.1 sender not owned by you", 1, "say --from"),
         ("mail", "530 5.7.0 authentication required", 78, "it wants a login"),
         ("mail", "552 5.3.4 too big", 1, "no message of this size"),
-        ("rcpt", "554 5.7.1 Relay access denied", 1, "it does not pass mail on to that domain"),
+        ("rcpt", "554 5.7.1 Relay access denied", 75, "it does not pass mail on to that domain"),
         ("rcpt", "550 5.1.1 no such user", 1, "it knows no such mailbox"),
         ("rcpt", "450 4.2.0 Greylisted", 75, "it puts off whom it does not know"),
         ("rcpt", "452 4.2.2 over quota", 75, "is full"),

@@ -381,6 +381,30 @@ def test_a_login_that_is_wanted_for_a_message_stops_no_other_and_is_not_final(st
     assert report.fault is None
 
 
+RELAYING = [
+    "554 5.7.1 <x@example.org>: Relay access denied",
+    "550 relay not permitted",
+    "550 5.7.1 Relaying denied",
+    "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain",
+    "550 authentication required",
+    "553 sorry, that domain isn't in my list of allowed rcpthosts; you must authenticate",
+]
+
+
+@pytest.mark.parametrize("words", RELAYING)
+def test_a_server_that_does_not_relay_for_us_kills_no_message(words: str) -> None:
+    report = hand_over(Stage({Step.RCPT: [words, "250 ok"]}), A, B)
+
+    assert report.results[A] == TempFailed(words)
+    assert isinstance(report.results[B], Accepted)
+    assert report.fault is None
+
+
+@pytest.mark.parametrize("words", ["550 5.1.1 no such user relay@example.org", "554 5.7.1 blocked by policy"])
+def test_a_refusal_of_another_kind_is_final_all_the_same(words: str) -> None:
+    assert hand_over(Stage({Step.RCPT: words}), A).results == {A: PermFailed(words)}
+
+
 def test_those_who_need_no_login_are_served() -> None:
     report = hand_over(Stage({Step.RCPT: ["250 ok", "530 5.7.0 authentication required"]}), A, B)
 

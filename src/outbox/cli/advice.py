@@ -169,7 +169,8 @@ def _of_relay(trouble: Trouble) -> str:
 
 def _of_message(trouble: Trouble) -> str:
     text, step, detail = trouble.text, trouble.step, trouble.enhanced[2:]
-    final = isinstance(trouble.result, PermFailed)
+    # A refusal to relay is for good by its number, and one for now to us.
+    final = (trouble.code or 0) >= 500  # noqa: PLR2004 - 5xx
     if trouble.code in (530, 538) or _LOGIN.search(text):
         return "wants login"
     if detail == "2.2" or (trouble.code == 452 and detail in ("", "3.1")):  # noqa: PLR2004

@@ -19,6 +19,12 @@ _KNOWN: Final = 32
 
 # The first digit decides, so the second is not held to the five that RFC 5321 knows: 571 is in use.
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_LOGIN_FIRST: Final = frozenset({530, 534, 535, 538})
+_NOT_FOR_US: Final = re.compile(
+    r"relay(ing)?\b.{0,40}\b(denied|prohibited|not (permitted|allowed|authori[sz]ed))|(unable|not (permitted|allowed)) to relay"
+    r"|authenticat(ion|e)\b.{0,20}\b(required|first)|must authenticate",
+    re.IGNORECASE,
+)
 _ENHANCED: Final = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})(?!\S)", re.ASCII)
 
 
@@ -66,6 +72,16 @@ class Reply:
     @closing.default
     def _read_closing(self) -> bool:
         return self.code == _CLOSING
+
+    @property
+    def login_first(self) -> bool:
+        """Authentication or encryption is wanted: that is no fault of the message (RFC 4954 section 6)."""
+        return self.code in _LOGIN_FIRST
+
+    @property
+    def about_us(self) -> bool:
+        """It refuses for good, and means us as we are, not the message: see decision 015."""
+        return self.kind is Kind.NEVER and (self.login_first or bool(_NOT_FOR_US.search(str(self))))
 
     @property
     def enhanced(self) -> tuple[int, int] | None:

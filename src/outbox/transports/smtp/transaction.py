@@ -18,8 +18,6 @@ from .steps import Dialogue, HangUp, Lost, Pour, Read, Step, Write, ask
 
 __all__ = ["Transaction"]
 
-_ABOUT_US: Final = frozenset({530, 534, 535, 538})
-"""Authentication or encryption is wanted: that is no fault of the message."""
 _REFUSED: Final = frozenset({Kind.NOT_NOW, Kind.NEVER})
 _LIMITS: Final = frozenset({452, 552})
 _TOO_MANY: Final = (5, 3)
@@ -183,7 +181,7 @@ class Transaction:
         self._granted = reply.kind is Kind.DONE
         self._opened = not (reply.closing or reply.kind is Kind.NEVER)
         self._over = reply.closing
-        if reply.code in _ABOUT_US:
+        if reply.login_first:
             self._settle_fault(reply)
         elif not self._granted:
             self._settle(self._named, reply)
@@ -313,5 +311,5 @@ def _not_offered(reason: str, extensions: Extensions) -> Result:
 def _judged(reply: Reply) -> Result:
     if reply.kind is Kind.DONE:
         return Accepted(str(reply))
-    final = reply.kind is Kind.NEVER and reply.code not in _ABOUT_US
+    final = reply.kind is Kind.NEVER and not reply.about_us
     return PermFailed(str(reply)) if final else TempFailed(str(reply))
