@@ -137,6 +137,26 @@ class RacySettleOfTheCancelled(RacySettle):
     pass
 
 
+@caught_by("test_a_lease_that_ran_out_is_either_exchanged_or_taken")
+class RacyExchangeOfTheLost(RacySettle):
+    def exchange(self, settlements: Any, /, **order: Any) -> Any:
+        return Exchanged(self.settle(settlements), self.claim(**order))
+
+
+@caught_by("test_threads_that_hand_over_the_same_ids_are_not_given_one_twice")
+class HandsToBoth(Racy):
+    """Looks whether an id is known, and leases it to whoever saw that it was not."""
+
+    def put_claimed(self, messages: Any, /, *, lease: Any) -> Any:
+        def look(_: int) -> list[str]:
+            return [each.id for each in messages if each.id not in self._shelf.rows]
+
+        new = self.twice(look, lambda seen, _: seen)
+        self.put(messages)
+        with self._lock:
+            return self.leased(new, lease, self._now())
+
+
 @caught_by("test_a_requeue_takes_nothing_out_of_the_hands_that_claimed_it")
 class RacyRequeue(Racy):
     def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Any:

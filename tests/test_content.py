@@ -60,6 +60,16 @@ def test_the_codings_are_applied_in_order_and_named_so() -> None:
     assert len(both.encode(SECRET, "a")) < len(SECRET) / 2
 
 
+def test_no_two_contents_are_sealed_with_the_same_nonce() -> None:
+    """Under one key and one nonce AES-GCM gives away both contents and lets a stranger forge others."""
+    sealed = Sealed(KEY)
+    made = [sealed.encode(SECRET, id="a") for _ in range(200)]
+
+    assert len({each[:12] for each in made}) == 200
+    assert len({each[12:] for each in made}) == 200
+    assert [sealed.decode(each, id="a") for each in made] == [SECRET] * 200
+
+
 class Named:
     """A coding that does nothing."""
 

@@ -49,6 +49,7 @@ class World:
         self.tried: set[str] = set()
         self.ended: dict[str, set[State | None]] = {}
         self.received: set[str] = set()
+        self.remembered: set[str] = set()
         self.claims: list[Claim] = []
         self.suspended: list[list[Suspension]] = [[]]
         self.settings: dict[str, Any] = {}
@@ -120,6 +121,8 @@ def settling(world: World) -> Iterator[None]:
         world.ended[claim.message.id] = {State.CLAIMED, State.QUEUED, state}
         settle(world.store, claim, verdict)
         world.ended[claim.message.id] = {state}
+        if state is None:
+            world.remembered.add(claim.message.id)
 
 
 def steering(world: World) -> Iterator[None]:
@@ -164,6 +167,7 @@ def handing_over(world: World) -> Iterator[None]:
     world.ended["b"] = {State.CLAIMED, None}
     settle(world.store, claims[0], delivered(claims[0]))
     world.ended["b"] = {None}
+    world.remembered = {"b"}
 
 
 def keeping(world: World) -> Iterator[None]:
@@ -177,6 +181,7 @@ def keeping(world: World) -> Iterator[None]:
     world.ended["a"] = {State.CLAIMED, State.QUEUED, State.DELIVERED}
     settle(world.store, a, delivered(a))
     world.ended["a"] = {State.DELIVERED}
+    world.remembered = {"a"}
     world.clock.advance(DAY)
     world.ended |= {"a": {State.DELIVERED, None}, "b": {State.DEAD, None}}
     world.store.prune()
@@ -275,6 +280,7 @@ def require_deliverable(world: World, said: str) -> None:
     answers = world.store.put([mail(id) for id in sorted(world.tried)])
     known = {answer.id for answer in answers if answer.status == "known"}
     assert known <= seen | there | world.received | set(ids(take(world.store))), said
+    assert world.remembered <= known, f"{said}: a delivered id is not known any more, and would be sent again"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from outbox.errors import ConflictError
+from outbox.errors import ConflictError, StoreFull
 from outbox.lifecycle import Claim, Record, Summary
 from outbox.message import Message
 from outbox.protocols import Change
@@ -16,11 +16,13 @@ __all__ = ["anonymous", "answer", "plain", "told", "wordless"]
 
 
 def answer(put: Callable[[Sequence[Message]], Sequence[Any]], batch: Sequence[Message]) -> Any:
-    """What a put came to: its answers, or that there was a conflict."""
+    """What a put came to: its answers, or that there was a conflict, or no room."""
     try:
         return list(put(batch))
     except ConflictError:
         return ConflictError
+    except StoreFull:
+        return StoreFull
 
 
 def anonymous(claims: Sequence[Claim]) -> list[Claim]:

@@ -13,14 +13,28 @@ from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, TempFailed, Uncertain
 from outbox.protocols import MAX_BYTES
 
-__all__ = ["LEASES", "NAMES", "QUEUES", "ROOMS", "SPANS", "STOPPED", "delivered", "messages", "verdicts"]
+__all__ = [
+    "CHOICES",
+    "LEASES",
+    "LIMITS",
+    "NAMES",
+    "QUEUES",
+    "ROOMS",
+    "SPANS",
+    "STOPPED",
+    "delivered",
+    "messages",
+    "verdicts",
+]
 
-SPANS: Final = tuple(dt.timedelta(seconds=n) for n in (0, 1, 30, 60, 3600))
+SPANS: Final = tuple(dt.timedelta(seconds=n) for n in (0, 0.900_001, 1, 30, 60, 3600))
 _DELAYS: Final = (*SPANS, dt.timedelta(days=3))
-LEASES: Final = st.sampled_from([dt.timedelta(seconds=n) for n in (1, 30, 300, 20_000)])
+LEASES: Final = st.sampled_from([dt.timedelta(seconds=n) for n in (0.900_001, 1, 30, 300, 20_000)])
 
-QUEUES: Final = ("mail", "mail.bulk")
-NAMES: Final = tuple(f"m{n}" for n in range(8))
+QUEUES: Final = ("mail", "mail.bulk", "mail-2")
+CHOICES: Final = st.sampled_from([*((queue,) for queue in QUEUES), QUEUES, QUEUES])
+"""Of which queues is claimed."""
+NAMES: Final = tuple(f"m{n}" for n in range(9))
 ROOMS: Final = st.sampled_from([MAX_BYTES, MAX_BYTES, 0, 8, 15])
 """How much content a claim may bring."""
 STOPPED: Final = tuple(
@@ -29,8 +43,11 @@ STOPPED: Final = tuple(
     for value in (*QUEUES, "mx.example.org")
 )
 """Kinds and values of suspensions."""
+LIMITS: Final = st.sampled_from([{}, {}, {"max_messages": 4}, {"max_messages": 6, "max_bytes": 12}])
+"""How much may wait."""
 
-_RECIPIENTS: Final = ("x@example.org", "y@example.org", "z@example.org")
+_RECIPIENTS: Final = ("x@example.org", "X@example.org", "z@example.org")
+_ATTRIBUTES: Final = st.sampled_from([{}, {}, {"tenant": "blue"}, {"a=b": "c\nd=\0", "": " é "}])
 _ENDED: Final = (Fate.ACCEPTED, Fate.FAILED)
 _IN_DOUBT: Final = (*_ENDED, Fate.UNCERTAIN)
 _REPLIES: Final = st.sampled_from(["", "5.1.1", "4.7.1 " + "the mailbox is over its quota; " * 20 + "end"])
@@ -44,7 +61,7 @@ def messages(draw: st.DrawFn, name: str, now: dt.datetime) -> Message:
     delay, life = (draw(st.sampled_from([None, None, None, *SPANS])) for _ in range(2))
     return Message(
         id=name,
-        queue=QUEUES[number % 2],
+        queue=QUEUES[number // 3],
         sender="other@example.org" if odd else "sender@example.org",
         recipients=_RECIPIENTS[: 1 + number % 3],
         content=draw(st.binary(max_size=8)),
@@ -52,6 +69,7 @@ def messages(draw: st.DrawFn, name: str, now: dt.datetime) -> Message:
         not_before=None if delay is None else now + delay,
         expires_at=None if life is None else now + life,
         at_most_once=draw(st.booleans()),
+        attributes=draw(_ATTRIBUTES),
     )
 
 

@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from outbox.clock import Clock
-from outbox.errors import ConflictError, StoreError
+from outbox.errors import ConflictError, StoreError, StoreFull
 from outbox.lifecycle import Claim, Settlement, State
 from outbox.message import Message
 from outbox.protocols import (
@@ -58,7 +58,9 @@ from outbox.testing.clauses.scene import Whole, unknown_setting
 from outbox.testing.clock import ManualClock
 from outbox.testing.comparing import anonymous, answer, plain, told, wordless
 from outbox.testing.drawing import (
+    CHOICES,
     LEASES,
+    LIMITS,
     NAMES,
     QUEUES,
     ROOMS,
@@ -129,6 +131,7 @@ class StoreStateMachine(RuleBasedStateMachine):
         discard=st.sampled_from([None, None, dt.timedelta(0), dt.timedelta(minutes=10)]),
         at_most=st.sampled_from([1000, 1000, 2, 0]),
         content=st.booleans(),
+        limits=LIMITS,
     )
     def begin(
         self,
@@ -137,10 +140,11 @@ class StoreStateMachine(RuleBasedStateMachine):
         discard: dt.timedelta | None,
         at_most: int,
         *,
+        limits: dict[str, int],
         content: bool,
     ) -> None:
         self.settings |= {"keep_delivered": keep, "keep_content": content}
-        self.settings |= {"discard_after": discard, "remember_at_most": at_most}
+        self.settings |= {"discard_after": discard, "remember_at_most": at_most, **limits}
         self.store = self._open()
         self.model = Model(clock=self.clock, **self.settings)
         self.in_order = self._keeps_order()
@@ -184,7 +188,7 @@ class StoreStateMachine(RuleBasedStateMachine):
         batch = self._batch(data)
         ours = answer(functools.partial(self.store.put_claimed, lease=lease), batch)
         theirs = answer(functools.partial(self.model.put_claimed, lease=lease), batch)
-        if ours is ConflictError or theirs is ConflictError:
+        if isinstance(ours, type) or isinstance(theirs, type):
             assert ours is theirs
         else:
             self._claimed(ours, theirs)
@@ -250,17 +254,19 @@ class StoreStateMachine(RuleBasedStateMachine):
         self._lost(self.store.settle(ours), self.model.settle(theirs))
 
     @precondition(lambda self: self.held and self._can(SupportsExchange))
-    @rule(data=st.data(), limit=st.integers(0, 5), lease=LEASES, queue=st.sampled_from(QUEUES), room=ROOMS)
-    def exchange(self, data: st.DataObject, limit: int, lease: dt.timedelta, queue: str, room: int) -> None:
+    @rule(data=st.data(), limit=st.integers(0, 5), lease=LEASES, queues=CHOICES, room=ROOMS)
+    def exchange(
+        self, data: st.DataObject, limit: int, lease: dt.timedelta, queues: Sequence[str], room: int
+    ) -> None:
         self._catch_up()
         ours, theirs = self._settlements(data)
-        our = self.store.exchange(ours, limit=limit, lease=lease, queues=[queue], max_bytes=room)
+        our = self.store.exchange(ours, limit=limit, lease=lease, queues=queues, max_bytes=room)
         self._lost(our.lost, self.model.settle(theirs))
-        if self.in_order:
-            claims = self.model.claim(limit=limit, lease=lease, queues=[queue], max_bytes=room)
+        if self.in_order and len(queues) == 1:
+            claims = self.model.claim(limit=limit, lease=lease, queues=queues, max_bytes=room)
             self._claimed(our.claims, claims)
         else:
-            self._claimed(our.claims, self._followed(our.claims, [queue], limit, lease, room))
+            self._claimed(our.claims, self._followed(our.claims, queues, limit, lease, room))
 
     def _settlements(self, data: st.DataObject) -> tuple[list[Settlement], list[Settlement]]:
         held = self._some(data)
@@ -357,7 +363,8 @@ class StoreStateMachine(RuleBasedStateMachine):
         batch = self._batch(data)
         self._failing(lambda: answer(self.store.put, batch))
         ours, theirs = answer(self.store.put, batch), answer(self.model.put, batch)
-        assert (ours is ConflictError) == (theirs is ConflictError)
+        refused = (ConflictError, StoreFull)
+        assert [ours is error for error in refused] == [theirs is error for error in refused]
 
     @precondition(lambda self: self.breakable and self.held)
     @rule(data=st.data())

@@ -29,6 +29,7 @@ _PARTS: Final = (
     "damaging",
     "dealing",
     "enduring",
+    "exacting",
     "exchanging",
     "extending",
     "fating",
@@ -43,6 +44,7 @@ _PARTS: Final = (
     "putting",
     "racing",
     "retaining",
+    "rooming",
     "scene",
     "settling",
     "sharing",
@@ -50,6 +52,7 @@ _PARTS: Final = (
     "steering",
     "suspending",
     "timing",
+    "trading",
     "waiting",
     "witnessing",
 )
@@ -65,6 +68,7 @@ from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
 from outbox.testing.clauses.damaging import DamageClauses  # noqa: E402
 from outbox.testing.clauses.dealing import DealClauses  # noqa: E402
 from outbox.testing.clauses.enduring import EndureClauses  # noqa: E402
+from outbox.testing.clauses.exacting import ExactClauses  # noqa: E402
 from outbox.testing.clauses.exchanging import ExchangeClauses  # noqa: E402
 from outbox.testing.clauses.extending import ExtendClauses  # noqa: E402
 from outbox.testing.clauses.fating import FateClauses  # noqa: E402
@@ -79,6 +83,7 @@ from outbox.testing.clauses.purging import PurgeClauses  # noqa: E402
 from outbox.testing.clauses.putting import PutClauses  # noqa: E402
 from outbox.testing.clauses.racing import RaceClauses  # noqa: E402
 from outbox.testing.clauses.retaining import RetainClauses  # noqa: E402
+from outbox.testing.clauses.rooming import RoomClauses  # noqa: E402
 from outbox.testing.clauses.scene import Reopen, Whole, unknown_setting  # noqa: E402
 from outbox.testing.clauses.settling import SettleClauses  # noqa: E402
 from outbox.testing.clauses.sharing import ShareClauses  # noqa: E402
@@ -86,6 +91,7 @@ from outbox.testing.clauses.spanning import SpanClauses  # noqa: E402
 from outbox.testing.clauses.steering import ManageClauses  # noqa: E402
 from outbox.testing.clauses.suspending import SuspendClauses  # noqa: E402
 from outbox.testing.clauses.timing import TimeClauses  # noqa: E402
+from outbox.testing.clauses.trading import TradeClauses  # noqa: E402
 from outbox.testing.clauses.waiting import WaitClauses  # noqa: E402
 from outbox.testing.clauses.witnessing import WitnessClauses  # noqa: E402
 from outbox.testing.clock import ManualClock  # noqa: E402
@@ -122,6 +128,9 @@ class StoreSuite(
     WaitClauses,
     ShareClauses,
     AskClauses,
+    ExactClauses,
+    TradeClauses,
+    RoomClauses,
 ):
     """Subclass it, say how your store is opened, and let pytest collect it.
 

@@ -247,7 +247,7 @@ class ClaimClauses(Clauses):
         summary = summaries(store)["b"]
         assert summary.state == "held"
         assert "b" in summary.reason
-        assert store.settle([Settlement(claim, delivered(claim)) for claim in claims]) == []
+        assert list(store.settle([Settlement(claim, delivered(claim)) for claim in claims])) == []
         assert take(store) == []
 
     @clause(SupportsBrowse)

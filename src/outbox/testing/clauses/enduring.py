@@ -7,7 +7,7 @@ import datetime as dt
 import functools
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from outbox.lifecycle import Settlement, State, Summary
 from outbox.protocols import (
@@ -48,6 +48,8 @@ from .scene import (
 
 __all__ = ["EndureClauses"]
 
+STORY: Final = (Guarantee.LEASES, Guarantee.DEDUPLICATION, Guarantee.FENCING)
+"""What the story asks for beside the capabilities."""
 Story: TypeAlias = Generator[str, Whole, None]
 
 
@@ -155,7 +157,7 @@ def _opened_again(reopen: Callable[[], Whole], verb: str, store: Whole) -> Whole
 class EndureClauses(Clauses):
     """Opened again after every verb."""
 
-    @clause(SupportsBrowse, SupportsManage, Guarantee.LEASES, Guarantee.DEDUPLICATION)
+    @clause(SupportsBrowse, SupportsManage, *STORY)
     def test_after_every_verb_the_counts_are_the_rows(self, store: Whole, clock: ManualClock) -> None:
         def look(verb: str, store: Whole) -> Whole:
             assert list(store.count()) == count(store, clock), verb
@@ -163,14 +165,14 @@ class EndureClauses(Clauses):
 
         follow(store, clock, look)
 
-    @clause(SupportsBrowse, SupportsManage, Guarantee.LEASES, Guarantee.DEDUPLICATION)
+    @clause(SupportsBrowse, SupportsManage, *STORY)
     def test_after_every_verb_the_store_that_is_opened_again_tells_the_same(
         self, store: Whole, reopen: Reopen, clock: ManualClock
     ) -> None:
         self.require_persistence()
         follow(store, clock, functools.partial(_opened_again, reopen))
 
-    @clause(SupportsBrowse, SupportsManage, Guarantee.LEASES, Guarantee.DEDUPLICATION)
+    @clause(SupportsBrowse, SupportsManage, *STORY)
     def test_after_every_verb_the_store_tells_the_same_though_it_was_never_closed(
         self, store: Whole, reopen: Reopen, clock: ManualClock
     ) -> None:
@@ -201,6 +203,7 @@ class EndureClauses(Clauses):
 
         assert len({claim.token for claim in seen}) == 4
 
+    @clause(Guarantee.FENCING)
     def test_two_objects_of_one_store_know_of_each_other_s_work(
         self, store: Whole, clock: ManualClock, tmp_path: Path
     ) -> None:

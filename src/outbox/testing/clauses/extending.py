@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from outbox.protocols import Guarantee, SupportsBrowse
+from outbox.lifecycle import Settlement
+from outbox.protocols import Guarantee, SupportsBrowse, SupportsManage
 from outbox.testing.clock import ManualClock
 
 from .scene import (
@@ -18,6 +19,7 @@ from .scene import (
     put,
     retry,
     settle,
+    statuses,
     summaries,
     take,
 )
@@ -86,11 +88,11 @@ class ExtendClauses:
         assert list(store.extend([mine], lease=LEASE)) == []
         (other,) = take(store)
 
-        assert list(store.extend([mine, taken, settled], lease=LEASE)) == [taken, settled]
+        assert sorted(ids(store.extend([mine, taken, settled], lease=LEASE))) == ["settled", "taken"]
         # And the one that took it holds it for as long as it asked for, no longer.
         settle(store, other, delivered(other))
 
-    @clause(Guarantee.LEASES, SupportsBrowse)
+    @clause(Guarantee.LEASES, Guarantee.FENCING, SupportsBrowse)
     def test_extending_a_lost_lease_changes_nothing(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         (old,) = take(store)
@@ -101,6 +103,16 @@ class ExtendClauses:
 
         assert list(store.extend([old], lease=10 * LEASE)) == [old]
         assert summaries(store) == before
+
+    @clause(Guarantee.LEASES, Guarantee.FENCING, SupportsManage)
+    def test_a_lease_on_what_was_cancelled_and_purged_is_lost(self, store: Whole, clock: ManualClock) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        clock.advance(LEASE)
+        for command in (store.cancel, store.purge):
+            assert statuses(command(["a"])) == ["done"]
+            assert list(store.extend([claim], lease=LEASE)) == [claim]
+            assert list(store.settle([Settlement(claim, delivered(claim))])) == [claim]
 
     @clause(Guarantee.LEASES, Guarantee.FENCING)
     def test_every_claim_is_extended_whatever_became_of_those_beside_it(

@@ -94,6 +94,19 @@ class FateClauses:
         assert statuses(store.purge(["a"])) == ["done"]
         assert statuses(store.put([mail("a", X, Y, Z)])) == ["known"]
 
+    @clause(SupportsManage, Guarantee.DEDUPLICATION)
+    def test_a_purged_id_is_remembered_since_the_end_of_its_message_and_not_since_the_purge(
+        self, reopen: Reopen, clock: ManualClock
+    ) -> None:
+        store = reopen(remember=2 * DAY)
+        partly_dead(store)
+        clock.advance(DAY)
+        store.purge(["a"])
+
+        assert statuses(store.put([mail("a", X, Y, Z)])) == ["known"]
+        clock.advance(DAY)
+        assert statuses(store.put([mail("a", X, Y, Z)])) == ["stored"]
+
     @clause(SupportsManage, SupportsBrowse, Guarantee.DEDUPLICATION)
     def test_the_purged_id_of_a_kept_delivered_message_stays_known(self, reopen: Reopen) -> None:
         store = reopen(keep_delivered=DAY)

@@ -76,6 +76,15 @@ class HandOverClauses(Clauses):
             store.unsuspend("queue", "mail")
             assert ids(take(store)) == [name]
 
+    @clause(SupportsHandOver, SupportsSuspend)
+    def test_what_was_suspended_for_a_time_is_handed_over_when_that_is_over(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        store.suspend(Suspension(kind="queue", value="mail", until=clock.now() + LEASE))
+        clock.advance(LEASE)
+
+        assert ids(store.put_claimed([mail("a")], lease=LEASE)) == ["a"]
+
     @clause(SupportsHandOver, SupportsBrowse)
     def test_what_is_put_claimed_stands_as_claimed_until_its_lease_ends(
         self, store: Whole, clock: ManualClock
@@ -106,7 +115,7 @@ class HandOverClauses(Clauses):
         clock.advance(LEASE)
         assert ids(take(store)) == ["b"]
 
-    @clause(SupportsHandOver, Guarantee.LEASES)
+    @clause(SupportsHandOver, Guarantee.LEASES, Guarantee.FENCING)
     def test_what_was_put_claimed_and_never_settled_comes_back_and_counts_as_lost(
         self, reopen: Reopen, clock: ManualClock
     ) -> None:
@@ -123,7 +132,7 @@ class HandOverClauses(Clauses):
         assert new.message == old.message
         assert list(store.settle([Settlement(old, delivered(old))])) == [old]
 
-    @clause(SupportsHandOver)
+    @clause(SupportsHandOver, Guarantee.LEASES, Guarantee.REFUNDS)
     def test_a_claim_that_was_handed_over_is_extended_and_released_like_any_other(
         self, store: Whole, clock: ManualClock
     ) -> None:

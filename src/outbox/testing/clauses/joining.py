@@ -7,8 +7,25 @@ from pathlib import Path
 
 from outbox.errors import ConflictError, StoreFull
 from outbox.protocols import Guarantee, SupportsBrowse, SupportsTransaction
+from outbox.testing.clock import ManualClock
 
-from .scene import Clauses, Reopen, Whole, clause, ids, mail, put, raises, statuses, take
+from .exacting import said
+from .scene import (
+    SECOND,
+    ZERO,
+    Clauses,
+    Reopen,
+    Whole,
+    clause,
+    delivered,
+    ids,
+    mail,
+    put,
+    raises,
+    settle,
+    statuses,
+    take,
+)
 
 __all__ = ["JoinClauses"]
 
@@ -30,6 +47,32 @@ class JoinClauses(Clauses):
         a, b = take(store)
         assert [a.message, b.message] == [mail("a"), mail("b")]
         assert [(claim.attempt, claim.lost) for claim in (a, b)] == [(1, 0)] * 2
+
+    @clause(SupportsTransaction)
+    def test_what_was_put_within_a_transaction_keeps_all_that_was_said_of_it(
+        self, store: Whole, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        message = said(clock, "a", not_before=clock.now() + SECOND)
+        with self.transaction(store, tmp_path) as connection:
+            store.within(connection).put([message])
+        assert take(store) == []
+
+        clock.advance(SECOND)
+        (claim,) = take(store)
+        assert claim.message == message
+        assert claim.message.attributes == message.attributes
+        assert claim.age == ZERO
+
+    @clause(SupportsTransaction, Guarantee.DEDUPLICATION)
+    def test_a_delivered_id_is_known_within_a_transaction(self, store: Whole, tmp_path: Path) -> None:
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+        with self.transaction(store, tmp_path) as connection:
+            assert statuses(store.within(connection).put([mail("a"), mail("b")])) == ["known", "stored"]
+        assert ids(take(store)) == ["b"]
+        assert statuses(store.put([mail("a")])) == ["known"]
 
     @clause(SupportsTransaction)
     def test_what_was_put_within_a_transaction_that_was_undone_never_was(

@@ -81,6 +81,7 @@ class KeepClauses(Clauses):
         assert list(store.extend([claim], lease=LEASE)) == []
         settle(store, claim, delivered(claim))
 
+    @clause(Guarantee.DEDUPLICATION)
     def test_a_delivered_id_is_known_after_opening_again(self, store: Whole, reopen: Reopen) -> None:
         self.require_persistence()
         put(store, "a")
@@ -90,7 +91,17 @@ class KeepClauses(Clauses):
         store = reopen()
 
         assert [result.status for result in store.put([mail("a")])] == ["known"]
-        assert list(store.settle([Settlement(claim, delivered(claim))])) == [claim]
+
+    @clause(Guarantee.FENCING)
+    def test_a_claim_that_was_settled_is_stale_after_opening_again(
+        self, store: Whole, reopen: Reopen
+    ) -> None:
+        self.require_persistence()
+        put(store, "a")
+        (claim,) = take(store)
+        settle(store, claim, delivered(claim))
+
+        assert list(reopen().settle([Settlement(claim, delivered(claim))])) == [claim]
 
     @clause(SupportsManage, SupportsBrowse)
     def test_a_person_s_word_survives_opening_again(self, store: Whole, reopen: Reopen) -> None:

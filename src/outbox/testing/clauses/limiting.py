@@ -15,6 +15,7 @@ from .scene import (
     VERDICTS,
     Clauses,
     Reopen,
+    all_of,
     clause,
     dead,
     delivered,
@@ -174,7 +175,7 @@ class LimitClauses(Clauses):
         together(8, act)
 
         assert len(full) == 20
-        assert len(take(store)) == 20
+        assert len(all_of(store)) == 20
 
     def test_however_it_ended_it_makes_room(self, reopen: Reopen) -> None:
         store = reopen(max_messages=1, max_bytes=100)

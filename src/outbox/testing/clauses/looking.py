@@ -7,7 +7,7 @@ import itertools
 
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import State
-from outbox.protocols import QueueCount, SupportsBrowse, SupportsManage
+from outbox.protocols import Guarantee, QueueCount, SupportsBrowse, SupportsManage
 from outbox.testing.clock import ManualClock
 
 from .scene import (
@@ -84,6 +84,18 @@ class BrowseClauses(Clauses):
         assert listed(queues=["nobody"]) == []
         assert listed(3, "x1", states=[State.DEAD, State.HELD, State.QUEUED]) == ["x2", "x3", "y0"]
 
+    @clause(SupportsBrowse)
+    def test_a_short_list_finds_what_stands_behind_many_others(self, store: Whole) -> None:
+        """The filter comes before the limit."""
+        put(store, *(mail(f"a{n:03}", queue="long", content=b"") for n in range(400)), "b")
+
+        (found,) = store.browse(queues=["mail"], limit=1)
+        assert found.id == "b"
+        (claim,) = take(store)
+        settle(store, claim, dead(claim))
+        (found,) = store.browse(states=[State.DEAD], limit=1)
+        assert found.id == "b"
+
     @clause(SupportsBrowse, SupportsManage)
     def test_the_counts_are_the_rows(self, store: Whole, clock: ManualClock) -> None:
         submitted = clock.now()
@@ -122,7 +134,7 @@ class BrowseClauses(Clauses):
         ]
         assert sum(count.number for count in counts) == len(store.browse(limit=100))
 
-    @clause(SupportsBrowse)
+    @clause(SupportsBrowse, Guarantee.LEASES)
     def test_an_expired_lease_counts_as_due(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         take(store, lease=SECOND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 
 from outbox.protocols import Guarantee
 from outbox.testing.clock import ManualClock
@@ -11,6 +12,7 @@ from .scene import (
     LEASE,
     SECOND,
     Whole,
+    all_of,
     clause,
     delivered,
     ids,
@@ -122,11 +124,25 @@ class OrderClauses:
 
     def test_one_at_a_time_the_queues_take_turns(self, store: Whole) -> None:
         put(store, *(mail(f"x{n}", queue="x", priority=50) for n in range(9)))
-        put(store, *(mail(f"y{n}", queue="y") for n in range(9)))
+        put(store, *(mail(f"{q}{n}", queue=q) for q in "yz" for n in range(9)))
 
-        served = [ids(line(store, 1, "x", "y"))[0][0] for _ in range(6)]
+        for queues in ("xy", "xyz"):
+            served = [ids(line(store, 1, *queues))[0][0] for _ in range(2 * len(queues))]
+            assert sorted(served) == sorted(2 * queues)
 
-        assert sorted(served) == ["x", "x", "x", "y", "y", "y"]
+    def test_what_cannot_be_shared_evenly_differs_by_one(self, store: Whole) -> None:
+        put(store, *(mail(f"{q}{n}", queue=q) for q in "xyz" for n in range(9)))
+
+        for limit in (5, 4, 8):
+            shares = Counter(name[0] for name in ids(line(store, limit, *"xyz")))
+            assert sum(shares.values()) == limit
+            assert max(shares.values()) - min(shares.values()) <= 1
+
+    def test_what_one_claim_left_the_next_ones_bring(self, store: Whole) -> None:
+        put(store, *(mail(f"{q}{n}", queue=q) for q in "xy" for n in range(5)))
+        claimed = ids(line(store, 4, "x", "y"))
+
+        assert sorted(claimed + ids(all_of(store, "x", "y"))) == [f"{q}{n}" for q in "xy" for n in range(5)]
 
     def test_a_queue_named_twice_counts_once(self, store: Whole) -> None:
         put(store, *(mail(f"{q}{n}", queue=q) for q in ("x", "y") for n in range(4)))

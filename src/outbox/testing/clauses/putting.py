@@ -66,6 +66,7 @@ class PutClauses:
         assert list(store.put([])) == []
         assert take(store) == []
 
+    @clause(Guarantee.DEDUPLICATION)
     def test_each_message_is_answered_in_order(self, store: Whole) -> None:
         put(store, "b")
 

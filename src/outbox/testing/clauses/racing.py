@@ -26,6 +26,7 @@ from .scene import (
     LEASE,
     Reopen,
     Whole,
+    all_of,
     clause,
     dead,
     ids,
@@ -141,6 +142,21 @@ class RaceClauses:
         assert ids(theirs) == []
         assert ids(mine) == [f"m{n}" for n in range(ROUNDS)]
 
+    @clause(SupportsHandOver, Guarantee.DEDUPLICATION)
+    def test_threads_that_hand_over_the_same_ids_are_not_given_one_twice(self, store: Whole) -> None:
+        given: list[Claim] = []
+        step = threading.Barrier(4, timeout=60)
+
+        def act(_: int) -> None:
+            for n in range(ROUNDS):
+                step.wait()
+                given.extend(store.put_claimed([mail(f"m{n}")], lease=LEASE))
+
+        with eager():
+            together(4, act)
+
+        assert Counter(ids(given + all_of(store))) == Counter(f"m{n}" for n in range(ROUNDS))
+
     def test_what_is_settled_while_its_lease_is_extended_stays_settled(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -181,6 +197,23 @@ class RaceClauses:
             )
 
             assert len(new) == len(lost)
+            for claim in new:
+                settle(store, claim, dead(claim))
+
+    @clause(Guarantee.LEASES, Guarantee.FENCING, SupportsExchange)
+    def test_a_lease_that_ran_out_is_either_exchanged_or_taken(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        claims = leased(store)
+        clock.advance(LEASE)
+        for number, old in enumerate(claims):
+            answer, new = meet(
+                number,
+                partial(store.exchange, [Settlement(old, dead(old))], limit=0, lease=LEASE, queues=("none",)),
+                partial(take, store, 1, old.message.queue),
+            )
+
+            assert len(new) == len(answer.lost)
             for claim in new:
                 settle(store, claim, dead(claim))
 

@@ -53,6 +53,7 @@ __all__ = [
     "Clauses",
     "Reopen",
     "Whole",
+    "all_of",
     "clause",
     "dead",
     "delivered",
@@ -179,6 +180,14 @@ def line(store: Store, limit: int = 100, *queues: str, lease: dt.timedelta = LEA
 def take(store: Store, limit: int = 100, *queues: str, lease: dt.timedelta = LEASE) -> list[Claim]:
     """Claims by their ids, for those clauses that ask for no order."""
     return sorted(line(store, limit, *queues, lease=lease), key=lambda claim: claim.message.id)
+
+
+def all_of(store: Store, *queues: str) -> list[Claim]:
+    """All that can be claimed, in the order in which it comes; a store may give less at a time than it was asked for."""
+    claims: list[Claim] = []
+    while more := line(store, 500, *queues):
+        claims += more
+    return claims
 
 
 def ids(claims: Sequence[Claim]) -> list[str]:

@@ -139,7 +139,7 @@ class SettleClauses:
 
         assert ids(take(store)) == ["a"]
 
-    @clause(SupportsBrowse)
+    @clause(SupportsBrowse, Guarantee.REFUNDS)
     def test_a_message_back_in_the_queue_says_why_and_until_when(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -242,7 +242,7 @@ class SettleClauses:
         ]
         assert [dict(attempt.results) for attempt in attempts] == [{}, {}, {}]
 
-    @clause(SupportsBrowse)
+    @clause(SupportsBrowse, Guarantee.REFUNDS)
     def test_a_released_claim_leaves_no_trace_but_its_reason(self, store: Whole) -> None:
         put(store, "a")
         (claim,) = take(store)
@@ -253,6 +253,7 @@ class SettleClauses:
         assert (record.summary.attempts, record.summary.lost) == (0, 0)
         assert record.summary.reason == "the relay is down"
 
+    @clause(Guarantee.LEASES, Guarantee.REFUNDS)
     def test_a_released_claim_leaves_the_fates_that_its_verdict_has_though_a_claim_was_lost_before(
         self, store: Whole
     ) -> None:

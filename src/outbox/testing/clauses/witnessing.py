@@ -107,6 +107,21 @@ class WitnessClauses(Clauses):
         assert known(store, "a").summary.reason == "451 later"
 
     @clause(SupportsBrowse, SupportsManage)
+    def test_what_was_tried_before_a_requeue_stays_in_the_history(self, store: Whole) -> None:
+        put(store, "a")
+        for _ in range(12):
+            for verdict in (retry, dead):
+                (claim,) = take(store)
+                settle(store, claim, verdict(claim))
+            assert statuses(store.requeue(["a"])) == ["done"]
+
+        history = known(store, "a").history
+        assert [(attempt.number, attempt.event) for attempt in history] == [
+            (1, Event.RETRY),
+            (2, Event.DEAD),
+        ] * 12
+
+    @clause(SupportsBrowse, SupportsManage)
     def test_no_command_takes_anything_from_the_history(self, store: Whole) -> None:
         put(store, "a")
         (claim,) = take(store)
