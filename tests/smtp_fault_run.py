@@ -117,11 +117,6 @@ CHANCES: Mapping[Step, float] = {
 }
 
 
-def _sender(address: str) -> str:
-    """Of the message that this recipient, or this sender, is of."""
-    return f"{address.partition('@')[0].rpartition('.')[2]}@sender.example"
-
-
 class Faults:
     """The sink's hook: decides what goes wrong, and writes down every final refusal that it said.
 
@@ -157,9 +152,10 @@ class Faults:
             (kind,) = rng.choices(kinds, [FAULTS[each][0] for each in kinds])
             answer = FAULTS[kind][1](USUAL[heard.step], rng)
             self.drawn[heard.step, kind] += 1
-            if b"\n5" in b"\n" + answer.wire[: answer.cut]:
-                # Of a refusal that nobody asked for, nobody can tell in a pipelined dialogue whom it means.
-                self.refused[address if kind != "more than was asked" else _sender(address)] += 1
+            # A refusal that nobody asked for is nobody's; but behind 354 it is that of the content.
+            meant = kind != "more than was asked" or heard.step in ("data", "content")
+            if meant and b"\n5" in b"\n" + answer.wire[: answer.cut]:
+                self.refused[address] += 1
         return attrs.evolve(answer, at=rng.randrange(1, 3000)) if heard.step == "content" else answer
 
 

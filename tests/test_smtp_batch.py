@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 from collections.abc import Iterator, Sequence
@@ -93,7 +94,7 @@ def test_at_most_one_is_pulled_ahead(transport: SMTPTransport) -> None:
     pulled = Pulled(deliveries(5))
     ahead = [pulled.number - told for told, _ in enumerate(transport.deliver_many(pulled), 1)]
 
-    assert ahead == ([1, 1, 1, 1, 0] if transport._pipelining else [0] * 5)
+    assert ahead == ([1, 1, 1, 1, 0] if transport._terms.pipelining else [0] * 5)
 
 
 def test_nothing_is_pulled_before_it_is_asked_for(transport: SMTPTransport) -> None:
@@ -126,7 +127,7 @@ def test_abandoned_it_closes_the_connection_and_what_was_not_told_of_was_not_sen
     assert senders(sink) == ["0", "1", "0"]
     assert sink.connections == 2
     # The third has been named to a server that had offered PIPELINING, and no more.
-    assert sum(command.startswith("MAIL") for command in sink.commands) == 3 + transport._pipelining
+    assert sum(command.startswith("MAIL") for command in sink.commands) == 3 + transport._terms.pipelining
 
 
 def test_what_is_thrown_into_it_leaves_no_connection_in_the_middle_of_a_message(
@@ -140,7 +141,7 @@ def test_what_is_thrown_into_it_leaves_no_connection_in_the_middle_of_a_message(
 
     assert kinds(outcomes) == [{Accepted}]
     assert senders(sink) == ["0", "0"]
-    assert sink.connections == 1 + transport._pipelining
+    assert sink.connections == 1 + transport._terms.pipelining
 
 
 def test_deliveries_that_raise_end_it_when_all_that_was_handed_over_has_been_told_of(
@@ -150,7 +151,7 @@ def test_deliveries_that_raise_end_it_when_all_that_was_handed_over_has_been_tol
     with pytest.raises(LookupError, match="no more"):
         outcomes.extend(transport.deliver_many(Pulled(deliveries(3), LookupError("no more"))))
 
-    assert len(outcomes) == len(sink.messages) == (2 if transport._pipelining else 3)
+    assert len(outcomes) == len(sink.messages) == (2 if transport._terms.pipelining else 3)
     list(transport.deliver_many(deliveries(1)))
     assert kinds(outcomes) == [{Accepted}] * len(outcomes)
 
@@ -280,6 +281,49 @@ def test_a_server_is_sent_no_more_over_a_connection_than_it_said() -> None:
         assert [received.connection for received in sink.messages] == [1, 1, 2, 2, 3, 3, 4, 4]
         assert [len(received.recipients) for received in sink.messages] == [1, 1, 1, 1, 1, 3, 3, 2]
         assert sum(command.startswith("RCPT") for command in sink.commands) == 13
+
+
+def test_a_server_that_takes_so_many_over_a_connection_is_sent_the_rest_of_a_batch_over_new_ones(
+    sink: SMTPSink, transport: SMTPTransport
+) -> None:
+    for number in (1, 2, 3):
+        sink.on("mail", skip=2, connection=number, reply="452 4.5.3 too many messages")
+    outcomes = list(transport.deliver_many(deliveries(5)))
+
+    assert kinds(outcomes) == [{Accepted}] * 5
+    assert [received.connection for received in sink.messages] == [1, 1, 2, 2, 3]
+
+
+def test_nobody_is_refused_by_a_reply_too_many_before_a_421(sink: SMTPSink, pipelined: SMTPTransport) -> None:
+    sent = message("0", *(f"{name}@example.org" for name in "abcd"))
+    sink.on("rcpt", "a@example.org", reply="250 ok\n550 and more", times=1)
+    sink.on("rcpt", "d@example.org", reply="421 leaving", close=True, times=1)
+    outcome = pipelined.deliver(sent, sent.recipients)
+
+    # Whom the reply hit was asked for again, one command at a time.
+    assert [type(result) for result in outcome.results.values()] == [
+        TempFailed,
+        Accepted,
+        TempFailed,
+        TempFailed,
+    ]
+
+
+def test_a_server_that_leaves_when_it_has_refused_so_many_ends_no_mailing(sink: SMTPSink) -> None:
+    """Postfix leaves at the twentieth error: were they only doubted, nobody behind them would be asked for."""
+    sent = message("0", *(f"no{n}@example.org" for n in range(5)), "yes@example.org")
+    for connection in (1, 2, 3):
+        sink.on("rcpt", lambda to: "no" in to, connection=connection, reply="550 who?", times=3)
+        sink.on("rcpt", lambda to: "no" in to, connection=connection, reply="421 too many errors", close=True)
+    left: Sequence[str] = sent.recipients
+    attempts: list[list[type[Result]]] = []
+    while left:
+        with contextlib.closing(SMTPTransport(sink.host, sink.port)) as transport:
+            results = transport.deliver(sent, left).results
+        attempts.append([type(result) for result in results.values()])
+        left = [recipient for recipient, result in results.items() if isinstance(result, TempFailed)]
+
+    assert attempts == [[PermFailed] * 3 + [TempFailed] * 3, [PermFailed] * 2 + [Accepted]]
 
 
 def test_many_recipients_and_many_messages_go_in_few_writes(

@@ -224,29 +224,57 @@ def test_a_loss_of_the_reply_to_nothing_changes_no_result() -> None:
     assert hand_over(play, transaction()).results == {A: PermFailed("550 5.1.1 who?")}
 
 
+@pytest.mark.parametrize("behind", [True, False])
 @pytest.mark.parametrize(
-    ("behind", "said", "result"),
-    [
-        (False, OK, PermFailed),
-        (False, "502 what?", PermFailed),
-        (True, OK, PermFailed),
-        (True, "421 4.7.0 too many errors", PermFailed),
-        (True, "503 5.5.1 no valid recipients", TempFailed),
-    ],
+    "said", [OK, "502 what?", "421 4.7.0 too many errors", "503 5.5.1 no valid recipients"]
 )
-def test_behind_a_content_a_refusal_counts_once_the_reset_has_its_own_answer(
-    behind: bool, said: str, result: type[Result]
-) -> None:
-    """The server may have answered the message before twice; then this is the reply to DATA."""
+def test_a_refusal_counts_once_the_reset_has_its_own_answer(behind: bool, said: str) -> None:
+    """The server may have answered something twice before; then this is the reply to DATA."""
     sent = transaction()
     if behind:
         sent.first()
-    play = Play(OK, "550 5.1.1 who?", "554 nobody", said)
-    hand_over(play, sent)
+    hand_over(play := Play(OK, "550 5.1.1 who?", "554 nobody", said), sent)
 
     assert play.said[-1] == "RSET\r\n"
-    assert {type(each) for each in sent.results.values()} == {result}
-    assert play.hung_up == (result is TempFailed)
+    assert {type(each) for each in sent.results.values()} == {PermFailed if said == OK else TempFailed}
+    assert sent.doubted == (() if said == OK else (A,))
+    assert play.hung_up == (said != OK)
+
+
+CLOSED = Lost(Step.RCPT, "the server closed it")
+
+
+@pytest.mark.parametrize(
+    ("replies", "doubted"),
+    [
+        ([OK, OK, "550 stray", OK, "421 leaving"], (B,)),
+        ([OK, OK, "550 stray", OK, OK, "421 leaving"], (B,)),
+        ([OK, OK, "550 stray", OK, CLOSED], (B,)),
+        ([OK, "550 who?", "550 who?", "450 later", "550 who?", "554 nobody", CLOSED], (A, B, D)),
+        (["554 go away", CLOSED], ()),
+        ([OK, OK, "550 who?", OK, OK, GO, CLOSED], ()),
+    ],
+)
+def test_before_354_a_loss_leaves_who_was_refused_in_doubt(
+    replies: Sequence[str | Lost], doubted: Sequence[str]
+) -> None:
+    sent = transaction([A, B, C, D])
+    hand_over(Play(*replies), sent)
+
+    assert sent.doubted == doubted
+    assert not any(isinstance(sent.results[r], PermFailed) for r in doubted)
+    assert set(sent.results) == {A, B, C, D}
+    said_to_all = replies[0] == "554 go away"
+    refused = [r for r in sent.results if isinstance(sent.results[r], PermFailed)]
+    assert refused == ([] if doubted else [A, B, C, D] if said_to_all else [B])
+
+
+def test_one_command_at_a_time_a_loss_leaves_no_refusal_in_doubt() -> None:
+    sent = transaction([A, B], pipelining=False)
+    hand_over(Play(OK, "550 who?", "421 leaving"), sent)
+
+    assert sent.doubted == ()
+    assert isinstance(sent.results[A], PermFailed)
 
 
 def test_what_was_said_before_a_limit_was_known_counts_as_it_was_answered() -> None:

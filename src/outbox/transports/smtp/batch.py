@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import attrs
+
 from outbox.errors import RelayFault, RelayUnavailable
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, Result, Untried
@@ -26,7 +28,8 @@ class Parcel:
 
     Attributes:
         results: One for each of its recipients, Untried until more is known.
-        rest: Whom no transaction has named yet.
+        rest: Whom no transaction has named yet, or one in vain.
+        wary: It is said one command at a time.
         fault: What of the relay ended it early.
         error: What else ended it early, to be raised when it has been told of.
         recorder: Hears what is said on its way.
@@ -36,6 +39,7 @@ class Parcel:
         self.mail, refused = prepare(message, recipients)
         self.results: dict[str, Result] = {**dict.fromkeys(recipients, Untried()), **refused}
         self.rest = tuple(self.mail.paths)
+        self.wary = False
         self.fault: RelayFault | None = None
         self.error: BaseException | None = None
         self.recorder = Recorder()
@@ -110,7 +114,10 @@ class Courier:
                         self._hand_over(connection, transaction, parcel)
                 finally:
                     parcel.note(transaction)
-                if parcel.fault or not connection.usable:
+                if transaction.doubted and not parcel.wary:
+                    parcel.wary = True
+                    parcel.recorder.noted("asking again who was refused, one command at a time")
+                elif parcel.fault or not connection.usable:
                     return
         except RelayFault as fault:
             parcel.fault = fault
@@ -136,7 +143,8 @@ class Courier:
         """A transaction of *parcel* whose recipients have been named, and the connection that it is had over.
 
         Where a connection that was used before turns out to be gone, which a
-        server may do at any time, there is one more, over a new one.
+        server may do at any time, or to have carried all that the server
+        takes over one, there is one more, over a new one.
         """
         connection = self._carrier(parcel.recorder)
         while True:
@@ -149,7 +157,7 @@ class Courier:
                 if not used:
                     raise RelayUnavailable(self._terms.relay, printable(str(lost))) from lost
             else:
-                if not (used and transaction.unopened):
+                if not (used and self._had_its_day(connection, transaction)):
                     self._learn(connection, parcel, transaction)
                     return connection, transaction
             self.abandon()
@@ -174,14 +182,27 @@ class Courier:
 
     def _begin(self, connection: Connection, parcel: Parcel) -> Transaction:
         named = chunk(parcel.rest, connection.room, connection.extensions)
-        return Transaction(parcel.mail, named, connection.extensions, self._terms)
+        terms = attrs.evolve(self._terms, pipelining=False) if parcel.wary else self._terms
+        return Transaction(parcel.mail, named, connection.extensions, terms)
+
+    @staticmethod
+    def _had_its_day(connection: Connection, transaction: Transaction) -> bool:
+        """May what met MAIL be about this connection, which was used before, and not about this message?
+
+        So may a 4xx be, for some servers count what they take over one; but
+        not where nothing was taken over it yet.  Where a relay puts off all
+        that comes, each message would be another connection.
+        """
+        put_off = not (transaction.granted or transaction.idle)
+        return transaction.unopened or (connection.welcome and put_off)
 
     @staticmethod
     def _learn(connection: Connection, parcel: Parcel, transaction: Transaction) -> None:
+        connection.welcome |= transaction.granted
         connection.room = transaction.room or connection.room
         named = set(transaction.recipients)
         rest = tuple(r for r in parcel.rest if r not in named) if len(named) < len(parcel.rest) else ()
-        parcel.rest = transaction.again + rest
+        parcel.rest = transaction.doubted + transaction.again + rest
 
     def _hand_over(self, connection: Connection, transaction: Transaction, parcel: Parcel) -> None:
         following = self._following(connection, parcel)

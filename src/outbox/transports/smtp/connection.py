@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from outbox.clock import Clock
 from outbox.errors import RelayMisconfigured
@@ -35,6 +35,7 @@ class Connection:
         extensions: What the server offers over it.
         usable: False once it must carry nothing more: lost, or told 421.
         messages: How many transactions it was used for.
+        welcome: The server has answered a MAIL over it with yes.
         room: How many recipients the server takes in one of them.
         opened_at, rested_at: Seconds of the monotonic clock.
         recorder: Hears all that is said.
@@ -45,6 +46,7 @@ class Connection:
         self.extensions = Extensions()
         self.usable = True
         self.messages = 0
+        self.welcome = False
         self.room = CHUNK
         self.opened_at = self.rested_at = clock.monotonic()
         self.recorder = Recorder()
@@ -76,7 +78,18 @@ class Connection:
         try:
             action = next(dialogue)
             while True:
-                action = self._advance(dialogue, action)
+                answer = None
+                try:
+                    if isinstance(action, Read):
+                        answer = self._read(action.step)
+                    else:
+                        self._perform(action)
+                except Lost as lost:
+                    self.recorder.lost(lost)
+                    self.usable = False
+                    action = dialogue.throw(lost)
+                else:
+                    action = dialogue.send(answer)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -103,19 +116,8 @@ class Connection:
         self.usable = False
         self._wire.close()
 
-    def _advance(self, dialogue: Dialogue[Any], action: Action) -> Action:
-        try:
-            answer = self._perform(action)
-        except Lost as lost:
-            self.recorder.lost(lost)
-            self.usable = False
-            return dialogue.throw(lost)
-        return dialogue.send(answer)
-
-    def _perform(self, action: Action) -> Reply | None:
+    def _perform(self, action: Action) -> None:
         match action:
-            case Read(step):
-                return self._read(step)
             case Write(step, data, replies):
                 self.recorder.said(step, data)
                 self._wire.write(step, [data], replies=replies)
@@ -127,7 +129,6 @@ class Connection:
                 self._secure(behind)
             case HangUp():
                 self.close()
-        return None
 
     def _read(self, step: Step) -> Reply:
         reply = self._wire.read(step)

@@ -67,11 +67,13 @@ def prepare(message: Message, recipients: Sequence[str]) -> tuple[Mail, Refusals
         reason = reason and f"not sent: the content is malformed: {reason}"
         reason = reason or f"not sent: no server can be told of the sender {printable(message.sender, 80)}"
         return _nobody(), dict.fromkeys(recipients, PermFailed(reason))
-    known = {recipient: path(recipient) for recipient in recipients}
-    refused = {
-        r: PermFailed("not sent: no server can be told of this address") for r in known if not known[r]
-    }
-    paths = {recipient: encoded for recipient, encoded in known.items() if encoded}
+    paths: dict[str, bytes] = {}
+    refused: Refusals = {}
+    for recipient in recipients:
+        if encoded := path(recipient):
+            paths[recipient] = encoded
+        else:
+            refused[recipient] = PermFailed("not sent: no server can be told of this address")
     mail = Mail(sender=sender, paths=paths, content=Content.of(message.content), id=message.id)
     return mail, refused
 

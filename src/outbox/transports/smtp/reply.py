@@ -102,7 +102,7 @@ class ReplyReader:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._start = 0
         self._size = 0
         self._code = b""
@@ -115,10 +115,9 @@ class ReplyReader:
         return len(self._buffer) > self._start or bool(self._lines)
 
     def feed(self, data: bytes) -> None:
-        # What has been read goes all at once: several replies mostly come together.
-        del self._buffer[: self._start]
+        # What has been read goes all at once: several replies mostly come together, and nothing is left of them.
+        self._buffer = self._buffer[self._start :] + data
         self._start = 0
-        self._buffer += data
 
     def take(self) -> Reply | None:
         """The next whole reply, or None until more has come."""
@@ -146,8 +145,7 @@ class ReplyReader:
         if end < 0:
             return None
         self._start = end + 1
-        line = bytes(self._buffer[start:end])
-        return line.removesuffix(b"\r")
+        return self._buffer[start:end].removesuffix(b"\r")
 
     def _last(self, line: bytes) -> bool:
         """Take one line of a reply in; is it the last?"""

@@ -37,11 +37,14 @@ class Transaction:
     A connection that is lost once MAIL was sent is no exception: before the
     final dot was handed to the kernel those without a result have failed for
     now, after it they are uncertain.  Where it was lost for being out of step
-    nobody has failed for good.
+    nobody has failed for good; nor where it was lost with PIPELINING before
+    354 or the 2xx of RSET had shown whose each reply was.
 
     Attributes:
         recipients: Whom it was to name.
         results: Of those of them that have one.
+        doubted: Whose refusal for good does not count for that; it is worth
+            asking again, one command at a time.
         room: How many recipients the server said it takes in one, where it did.
         fault: What concerns the relay and not the message; those it befell
             are among the results as Untried.
@@ -51,6 +54,7 @@ class Transaction:
     def __init__(self, mail: Mail, recipients: Sequence[str], extensions: Extensions, terms: Terms) -> None:
         self.recipients = recipients
         self.results: dict[str, Result] = {}
+        self.doubted: tuple[str, ...] = ()
         self.room: int | None = None
         self.fault: RelayMisconfigured | None = None
         self.ready = False
@@ -58,7 +62,7 @@ class Transaction:
         self._pipelined = terms.pipelined(extensions)
         self._lines = self._plan(mail, extensions)
         self._said = self._heard = 0
-        self._begun = self._behind = False
+        self._begun = False
         self._opened = self._granted = False
         self._taken: list[str] = []
         self._again: list[str] = []
@@ -81,6 +85,11 @@ class Transaction:
         return self._begun and not self._opened
 
     @property
+    def granted(self) -> bool:
+        """MAIL was answered with yes."""
+        return self._granted
+
+    @property
     def again(self) -> tuple[str, ...]:
         """Those the server had no room for: to be sent in a further transaction at once."""
         return tuple(recipient for recipient in self._again if recipient not in self.results)
@@ -89,7 +98,7 @@ class Transaction:
 
     def first(self) -> bytes:
         """The first commands, to be sent at once behind the content of the transaction before."""
-        self._begun = self._behind = True
+        self._begun = True
         return self._cut()
 
     @property
@@ -213,7 +222,8 @@ class Transaction:
             self._hollow = not self._taken
             return
         self._settle(self._taken, reply)
-        self._over = reply.closing
+        if reply.closing:
+            raise Lost(Step.DATA, "the server is closing", reply=reply)
 
     def _wind_up(self) -> Dialogue[None]:
         """Where it comes to no content, leave the server as though there had been none."""
@@ -223,10 +233,10 @@ class Transaction:
             yield from self._send_nothing()
         elif self._granted:
             reply = yield from ask(Step.RSET, b"RSET")
-            # Behind a content nothing tells a reply too many from ours: refusals count once RSET has its own.
-            if self._behind and reply.kind is not Kind.DONE and not reply.closing:
+            # Among several nothing tells a reply too many from ours: refusals count once RSET has its own.
+            if self._pipelined and reply.kind is not Kind.DONE:
                 yield HangUp()
-                raise Lost(Step.RSET, f"the server answered {reply}", astray=True)
+                raise Lost(Step.RSET, f"the server answered {reply}")
 
     def _send_nothing(self) -> Dialogue[None]:
         """The server asks for content that is for nobody: it gets none, and its answer says nothing of anybody.
@@ -281,8 +291,11 @@ class Transaction:
         self.results |= dict.fromkeys(self._named, Untried())
 
     def _lose(self, lost: Lost) -> None:
+        shown = self.ready or self._hollow or not (self._pipelined and self._granted)
         self.ready = False
-        if lost.astray:
+        if not lost.astray and not shown:
+            self.doubted = tuple(r for r in self._named if isinstance(self.results.get(r), PermFailed))
+        if lost.astray or self.doubted:
             self._take_back(lost)
         self._settle_lost(self.recipients, lost)
 

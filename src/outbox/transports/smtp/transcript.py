@@ -43,9 +43,9 @@ class Heard:
     reply: Reply
 
 
-_What: TypeAlias = bytes | Reply | str
-_Entry: TypeAlias = tuple[float, str, _What]
-"""When, who, and what.  A tuple, for several are made of every message."""
+_What: TypeAlias = bytes | Reply | Content | str
+_Entry: TypeAlias = tuple[float, str, _What, int]
+"""When, who, what, and the bytes counted for it.  A tuple, for several are made of every message."""
 
 
 def _number(entry: _Entry) -> int:
@@ -54,11 +54,6 @@ def _number(entry: _Entry) -> int:
     if isinstance(what, Reply):
         return len(what.lines)
     return what.count(b"\n") if isinstance(what, bytes) else 1
-
-
-def _size(entry: _Entry) -> int:
-    what = entry[2]
-    return _EACH + (sum(map(len, what.lines)) if isinstance(what, Reply) else len(what))
 
 
 class Recorder:
@@ -116,28 +111,28 @@ class Transcript(Recorder):
 
     def said(self, step: Step, data: bytes) -> None:
         self._silent = False
-        self._note("C:", _public(data) if step is Step.AUTH else data)
+        self._note("C:", _public(data) if step is Step.AUTH else data, len(data))
 
     def poured(self, content: Content) -> None:
-        self._note("C:", f"(content, {content.size:,} bytes)")
+        self._note("C:", content, 0)
 
     def heard(self, step: Step, reply: Reply) -> None:
         self._silent = False
         if step is Step.AUTH and reply.kind is Kind.GO_ON:
             # A challenge may be made of what we have just said.
             reply = Reply(reply.code, ("(challenge)",))
-        self._note("S:", reply, Heard(step, reply) if self._live else None)
+        self._note("S:", reply, sum(map(len, reply.lines)), Heard(step, reply) if self._live else None)
 
     def noted(self, text: str, about: object = None) -> None:
-        self._note("--", text, about)
+        self._note("--", text, len(text), about)
 
     def secured(self, facts: Secured | None) -> None:
         if facts is not None:
-            self._note("--", str(facts), facts)
+            self.noted(str(facts), facts)
 
     def lost(self, lost: Lost) -> None:
         said = f"connection lost at AUTH: {lost.reason}" if lost.step is Step.AUTH else str(lost)
-        self._note("--", said, lost)
+        self.noted(said, lost)
 
     @property
     def text(self) -> str:
@@ -149,22 +144,22 @@ class Transcript(Recorder):
         gap = len(first) if self._missing else None
         return "\n".join(abridged([*first, *last], gap=gap, missing=self._missing))
 
-    def _note(self, mark: str, what: _What, about: object = None) -> None:
-        entry = (self._clock.monotonic(), mark, what)
+    def _note(self, mark: str, what: _What, size: int, about: object = None) -> None:
+        entry = (self._clock.monotonic(), mark, what, size + _EACH)
         if self._live:
             self._log(entry, about)
         if self._room > 0:
-            self._room -= _size(entry)
+            self._room -= size + _EACH
             self._first.append(entry)
         else:
             self._keep_late(entry)
 
     def _keep_late(self, entry: _Entry) -> None:
         self._last.append(entry)
-        self._spare -= _size(entry)
-        while self._spare + _size(self._last[0]) < 0:
+        self._spare -= entry[3]
+        while self._spare + self._last[0][3] < 0:
             gone = self._last.popleft()
-            self._spare += _size(gone)
+            self._spare += gone[3]
             self._missing += _number(gone)
 
     def _log(self, entry: _Entry, about: object) -> None:
@@ -174,7 +169,7 @@ class Transcript(Recorder):
 
     def _lines(self, entry: _Entry) -> Iterator[str]:
         """Milliseconds, who spoke, what was said."""
-        when, mark, what = entry
+        when, mark, what, _ = entry
         start = f"{(when - self._began) * 1000:6.0f} {mark}"
         match what:
             case bytes():
@@ -184,6 +179,8 @@ class Transcript(Recorder):
                 last = len(what.lines) - 1
                 for number, text in enumerate(what.lines):
                     yield f"{start} {what.code}{' ' if number == last else '-'}{self._scrub(text)}"
+            case Content():
+                yield f"{start} (content, {what.size:,} bytes)"
             case _:
                 yield f"{start} {self._scrub(what)}"
 

@@ -156,8 +156,7 @@ class SMTPTransport:
             ),
             timeouts=(timeouts or Timeouts()).bounded(timeout),
         )
-        self._pipelining = pipelining
-        self._dsn = dsn
+        self._terms = Terms(relay=self._server.relay, pipelining=pipelining, lmtp=protocol == "lmtp", dsn=dsn)
         limits = Limits(max_messages=max_messages, max_age=max_age, idle=idle)
         self._pool: Pool[Connection] = Pool(limits, self._clock)
         if dialogue not in get_args(Kept):
@@ -189,7 +188,7 @@ class SMTPTransport:
             courier.rest()
         if parcel.error is not None:
             raise parcel.error
-        return parcel.outcome(self._server.relay)
+        return parcel.outcome(self._terms.relay)
 
     def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
         """Deliver what is pulled from *deliveries* over one connection, yielding the outcomes in the order pulled.
@@ -210,7 +209,7 @@ class SMTPTransport:
         try:
             while (parcel := courier.next()) is not None:
                 courier.carry(parcel)
-                yield from _told(parcel, self._server.relay)
+                yield from _told(parcel, self._terms.relay)
         except RelayFault:
             courier.rest()
             raise
@@ -229,12 +228,7 @@ class SMTPTransport:
 
     def _courier(self, deliveries: Iterator[Delivery]) -> Courier:
         return Courier(
-            Terms(
-                relay=self._server.relay,
-                pipelining=self._pipelining,
-                lmtp=self._server.protocol == "lmtp",
-                dsn=self._dsn,
-            ),
+            self._terms,
             take=self._take,
             connect=self._connect,
             spent=self._pool.spent,
@@ -253,7 +247,7 @@ class SMTPTransport:
             return self._connect(recorder)
         age = self._clock.monotonic() - connection.opened_at
         recorder.noted(
-            f"over a connection to {self._server.relay} made {age:.0f} s ago; transactions before: {connection.messages}"
+            f"over a connection to {self._terms.relay} made {age:.0f} s ago; transactions before: {connection.messages}"
         )
         connection.record(recorder)
         return connection

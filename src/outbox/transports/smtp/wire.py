@@ -160,19 +160,14 @@ class Wire:
                 return reply
 
     def _receive(self, deadline: Deadline) -> bytes:
-        # What OpenSSL has taken off the socket already would not wake us.
-        waiting = isinstance(self._socket, ssl.SSLSocket)
+        # It may be there already, and what OpenSSL has taken off the socket would not wake us.
         while True:
-            if not waiting:
-                self._wait(deadline, read=True)
-            waiting = False
             try:
                 return self._socket.recv(_RECEIVE)
             except ssl.SSLWantWriteError:
                 self._wait(deadline, write=True)
-                waiting = True
             except _NOT_NOW:
-                continue
+                self._wait(deadline, read=True)
 
     def _wait(self, deadline: Deadline, *, read: bool = False, write: bool = False) -> None:
         if not ready(self._socket, deadline.left(), read=read, write=write):
