@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import ssl
 import sys
 import types
 from pathlib import Path
@@ -22,6 +23,7 @@ from outbox.testing import SMTPSink
 from outbox.transports.smtp.reply import Reply
 from outbox.transports.smtp.secured import Secured
 from outbox.transports.smtp.steps import Lost, Step
+from outbox.transports.smtp.tls import tls_words
 from outbox.transports.smtp.transcript import Heard
 
 PASSWORD: Final = "s3cret-w0rd"
@@ -53,6 +55,15 @@ def ca_file(authority: Authority, folder: Path) -> str:
 def words(text: str) -> str:
     """The text without the line ends that the terminal's width makes."""
     return " ".join(text.split())
+
+
+@pytest.mark.parametrize("wrong", ["smtp://[::1", "smtps://u:p[w@host", "smtp://u:pw℀@host"])
+def test_a_url_that_cannot_be_read_is_a_setting_to_be_mended(outbox: CommandLine, wrong: str) -> None:
+    ran = outbox("send-test", "--to", "ann@example.org", "--transport", wrong)
+
+    assert (ran.status, ran.out) == (78, "")
+    assert "not a URL" in ran.err
+    assert "w@" not in ran.err
 
 
 def test_it_delivers_one_message_that_says_what_it_is(outbox: CommandLine) -> None:
@@ -198,6 +209,10 @@ def test_the_sender_is_the_login_where_that_is_an_address(
         ("connect", "421 4.3.2 busy", 75, "it cannot take it now"),
         ("mail", "553 5.7.1 sender not owned by you", 1, "say --from"),
         ("mail", "530 5.7.0 authentication required", 78, "it wants a login"),
+        ("mail", "530 5.7.0 Must issue a STARTTLS command first", 78, "add security=starttls"),
+        ("rcpt", "530 5.7.0 Must issue a STARTTLS command first", 75, "add security=starttls"),
+        ("rcpt", "552 5.2.2 mailbox full", 1, "a queue gives up at once"),
+        ("connect", "HTTP/1.1 400 Bad Request", 75, "what answers there is no mail server"),
         ("mail", "552 5.3.4 too big", 1, "no message of this size"),
         ("rcpt", "554 5.7.1 Relay access denied", 75, "it does not pass mail on to that domain"),
         ("rcpt", "550 5.1.1 no such user", 1, "it knows no such mailbox"),
@@ -406,6 +421,82 @@ def test_no_way_there_is_a_matter_of_the_network() -> None:
     unreachable = OSError(101, "Network is unreachable")
 
     assert "no way there" in advice(caused(RelayUnavailable, "cannot connect", unreachable))
+
+
+@pytest.mark.parametrize("step", [Step.STARTTLS, Step.TLS])
+def test_what_nobody_asked_for_before_tls_may_be_injected(step: Step) -> None:
+    lost = Lost(step, "the server spoke out of turn", reply=Reply(250, ("evil",)), astray=True)
+
+    assert "may be injecting" in advice(caused(RelayUnavailable, str(lost), lost))
+
+
+def test_what_is_no_tls_behind_starttls_may_be_injected() -> None:
+    error = ssl.SSLError()
+    error.reason = "WRONG_VERSION_NUMBER"
+    reason = tls_words(error, "mx", Step.STARTTLS)
+
+    assert "may be injecting" in advice(caused(RelayMisconfigured, reason, error))
+
+
+def test_silence_within_the_handshake_is_no_port_that_waits_for_tls() -> None:
+    lost = Lost(Step.TLS, "no answer in time")
+
+    assert "nothing came of the handshake" in advice(
+        caused(RelayUnavailable, str(lost), lost, TimeoutError())
+    )
+
+
+def test_a_socket_that_is_missing_is_a_server_that_does_not_run(outbox: CommandLine, tmp_path: Path) -> None:
+    ran = outbox("send-test", "--to", "ann@example.org", "--transport", f"smtp+unix:{tmp_path}/none")
+
+    assert "no server listens at that path" in words(ran.out)
+
+
+@pytest.mark.parametrize(
+    ("reply", "what"),
+    [("550 5.7.1 who are you?", "add local_hostname="), ("500 5.5.2 no such command", "write lmtp://")],
+)
+def test_a_greeting_that_is_refused_is_told_with_what_it_may_expect(
+    outbox: CommandLine, reply: str, what: str
+) -> None:
+    with SMTPSink() as sink:
+        for step in ("ehlo", "helo"):
+            sink.on(step, reply=reply)
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
+
+    assert ran.status == 78
+    assert what in words(ran.out)
+
+
+def test_an_ordinary_server_that_is_asked_for_lmtp_is_told(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", f"lmtp://{sink.host}:{sink.port}")
+
+    assert "write smtp://" in words(ran.out)
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "what"),
+    [(["XOAUTH2"], "OUTBOX_SMTP_TOKEN_FILE"), ([], "is it the port for programs with a login")],
+)
+def test_a_login_that_is_not_offered_is_no_wrong_password(
+    outbox: CommandLine, authority: Authority, tmp_path: Path, mechanisms: Any, what: str
+) -> None:
+    outbox.environ(OUTBOX_SMTP_PASSWORD=PASSWORD)
+    users = {"app": PASSWORD} if mechanisms else None
+    with SMTPSink(tls=authority.server(), users=users, mechanisms=mechanisms) as sink:
+        relay = url(sink, "app", security="tls", ca_file=ca_file(authority, tmp_path))
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+
+    assert ran.status == 78
+    assert what in words(ran.out)
+    assert "app password" not in words(ran.out)
+
+
+def test_a_number_in_what_is_no_reply_is_no_code() -> None:
+    trouble = caused(RelayMisconfigured, "its certificate is not for 10.0.0.250: name the host")
+
+    assert trouble.code is None
 
 
 def test_a_connection_that_was_lost_is_not_taken_for_a_wrong_password() -> None:

@@ -295,6 +295,27 @@ def test_where_there_is_no_token_nothing_is_connected_and_it_is_not_shown(
     assert TOKEN not in everything_of(caught.value)
 
 
+def test_a_callback_that_wants_to_end_its_thread_ends_no_message(sink: SMTPSink) -> None:
+    """In the main thread it is the program's own end, and goes through."""
+    faults = list[BaseException]()
+
+    def work() -> None:
+        try:
+            deliver(a_transport(sink, token=raising(SystemExit(TOKEN))))
+        except BaseException as error:  # noqa: BLE001 - whatever comes out of it
+            faults.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with pytest.raises(SystemExit):
+        deliver(a_transport(sink, token=raising(SystemExit(TOKEN))))
+
+    assert list(map(type, faults)) == [RelayUnavailable]
+    assert str(faults[0]).endswith("the callback raised SystemExit")
+    assert TOKEN not in everything_of(faults[0])
+
+
 def test_an_interrupt_within_the_callback_goes_through(sink: SMTPSink) -> None:
     with pytest.raises(KeyboardInterrupt):
         deliver(a_transport(sink, token=raising(KeyboardInterrupt())))

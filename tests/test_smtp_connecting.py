@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import os
 import socket
+import ssl
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -343,8 +345,13 @@ class ProxyError(Exception):
             "cannot connect: Connection refused",
         ),
         (TimeoutError(), RelayUnavailable, "cannot connect: no answer in time"),
-        (OSError("SOCKS5: host unreachable\x1b"), RelayUnavailable, r"SOCKS5: host unreachable\\x1b$"),
-        (ProxyError("not allowed"), RelayUnavailable, "connect raised ProxyError: not allowed"),
+        (OSError("407 from http://me:pr0xy@proxy"), RelayUnavailable, "connect: connect raised OSError$"),
+        (OSError(113, "http://me:pr0xy@proxy"), RelayUnavailable, "cannot connect: No route to host$"),
+        (PermissionError(13, "http://me:pr0xy@proxy"), RelayMisconfigured, "connect: Permission denied$"),
+        (ssl.SSLError(1, "pr0xy"), RelayUnavailable, "connect: connect raised SSLError$"),
+        (ProxyError("http://me:pr0xy@proxy"), RelayUnavailable, "connect: connect raised ProxyError$"),
+        (socket.gaierror(-2, "pr0xy"), RelayUnavailable, "raised gaierror: a host name cannot be looked up$"),
+        (ConfigurationError("no such proxy"), RelayMisconfigured, "cannot connect: no such proxy$"),
         (
             RelayMisconfigured("proxy:1080", "wrong password"),
             RelayMisconfigured,
@@ -359,13 +366,37 @@ def test_what_a_way_of_one_s_own_raises_is_a_fault_of_the_relay(
     def connect(address: object, timeout: float) -> socket.socket:
         raise raised
 
-    with pytest.raises(fault, match=says):
+    with pytest.raises(fault, match=says) as caught:
         deliver(SMTPTransport("mail.example.org", 25, connect=connect))
+    assert "pr0xy" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_way_that_wants_to_end_its_thread_ends_no_message() -> None:
+    """In the main thread it is the program's own end, and goes through."""
+    faults = list[BaseException]()
+
+    def connect(address: object, timeout: float) -> socket.socket:
+        raise SystemExit("no proxy for pr0xy")
+
+    def work() -> None:
+        try:
+            deliver(SMTPTransport("mail.example.org", 25, connect=connect))
+        except BaseException as error:  # noqa: BLE001 - whatever comes out of it
+            faults.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with pytest.raises(SystemExit):
+        deliver(SMTPTransport("mail.example.org", 25, connect=connect))
+
+    assert list(map(type, faults)) == [RelayUnavailable]
+    assert str(faults[0]).endswith("connect raised SystemExit")
 
 
 @pytest.mark.parametrize("returned", [None, "socket"])
 def test_what_is_no_socket_is_said(returned: Any) -> None:
-    with pytest.raises(RelayUnavailable, match=f"it returned {type(returned).__name__} and no socket"):
+    with pytest.raises(RelayMisconfigured, match=f"connect returned {type(returned).__name__} and no socket"):
         deliver(SMTPTransport("mail.example.org", 25, connect=lambda *_: returned))
 
 

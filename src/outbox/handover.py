@@ -10,11 +10,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from .errors import RelayFault
+from .errors import ConfigurationError, RelayFault, RelayMisconfigured
 from .message import Message
 from .outcome import Outcome
 from .protocols import SupportsRelays, Transport
 from .report import failed, fault_of, understood
+from .values import printable
 
 __all__ = ["THE_ONLY_RELAY", "hand_over", "shares"]
 
@@ -26,13 +27,16 @@ THE_ONLY_RELAY: Final = ""
 def hand_over(transport: Transport, message: Message, recipients: Sequence[str]) -> Outcome | RelayFault:
     """Hand *message* over for *recipients*; what *transport* reported, or the fault that it raised.
 
-    Another exception counts as a temporary failure of all of them.  What is
+    A :class:`ConfigurationError` is a setting that a person has to mend, and
+    so a fault of the relay.  Another exception counts as a temporary failure of all of them.  What is
     no :class:`Exception` (an interrupt, the end of the program) goes through.
     """
     try:
         answer: object = transport.deliver(message, recipients)
     except RelayFault as fault:
         return fault_of(fault)
+    except ConfigurationError as error:
+        return RelayMisconfigured(type(transport).__name__, printable(str(error)))
     except Exception as error:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
         _LOG.exception("the transport failed with an exception of its own on %s", message.id)
         return failed(error, recipients)

@@ -129,6 +129,7 @@ class Transport(Protocol):
 
         Raises:
             RelayFault: the relay cannot be used, and nothing was handed over for anybody.
+            ConfigurationError: the same, for a setting that a person has to mend.
         """
         ...
 

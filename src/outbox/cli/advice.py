@@ -19,10 +19,12 @@ from outbox.transports.smtp.transcript import Heard
 __all__ = ["Trouble", "advice", "of_fault", "of_result"]
 
 _REPLY: Final = re.compile(r"([2-5]\d\d)\b(?: ([245]\.\d{1,3}\.\d{1,3})\b)?")
+_REFUSAL: Final = re.compile(rf"(?:^|: ){_REPLY.pattern}")
 _TURNED_AWAY: Final = re.compile(r"refused the greeting: [45]\d\d\b")
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL})
 _SMTP: Final = ":25"
 
+_WANTS_TLS: Final = re.compile(r"starttls|\btls\b|encrypt", re.IGNORECASE)
 _GREY: Final = re.compile(r"gr[ae]y|come back|try (again|later)|again later|temporar|defer", re.IGNORECASE)
 _LOGIN: Final = re.compile(
     r"authenticat\w* (is )?(required|first|needed)|(must|please|need to) (be )?(authenticat|log ?in)",
@@ -37,6 +39,17 @@ _UNKNOWN: Final = re.compile(
     r"unknown|no such|does not exist|not exist|invalid (recipient|mailbox)", re.IGNORECASE
 )
 
+_BEFORE: Final = frozenset({530, 538})
+_OUR_WORDS: Final[Mapping[str, str]] = {
+    "takes a token instead": "wants token",
+    "): it takes a password": "wants password",
+    "authenticate: the server does": "no login",
+    "protocol='lmtp'": "is lmtp",
+    "protocol='smtp'": "is smtp",
+    "set local_hostname": "our name",
+}
+"""What we say ourselves of what is missing; the first that is met holds."""
+
 _WORDS: Final[Mapping[str, str]] = {
     "name": "the name has no address here: is it spelled right, and can this machine look names up (a resolver, a network)?",
     "refused": "nothing listens there: is it the right host and port (587 with a login, 465 for TLS from the first byte, 25 "
@@ -47,11 +60,29 @@ _WORDS: Final[Mapping[str, str]] = {
     "route": "this machine has no way there: is it on the network, and does it have IPv6 if that is all the relay has?",
     "mute": "something accepts the connection and does not speak SMTP: on port 465 it waits for TLS (write smtps://), "
     "elsewhere a firewall may stand between",
+    "tls mute": "nothing came of the handshake: something on the way that looks into TLS may stop it, or what listens there is "
+    "no mail server. Nothing was sent in clear: neither the password nor the mail",
+    "no smtp": "what answers there is no mail server: is it the right host and port?",
+    "no socket": "no server listens at that path: is it running, and is this the path that it is configured to listen at? "
+    "Seen from within a container or a chroot it is another",
+    "injected": "nobody had asked for what came there: somebody on the way may be injecting text before TLS begins. Look at "
+    "what is in between, and ask from another network. Nothing was sent in clear: neither the password nor the mail",
     "greeting": "it takes no mail from this machine's address (dynamic, without a name, or on a blocklist): "
     "send through your provider's relay, with a login",
     "tls": "nothing was sent in clear: neither the password nor the mail",
     "no tls": "write smtps:// (port 465) where it wants TLS from the first byte. Where it offered STARTTLS before, somebody on "
     "the way may have taken it out: ask from another network",
+    "wants tls": "it takes mail under TLS only: add security=starttls to the URL (smtp://…?security=starttls), or write smtps:// "
+    "for port 465",
+    "our name": "it does not like what we call ourselves: add local_hostname= to the URL, with a name of this machine that it can "
+    "look up",
+    "is lmtp": "it does not know how mail servers greet each other: if it is one that puts mail into mailboxes, write lmtp:// (or "
+    "lmtp+unix:)",
+    "is smtp": "it does not know how mail is put into mailboxes: if it is an ordinary mail server, write smtp:// (or smtp+unix:)",
+    "wants token": "write an access token into the file that OUTBOX_SMTP_TOKEN_FILE names, and leave the password out",
+    "wants password": "write the password into the file that OUTBOX_SMTP_PASSWORD_FILE names, and leave the token out",
+    "no login": "it offers no way to log in that is known here: is it the port for programs with a login (587, or 465 with "
+    "smtps://)?",
     "login": "is the user name the whole address? Some providers want a password made for programs (an app password), "
     "or have to be told that SMTP may be used at all",
     "wants login": "it wants a login: write the user into the URL (smtp://user@host:587), and the password into the file that "
@@ -62,6 +93,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "this relay (SPF, DKIM, DMARC)",
     "recipient": "it knows no such mailbox: is the address right?",
     "full": "the mailbox, or the server's disk, is full: a queue tries again by itself; only its owner can make room",
+    "full for good": "the mailbox, or the server's disk, is full, and it does not want to be asked again: a queue gives up at once. "
+    "Only its owner can make room; afterwards `outbox requeue` sends it again",
     "size": "it takes no message of this size",
     "spam": "its filter does not trust this machine, this sender or this text: what it said names the list or the rule, mostly "
     "with a page that says how to be taken off it",
@@ -92,7 +125,9 @@ def of_fault(fault: RelayFault) -> Trouble:
     """A fault of the relay."""
     causes = tuple(_causes(fault))
     lost = next((cause for cause in causes if isinstance(cause, Lost)), None)
-    found = _REPLY.search(fault.reason)
+    # What is no reply holds no code, whatever numbers are in it.
+    said = fault.reason if lost is None else f": {lost.reply or ''}"
+    found = _REFUSAL.search(said)
     return Trouble(
         text=str(fault),
         relay=fault.relay,
@@ -138,13 +173,15 @@ def _of_network(trouble: Trouble) -> str:
             case socket.gaierror():
                 return "name"
             case ssl.SSLError():
-                return "tls"
+                return "injected" if "is somebody in between" in trouble.text else "tls"
+            case Lost() if cause.astray:
+                return _of_stray(cause)
+            case FileNotFoundError():
+                return "no socket"
             case ConnectionRefusedError():
                 return "refused"
-            case TimeoutError() if trouble.step is not None:
-                return "mute"
             case TimeoutError():
-                return "blocked" if trouble.relay.endswith(_SMTP) else "silent"
+                return _of_silence(trouble)
             case OSError() if cause.errno in _NO_ROUTE:
                 return "route"
     return ""
@@ -158,23 +195,44 @@ def _of_relay(trouble: Trouble) -> str:
         return "hung up"
     if "offer STARTTLS" in text:
         return "no tls"
-    if "TLS" in text or "certificate" in text:
+    if "refused STARTTLS" in text or (not trouble.code and ("TLS" in text or "certificate" in text)):
         return "tls"
-    if trouble.code in (530, 538):
-        return "wants login"
+    if trouble.code in _BEFORE:
+        return _before(trouble)
+    if named := next((kind for words, kind in _OUR_WORDS.items() if words in text), ""):
+        return named
     if "authenticate" in text or "was refused by" in text or trouble.code in (534, 535):
         return "login"
     return "later" if trouble.code and trouble.code < 500 else "never"  # noqa: PLR2004 - 5xx
+
+
+def _of_silence(trouble: Trouble) -> str:
+    if trouble.step is not None:
+        return "tls mute" if trouble.step is Step.TLS else "mute"
+    return "blocked" if trouble.relay.endswith(_SMTP) else "silent"
+
+
+def _of_stray(lost: Lost) -> str:
+    """The server said what is no answer, or what nobody had asked for."""
+    if lost.step in (Step.STARTTLS, Step.TLS):
+        return "injected"
+    return "no smtp" if lost.step is Step.GREETING else "hung up"
+
+
+def _before(trouble: Trouble) -> str:
+    """Something has to come before mail is taken (RFC 4954 section 6, RFC 3207 section 4)."""
+    wants_tls = _WANTS_TLS.search(trouble.text) and not _LOGIN.search(trouble.text)
+    return "wants tls" if wants_tls else "wants login"
 
 
 def _of_message(trouble: Trouble) -> str:
     text, step, detail = trouble.text, trouble.step, trouble.enhanced[2:]
     # A refusal to relay is for good by its number, and one for now to us.
     final = (trouble.code or 0) >= 500  # noqa: PLR2004 - 5xx
-    if trouble.code in (530, 538) or _LOGIN.search(text):
-        return "wants login"
+    if trouble.code in _BEFORE or _LOGIN.search(text):
+        return _before(trouble)
     if detail == "2.2" or (trouble.code == 452 and detail in ("", "3.1")):  # noqa: PLR2004
-        return "full"
+        return "full for good" if final else "full"
     if detail in ("3.4", "2.3") or (trouble.code == 552 and not detail):  # noqa: PLR2004
         return "size"
     if not final:

@@ -75,12 +75,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     config = config_of(options, console)
     relay = masked(config.transport or "")
-    message = _message(options, config, relay)
-    transport = transport_of(config)
     watch = _Watch(console)
-    watch.tell(f"One test message from {message.sender} to {', '.join(message.recipients)},")
-    watch.tell(f"through {relay}. It is not stored.")
-    with contextlib.closing(transport), watch.listening():
+    # Made first: of a URL that cannot be read it is said here why.
+    with contextlib.closing(transport_of(config)) as transport, watch.listening():
+        message = _message(options, config, relay)
+        watch.tell(f"One test message from {message.sender} to {', '.join(message.recipients)},")
+        watch.tell(f"through {relay}. It is not stored.")
         try:
             report: Outcome | RelayFault = transport.deliver(message, message.recipients)
         except RelayFault as fault:

@@ -30,7 +30,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import attrs
 
@@ -176,7 +176,7 @@ class Url:
             user=unquote(parts.username or "", errors="strict"),
             password=None if parts.password is None else unquote(parts.password, errors="strict"),
             host=unquote(parts.hostname or "", errors="strict"),
-            port=parts.port,
+            port=_port_of(what, shown, parts),
             path=unquote(parts.path, errors="strict"),
             options=dict(options),
         )
@@ -215,6 +215,17 @@ class Url:
         return found
 
 
+def _port_of(what: str, shown: str, parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        # Not quoted: it may be the beginning of a password.
+        raise ConfigurationError(
+            f"{what} {shown}: not a URL: what follows the host and a colon is no port, a number from 1 to 65535; "
+            f"{_ENCODE[what]}"
+        ) from None
+
+
 _ENCODE: Final[Mapping[str, str]] = {
     "store": "in a file name write # as %23, ? as %3F",
     "transport": "in a user name or password write / as %2F, # as %23, ? as %3F, @ as %40",
@@ -241,7 +252,7 @@ def _check_scheme(what: str, shown: str, scheme: str, known: Mapping[str, object
         raise ConfigurationError(f"{what} {shown}: {scheme}: is not in this release (known: {names})")
     if scheme in _NOT_YET or scheme in schemes(other):
         raise _misplaced(what, shown, scheme, other, names)
-    hint = did_you_mean(scheme, (*ours, *installed))
+    hint = did_you_mean(scheme.lower(), (*ours, *installed))
     raise ConfigurationError(f"{what} {shown}: unknown scheme {quoted(scheme, 40)}{hint} (known: {names})")
 
 
@@ -362,7 +373,14 @@ def _smtp(url: Url, password: str | None, token: Callable[[], str] | None) -> Tr
 
 
 def _smtp_by_path(url: Url, password: str | None, token: Callable[[], str] | None) -> Transport:
-    if url.host or url.port or url.user or url.password is not None or not url.path.strip("/"):
+    if (
+        url.host
+        or url.port
+        or url.user
+        or url.password is not None
+        or url.path[:1] != "/"
+        or not url.path[1:]
+    ):
         raise url.wrong(f"names a Unix socket and nothing else: write {url.scheme}:///run/dovecot/lmtp")
     if password or token is not None:
         _LOG.warning("credentials are set and not used: %s names no user", url.shown)

@@ -15,7 +15,9 @@ import attrs
 from outbox.errors import ConfigurationError, RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.values import printable, quoted
 
+from .dial import ends_program
 from .reply import Kind, Reply
+from .scrub import Scrub, base64_of
 from .steps import Dialogue, Step, ask
 
 __all__ = ["Bearer", "Credentials", "Identity", "Password", "Token", "TokenSource", "credentials", "exchange"]
@@ -27,10 +29,7 @@ _LONGEST_LINE: Final = 512
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!-~]+")
-_SHOWN: Final = 4096
-_PIECE: Final = 12
 _REMEMBERED: Final = 8
-_RUN: Final = re.compile(r"[\w+/=.~-]{8,}")
 
 
 @attrs.frozen(kw_only=True)
@@ -56,22 +55,24 @@ class Password:
 
     username: str
     password: str = attrs.field(repr=False)
+    scrub: Scrub = attrs.field(init=False, repr=False, eq=False)
+    """Makes text of the server fit to be shown, also where it repeats what it was told."""
 
     advice: ClassVar[str] = "check the user name and the password"
 
     @property
     def mechanisms(self) -> Sequence[Mechanism]:
         """In the order we prefer them: PLAIN (RFC 4616) has one round trip, LOGIN three."""
-        plain = _base64(f"\0{self.username}\0{self.password}")
-        each = (_base64(self.username), _base64(self.password))
+        plain = base64_of(f"\0{self.username}\0{self.password}")
+        each = (base64_of(self.username), base64_of(self.password))
         return (
             Mechanism(name="PLAIN", responses=(plain,)),
             Mechanism(name="LOGIN", responses=each, initial=False),
         )
 
-    def scrub(self, text: str) -> str:
-        """Text of the server fit to be shown, also where it repeats what it was told."""
-        return _scrubbed(text, self.password, self.mechanisms)
+    @scrub.default
+    def _make_scrub(self) -> Scrub:
+        return _scrub_of(self.password, self.mechanisms)
 
 
 @attrs.frozen
@@ -82,6 +83,8 @@ class Token:
     token: str = attrs.field(repr=False)
     host: str = ""
     port: int = 0
+    scrub: Scrub = attrs.field(init=False, repr=False, eq=False)
+    """Makes text of the server fit to be shown, also where it repeats what it was told."""
 
     advice: ClassVar[str] = "is the token of this user, for sending mail there, and still valid?"
 
@@ -95,17 +98,17 @@ class Token:
         return (
             Mechanism(
                 name="OAUTHBEARER",
-                responses=(_base64(f"n,a={name},\1{where}{bearer}"),),
-                acknowledgement=_base64("\1"),
+                responses=(base64_of(f"n,a={name},\1{where}{bearer}"),),
+                acknowledgement=base64_of("\1"),
             ),
             Mechanism(
-                name="XOAUTH2", responses=(_base64(f"user={self.username}\1{bearer}"),), acknowledgement=b""
+                name="XOAUTH2", responses=(base64_of(f"user={self.username}\1{bearer}"),), acknowledgement=b""
             ),
         )
 
-    def scrub(self, text: str) -> str:
-        """Text of the server fit to be shown, also where it repeats what it was told."""
-        return _scrubbed(text, self.token, self.mechanisms)
+    @scrub.default
+    def _make_scrub(self) -> Scrub:
+        return _scrub_of(self.token, self.mechanisms)
 
 
 class _Given:
@@ -169,7 +172,9 @@ class Bearer:
             raise RelayMisconfigured(
                 relay, f"no token for {quoted(self.username)}: {printable(str(error))}"
             ) from error
-        except Exception as error:  # noqa: BLE001 - whatever a caller's own function may raise
+        except (Exception, SystemExit) as error:
+            if ends_program(error):
+                raise
             failure = type(error).__name__
         # Raised out here, where no context would hold that exception: its text may quote a token.
         raise RelayUnavailable(relay, f"no token for {quoted(self.username)}: the callback raised {failure}")
@@ -256,21 +261,5 @@ def _reason(challenge: str) -> str:
     return ", ".join(f"{key} {said[key]}" for key in ("status", "scope") if isinstance(said.get(key), str))
 
 
-def _scrubbed(text: str, secret: str, mechanisms: Sequence[Mechanism]) -> str:
-    """Without the secret, as it is written and as it was sent, whole or in part."""
-    encoded = [response.decode() for way in mechanisms for response in way.responses]
-    misread = secret.encode("latin-1", "ignore").decode("utf-8", "backslashreplace")
-    secrets = [each for each in (secret, misread, _base64(secret).decode(), *encoded) if each]
-    for each in secrets:
-        text = text.replace(each, "***")
-    return printable(_RUN.sub(lambda run: "***" if _tells(run[0], secrets) else run[0], text[:_SHOWN]))
-
-
-def _tells(run: str, secrets: Sequence[str]) -> bool:
-    """Is some of it a piece of a secret?"""
-    size = min(len(run), _PIECE)
-    return any(run[n : n + size] in each for n in range(len(run) - size + 1) for each in secrets)
-
-
-def _base64(text: str) -> bytes:
-    return base64.b64encode(text.encode())
+def _scrub_of(secret: str, mechanisms: Sequence[Mechanism]) -> Scrub:
+    return Scrub(secret, (response.decode() for way in mechanisms for response in way.responses))

@@ -6,11 +6,11 @@ import socket
 import ssl
 
 from outbox.clock import Clock
-from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
+from outbox.errors import ConfigurationError, RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.values import printable, quoted
 
 from .connection import Connection
-from .dial import Connect, Deadline, NoSource, dial, dial_by, dial_path, words
+from .dial import Connect, Deadline, NoSource, dial, dial_by, dial_path, ends_program, words, words_of_another
 from .opening import opening
 from .server import Server
 from .steps import Lost, Step
@@ -32,8 +32,6 @@ def connect(server: Server, clock: Clock, recorder: Recorder) -> Connection:
     connected = _reached(server, Deadline(clock, server.timeouts.seconds(Step.CONNECT)))
     recorder.noted(f"connected to {_peer(server, connected)}")
     connection = Connection(connected, server, clock)
-    if identity:
-        connection.scrub = identity.scrub
     connection.record(recorder)
     try:
         connection.extensions = connection.run(opening(server.plan(connected, identity)))
@@ -85,9 +83,14 @@ def _reached(server: Server, deadline: Deadline) -> socket.socket:
 def _proxied(server: Server, by: Connect, deadline: Deadline) -> socket.socket:
     try:
         return dial_by(by, server.host, server.port, deadline)
-    except (OSError, RelayFault):
+    except RelayFault:
         raise
-    except Exception as error:
-        raise RelayUnavailable(
-            server.relay, f"cannot connect: connect raised {type(error).__name__}: {printable(str(error))}"
-        ) from error
+    except ConfigurationError as error:
+        raise RelayMisconfigured(server.relay, f"cannot connect: {printable(str(error))}") from error
+    except (Exception, SystemExit) as error:
+        if ends_program(error):
+            raise
+        reason = words_of_another(error)
+        kind = RelayMisconfigured if isinstance(error, PermissionError) else RelayUnavailable
+    # Raised out here, where no context would hold that exception: its text may quote a proxy's password.
+    raise kind(server.relay, f"cannot connect: {reason}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from outbox.clock import Clock
-from outbox.errors import RelayMisconfigured
+from outbox.errors import ConfigurationError, RelayMisconfigured
 from outbox.values import printable
 
 from .dial import Deadline
@@ -50,10 +50,12 @@ class Connection:
         self.room = CHUNK
         self.opened_at = self.rested_at = clock.monotonic()
         self.recorder = Recorder()
-        self.scrub: Callable[[str], str] = printable
+        # By what is known of all tokens: a server may repeat that of another connection.
+        scrub = server.credentials.scrub if server.credentials else None
+        self.scrub: Callable[[str], str] = scrub or printable
         self._ahead = b""
         self._server = server
-        self._wire = Wire(connected, server.timeouts, clock)
+        self._wire = Wire(connected, server.timeouts, clock, scrub)
 
     @property
     def worn(self) -> bool:
@@ -141,6 +143,8 @@ class Connection:
         host = self._server.tls_name
         try:
             self._wire.secure(self._server.trust.context(), host)
+        except ConfigurationError as error:
+            raise RelayMisconfigured(self._server.relay, str(error)) from error
         except ssl.SSLError as error:
             reason = tls_words(error, host, behind)
             self.recorder.noted(reason)

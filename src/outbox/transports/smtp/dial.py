@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
 from outbox.clock import Clock
+from outbox.errors import ConfigurationError
 from outbox.values import printable
 
 __all__ = [
@@ -18,10 +22,12 @@ __all__ = [
     "dial",
     "dial_by",
     "dial_path",
+    "ends_program",
     "is_loopback",
     "our_name",
     "without_zone",
     "words",
+    "words_of_another",
 ]
 
 Connect: TypeAlias = Callable[[tuple[str, int], float], socket.socket]
@@ -88,12 +94,12 @@ def dial_by(connect: Connect, host: str, port: int, deadline: Deadline) -> socke
     """What *connect* returns, made ready; how long that takes is its own affair, which is told the time there is.
 
     Raises:
-        TypeError: it returned no socket.
+        ConfigurationError: it returned no socket.
         Exception: whatever it raises.
     """
     connected = connect((host, port), deadline.left())
     if not isinstance(connected, socket.socket):
-        raise TypeError(f"it returned {type(connected).__name__} and no socket")
+        raise ConfigurationError(f"connect returned {type(connected).__name__} and no socket")
     _hasten(connected)
     return connected
 
@@ -157,3 +163,23 @@ def words(error: OSError) -> str:
         return "no answer in time"
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     return printable(reason or str(error) or type(error).__name__)
+
+
+def words_of_another(error: BaseException) -> str:
+    """The same of what a caller's own function raised, whose own text may quote a password."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    said = f"connect raised {type(error).__name__}"
+    if isinstance(error, socket.gaierror):
+        return f"{said}: a host name cannot be looked up"
+    number = getattr(error, "errno", None) or 0
+    # The numbers of OpenSSL are others.
+    if isinstance(error, ssl.SSLError) or number not in errno.errorcode:
+        return said
+    system = os.strerror(number)
+    return system if type(error).__module__ == "builtins" else f"{said}: {system}"
+
+
+def ends_program(error: BaseException) -> bool:
+    """Is this the main thread's own end, as a signal may ask for it there, and no failure of what was called?"""
+    return isinstance(error, SystemExit) and threading.current_thread() is threading.main_thread()

@@ -23,6 +23,8 @@ Protocol: TypeAlias = Literal["smtp", "lmtp"]
 
 _SECURED: Final = frozenset({"tls", "starttls"})
 _NO_SUCH_MECHANISM: Final = 504
+_UNKNOWN: Final = frozenset({500, 502})
+"""The command is not known, or not done."""
 
 
 @attrs.frozen(kw_only=True)
@@ -87,8 +89,16 @@ def _hello(plan: Opening) -> Dialogue[Extensions]:
     if reply.kind is Kind.NEVER and not plan.needs_offers:
         step, reply = Step.HELO, (yield from ask(Step.HELO, b"HELO " + plan.name))
     if reply.kind is not Kind.DONE:
-        raise plan.refused(step, reply, f"we said we are {plan.name.decode()}: set local_hostname")
+        raise plan.refused(step, reply, _hello_advice(plan, reply))
     return Extensions(told=False)
+
+
+def _hello_advice(plan: Opening, reply: Reply) -> str:
+    if reply.code in _UNKNOWN:
+        if plan.protocol == "lmtp":
+            return "does it speak SMTP (protocol='smtp')?"
+        return "does it speak LMTP (protocol='lmtp')?"
+    return f"we said we are {plan.name.decode()}: set local_hostname"
 
 
 def _starttls(plan: Opening, extensions: Extensions) -> Dialogue[Extensions]:
@@ -140,7 +150,7 @@ def _no_mechanism(who: Identity, extensions: Extensions) -> str:
         advice = ": it takes a password"
     elif offered & {"OAUTHBEARER", "XOAUTH2"}:
         advice = ": it takes a token instead of a password"
-    said = printable(", ".join(sorted(offered)) or "none", 200)
+    said = printable(who.scrub(", ".join(sorted(offered))) or "none", 200)
     return (
         f"user {quoted(who.username, 80)} cannot authenticate: the server does {ours} not here "
         f"(it offers: {said}){advice}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -41,7 +42,7 @@ class BadReply(ValueError):
     """What the server sent is no reply; nothing behind it can be trusted either.
 
     Attributes:
-        said: The line in question, in the server's own words.
+        said: The line in question, in the server's own words as they may be shown.
     """
 
     def __init__(self, what: str, said: str = "") -> None:
@@ -52,6 +53,9 @@ class BadReply(ValueError):
 @attrs.frozen
 class Reply:
     """One whole reply.  Its text is the server's own: escape it before it is shown.
+
+    As ``str`` it is what may be shown, on one line: without what the server
+    was told in confidence.  *lines* are as they came.
 
     Attributes:
         kind: The first digit decides.
@@ -64,6 +68,7 @@ class Reply:
     # Asked for several times of every reply, and known once it is read.
     kind: Kind = attrs.field(init=False, eq=False, repr=False)
     closing: bool = attrs.field(init=False, eq=False, repr=False)
+    _scrub: Callable[[str], str] | None = attrs.field(default=None, eq=False, repr=False)
 
     @kind.default
     def _read_kind(self) -> Kind:
@@ -90,7 +95,9 @@ class Reply:
         return (int(match[1]), int(match[2])) if match else None
 
     def __str__(self) -> str:
-        return " ".join([str(self.code), *filter(None, (line.strip() for line in self.lines))])
+        text = " ".join(filter(None, (line.strip() for line in self.lines)))
+        # Here and not where it is read, for of most replies nobody ever reads the text.
+        return f"{self.code} {self._scrub(text) if self._scrub else text}".rstrip()
 
 
 class ReplyReader:
@@ -99,9 +106,11 @@ class ReplyReader:
     A line ends in CRLF; a bare LF is taken for its end too, as every client
     does.  Lines of one reply carry one code.  What breaks the grammar or a
     bound raises :class:`BadReply`, and the reader is then of no more use.
+    What is said of either went through *scrub*.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scrub: Callable[[str], str] | None = None) -> None:
+        self._scrub = scrub
         self._buffer = b""
         self._start = 0
         self._size = 0
@@ -129,7 +138,7 @@ class ReplyReader:
         return None
 
     def _whole(self, line: bytes) -> Reply:
-        reply = Reply(int(self._code), tuple(self._lines))
+        reply = Reply(int(self._code), tuple(self._lines), self._scrub)
         if len(self._lines) == 1:
             if len(self._known) == _KNOWN:
                 self._known.clear()
@@ -151,7 +160,8 @@ class ReplyReader:
         """Take one line of a reply in; is it the last?"""
         match = _LINE.fullmatch(line)
         if match is None:
-            raise BadReply("a line that is none of a reply", _shown(line))
+            said = _shown(line)
+            raise BadReply("a line that is none of a reply", self._scrub(said) if self._scrub else said)
         code, mark, text = match.groups(b"")
         if self._lines and code != self._code:
             raise BadReply(f"code {code.decode()} within a reply of code {self._code.decode()}")

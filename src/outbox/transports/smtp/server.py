@@ -141,6 +141,10 @@ def _check_words(server: Server) -> None:
         )
     if server.local_hostname is not None:
         _check_name(server.local_hostname)
+    if server.source_address is not None and not _is_host(server.source_address):
+        raise ConfigurationError(
+            f"source_address {quoted(server.source_address)} is no address of this machine"
+        )
 
 
 def _check_name(name: str) -> None:
@@ -203,6 +207,12 @@ def _check_secrecy(server: Server) -> None:
         raise ConfigurationError(
             f"SMTP security {server.security!r} could send the credentials in clear: "
             "use 'tls' or 'starttls' with them"
+        )
+    if server.credentials and not server.trust.demands_certificate:
+        raise ConfigurationError(
+            "the ssl_context could show the credentials to anybody: they need one with verify_mode=CERT_REQUIRED and "
+            "check_hostname=True. Trust the relay's own authority (load_verify_locations), and name the host as "
+            "its certificate does; connect may lead to another address"
         )
     if server.trust.shows_certificate and server.security == "none":
         raise ConfigurationError("SMTP security 'none' never shows the client_cert: use 'tls' or 'starttls'")

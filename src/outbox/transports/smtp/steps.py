@@ -89,6 +89,10 @@ class Timeouts:
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self).items():
+            if not isinstance(value, dt.timedelta):
+                raise ConfigurationError(
+                    f"the SMTP timeout {name!r} must be a datetime.timedelta, and is of type {type(value).__name__}"
+                )
             if value <= dt.timedelta(0):
                 raise ConfigurationError(f"the SMTP timeout {name!r} must be more than zero")
 

@@ -54,6 +54,13 @@ class Trust:
         self._verify = verify
         self.shows_certificate = shows_certificate
 
+    @property
+    def demands_certificate(self) -> bool:
+        """Does no handshake succeed without one that is valid for the name we wrote?"""
+        if self._context is None:
+            return self._verify
+        return self._context.check_hostname and self._context.verify_mode is ssl.CERT_REQUIRED
+
     @classmethod
     def of(
         cls,
@@ -96,6 +103,12 @@ def _context(ca_file: File | None, *, verify: bool) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
+        if error.filename is not None:
+            # That of ca_file is not named there; this is the other file which the ssl module opens unasked.
+            raise ConfigurationError(
+                f"the file {quoted(str(error.filename), 200)}, where SSLKEYLOGFILE has TLS log its keys, "
+                f"cannot be written: {words(error)}"
+            ) from error
         reason = "holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else words(error)
         raise ConfigurationError(f"ca_file {quoted(str(ca_file), 200)}: {reason}") from error
     if not verify:

@@ -37,7 +37,7 @@ _EACH: Final = 64
 
 @attrs.frozen
 class Heard:
-    """A reply, and the step that it was for."""
+    """A reply, as it may be shown, and the step that it was for."""
 
     step: Step
     reply: Reply
@@ -121,7 +121,9 @@ class Transcript(Recorder):
         if step is Step.AUTH and reply.kind is Kind.GO_ON:
             # A challenge may be made of what we have just said.
             reply = Reply(reply.code, ("(challenge)",))
-        self._note("S:", reply, sum(map(len, reply.lines)), Heard(step, reply) if self._live else None)
+        self._note(
+            "S:", reply, sum(map(len, reply.lines)), Heard(step, self._shown(reply)) if self._live else None
+        )
 
     def noted(self, text: str, about: object = None) -> None:
         self._note("--", text, len(text), about)
@@ -166,6 +168,9 @@ class Transcript(Recorder):
         for line in self._lines(entry):
             LOG.debug("%s", line, extra={"about": about})
             about = None
+
+    def _shown(self, reply: Reply) -> Reply:
+        return attrs.evolve(reply, lines=tuple(map(self._scrub, reply.lines)))
 
     def _lines(self, entry: _Entry) -> Iterator[str]:
         """Milliseconds, who spoke, what was said."""

@@ -24,6 +24,7 @@ from .dsn import DSN
 from .opening import Protocol
 from .pool import Limits, Pool
 from .server import Security, Server
+from .settings import check_types
 from .steps import Timeouts
 from .tls import File, Trust
 from .transcript import LOG, Kept, Recorder, Transcript
@@ -48,8 +49,10 @@ class SMTPTransport:
             (RFC 2033); its port is never 25.
         connect: Called as :func:`socket.create_connection` is, with
             ``(host, port)`` and *timeouts.connect* in seconds, and returns a
-            connected socket, for example through a proxy.  What it raises is
-            a relay that is unavailable.
+            connected socket, for example through a proxy.  A
+            :class:`RelayFault` or a :class:`ConfigurationError` that it
+            raises is told as it is; any other exception is a relay that is
+            unavailable, and of it only the type and the system's error are.
         source_address: The local address to connect from.
         local_hostname: What we call ourselves in EHLO; unless said, the
             address of our end of the connection.
@@ -78,7 +81,8 @@ class SMTPTransport:
             that asks for one; read once.  *client_key* is its key, where that
             is in another file, without a passphrase.
         ssl_context: Instead of :func:`ssl.create_default_context` and the
-            three files above.
+            three files above.  With credentials it has to demand a
+            certificate, and compare its name.
 
     How long things take, and are kept:
 
@@ -136,6 +140,11 @@ class SMTPTransport:
         dialogue: Kept = "failed",
         clock: Clock | None = None,
     ) -> None:
+        check_types(host=host, port=port, path=path, source_address=source_address)
+        check_types(local_hostname=local_hostname, username=username, password=password)
+        check_types(ssl_context=ssl_context, ca_file=ca_file, client_cert=client_cert, client_key=client_key)
+        check_types(timeout=timeout, timeouts=timeouts, pipelining=pipelining, dsn=dsn)
+        check_types(max_messages=max_messages, max_age=max_age, idle=idle)
         self._clock = clock or SystemClock()
         self._server = Server(
             host=host,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from outbox.clock import Clock
@@ -29,15 +29,22 @@ class Wire:
     """Writes commands and reads replies, and knows how many replies are still due.
 
     The socket never blocks: nothing waits but for a deadline, and whoever
-    waits to write hears what the server has to say meanwhile.
+    waits to write hears what the server has to say meanwhile.  Replies are
+    shown as *scrub* has them.
     """
 
-    def __init__(self, connected: socket.socket, timeouts: Timeouts, clock: Clock) -> None:
+    def __init__(
+        self,
+        connected: socket.socket,
+        timeouts: Timeouts,
+        clock: Clock,
+        scrub: Callable[[str], str] | None = None,
+    ) -> None:
         connected.setblocking(False)
         self._socket = connected
         self._timeouts = timeouts
         self._clock = clock
-        self._reader = ReplyReader()
+        self._reader = ReplyReader(scrub)
         # Whoever connects is greeted.
         self._due = 1
 
