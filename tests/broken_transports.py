@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import attrs
-from faithful import RELAY, Faithful, FarSide
+from faithful import RELAY, Faithful
 
 from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
-from outbox.protocols import Delivery
 from outbox.testing import Behaviour
 
 BROKEN: Final[dict[str, tuple[type[Faithful], tuple[str, ...]]]] = {}
@@ -71,6 +70,24 @@ class Tidy(Faithful):
         return super().report(
             attrs.evolve(message, content=message.content.strip(b".\r\n") + b"\r\n"), recipients
         )
+
+
+@caught_by("test_a_message_without_a_sender_arrives_without_one")
+class Signing(Faithful):
+    """Has a sender for what has none."""
+
+    def report(self, message: Message, recipients: Sequence[str]) -> Outcome:
+        signed = attrs.evolve(message, sender=message.sender or "postmaster@example.org")
+        return super().report(signed, recipients)
+
+
+@caught_by("test_letters_of_eight_bits_arrive_as_they_were_submitted")
+class SevenBit(Faithful):
+    """Has no use for the eighth."""
+
+    def report(self, message: Message, recipients: Sequence[str]) -> Outcome:
+        stripped = attrs.evolve(message, content=bytes(byte & 0x7F for byte in message.content))
+        return super().report(stripped, recipients)
 
 
 @caught_by("test_who_is_refused_for_good_failed_for_good_and_the_others_were_taken")
@@ -160,6 +177,21 @@ class QuickEars(Faithful):
         return Accepted("25") if self.far.behaviour is Behaviour.CUTS else super().doubt()
 
 
+@caught_by(
+    "test_what_was_handed_over_whole_and_not_answered_is_uncertain",
+    "test_what_is_never_answered_is_uncertain_in_time",
+    "test_an_answer_that_is_none_accepts_and_refuses_nobody",
+    "test_an_acceptance_that_was_cut_is_none",
+)
+class Insistent(Faithful):
+    """Sends again at once what is in doubt."""
+
+    def report(self, message: Message, recipients: Sequence[str]) -> Outcome:
+        outcome = super().report(message, recipients)
+        doubtful = any(isinstance(result, Uncertain) for result in outcome.results.values())
+        return super().report(message, recipients) if doubtful else outcome
+
+
 @caught_by("test_a_server_that_leaves_before_the_last_byte_took_nothing")
 class Anxious(Faithful):
     """Doubts what cannot have been taken."""
@@ -228,8 +260,36 @@ class Dramatic(Faithful):
 
     def broken_off(self, message: Message, recipients: Sequence[str]) -> Outcome:
         outcome = super().broken_off(message, recipients)
-        assert outcome.fault
-        raise outcome.fault
+        if outcome.fault:
+            raise outcome.fault
+        return outcome
+
+
+@caught_by("test_a_fault_in_the_middle_is_returned_with_what_is_known")
+class Repeating(Faithful):
+    """Begins anew once it was interrupted, with those that have it already."""
+
+    def broken_off(self, message: Message, recipients: Sequence[str]) -> Outcome:
+        outcome = super().broken_off(message, recipients)
+        self.far.take(message, [r for r, x in outcome.results.items() if isinstance(x, Accepted)])
+        return outcome
+
+
+@caught_by("test_a_relay_that_goes_after_good_use_fails_no_message")
+class Resentful(Faithful):
+    """Takes the end of what has served for a refusal."""
+
+    _served = False
+
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        try:
+            outcome = super().deliver(message, recipients)
+        except RelayFault as fault:
+            if self._served:
+                return Outcome.same(recipients, PermFailed(str(fault)), relay=RELAY)
+            raise
+        self._served = True
+        return outcome
 
 
 @caught_by("test_a_fault_in_the_middle_is_returned_with_what_is_known")
@@ -264,221 +324,26 @@ for _behaviour, _clause in {
     Behaviour.STALLS: "test_after_a_silence_the_next_message_is_delivered",
     Behaviour.LOSES: "test_after_a_message_of_which_nobody_knows_the_next_is_delivered",
     Behaviour.MUMBLES: "test_after_an_answer_that_was_none_the_next_message_is_delivered",
+    Behaviour.DRIPS: "test_after_an_answer_without_end_the_next_message_is_delivered",
+    Behaviour.STALLS_AT_THE_END: "test_after_a_silence_at_the_end_the_next_message_is_delivered",
+    Behaviour.CUTS: "test_after_an_acceptance_that_was_cut_the_next_message_is_delivered",
 }.items():
     caught_by(_clause)(type(f"Sulking{_behaviour.name.title()}", (Sulking,), {"after": _behaviour}))
 
 
-# --- threads and ends --------------------------------------------------------------------------
+@caught_by(
+    "test_after_an_answer_without_end_the_next_message_is_delivered",
+    "test_after_a_silence_at_the_end_the_next_message_is_delivered",
+    "test_after_an_acceptance_that_was_cut_the_next_message_is_delivered",
+)
+class Belated(Faithful):
+    """Takes a late answer for the next message's."""
 
-
-@caught_by("test_many_threads_deliver_at_once_and_each_is_told_of_its_own")
-class Crossed(Faithful):
-    """Keeps what it is at in one place for all threads."""
-
-    def __init__(self, far: FarSide) -> None:
-        super().__init__(far)
-        self._meet = threading.Barrier(2)
+    _late = False
 
     def report(self, message: Message, recipients: Sequence[str]) -> Outcome:
-        self._recipients = recipients
-        try:
-            self._meet.wait(0.2)
-        except threading.BrokenBarrierError:
-            self._meet.reset()
-        return super().report(message, self._recipients)
-
-
-@caught_by("test_what_one_thread_is_refused_no_other_is")
-class Contagious(Faithful):
-    """Who was refused once, everybody is."""
-
-    _refused: Result | None = None
-
-    def result(self, recipient: str) -> Result:
-        result = super().result(recipient)
-        if isinstance(result, PermFailed):
-            self._refused = result
-        return self._refused or result
-
-
-@caught_by(
-    "test_closing_twice_is_harmless",
-    "test_closing_what_never_delivered_is_harmless",
-    "test_closing_after_a_fault_is_harmless",
-    "test_closing_after_a_message_of_which_nobody_knows_is_harmless",
-)
-class Touchy(Faithful):
-    """Is closed once, and after a delivery."""
-
-    _connection: object = None
-
-    def report(self, message: Message, recipients: Sequence[str]) -> Outcome:
-        outcome = super().report(message, recipients)
-        self._connection = None if self.far.behaviour is Behaviour.LOSES else object()
-        return outcome
-
-    def close(self) -> None:
-        if self._connection is None:
-            raise RuntimeError("there is nothing to close")
-        self._connection = None
-
-
-@caught_by("test_expiring_is_harmless_at_any_time")
-class Expired(Faithful):
-    """Closes for good what has idled."""
-
-    _gone = False
-
-    def expire(self) -> None:
-        self._gone = True
-
-    def connect(self) -> None:
-        if self._gone:
-            raise RelayUnavailable(RELAY, "closed")
-        super().connect()
-
-
-# --- secrets -----------------------------------------------------------------------------------
-
-
-@caught_by("test_no_secret_is_told_though_the_server_repeats_it")
-class Parrot(Faithful):
-    """Passes on what the server said."""
-
-    def fault(self) -> RelayFault | None:
-        said = self.far.behaviour is Behaviour.ECHOES
-        return RelayMisconfigured(RELAY, f"535 {self.secret} is wrong") if said else super().fault()
-
-
-@caught_by("test_no_secret_is_told_of_a_delivery")
-class Boastful(Faithful):
-    """Has it in its repr."""
-
-    def __repr__(self) -> str:
-        return f"Boastful({self.secret!r})"
-
-
-@caught_by("test_no_secret_is_told_of_a_fault")
-class Careless(Faithful):
-    """Has it in what its fault was raised from."""
-
-    def connect(self) -> None:
-        fault = self.fault()
-        if fault:
-            raise fault from ValueError(self.secret)
-
-
-# --- batches and relays ------------------------------------------------------------------------
-
-
-class Batching(Faithful):
-    """Breaks ``deliver_many``."""
-
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        yield from (self.deliver(each.message, each.recipients) for each in deliveries)
-
-
-@caught_by("test_a_batch_tells_of_each_in_the_order_pulled")
-class Backwards(Batching):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        yield from reversed([*super().deliver_many(deliveries)])
-
-
-@caught_by("test_a_batch_of_none_tells_nothing")
-class Polite(Batching):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        yield from [*super().deliver_many(deliveries)] or [Outcome(results={})]
-
-
-@caught_by("test_a_refusal_stops_no_other_of_its_batch")
-class Discouraged(Batching):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        for outcome in super().deliver_many(deliveries):
-            yield outcome
-            if any(isinstance(result, PermFailed) for result in outcome.results.values()):
-                return
-
-
-class Cheating(Batching):
-    """Knows the list that it is to pull from."""
-
-    def _known(self, deliveries: Any) -> Sequence[Delivery]:
-        return deliveries._deliveries if hasattr(deliveries, "_deliveries") else [*deliveries]
-
-
-@caught_by("test_a_batch_hands_over_nothing_that_it_did_not_pull")
-class Grabbing(Cheating):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        outcomes = [self.deliver(each.message, each.recipients) for each in self._known(deliveries)]
-        yield from (outcome for outcome, _ in zip(outcomes, deliveries, strict=False))
-
-
-@caught_by("test_a_batch_pulls_one_ahead_at_most")
-class Hoarding(Batching):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        yield from super().deliver_many([*deliveries])
-
-
-@caught_by(
-    "test_an_abandoned_batch_has_handed_over_nothing_that_it_did_not_tell_of",
-    "test_a_batch_whose_deliveries_raise_tells_of_all_it_handed_over_and_raises_that",
-)
-class Hasty(Batching):
-    """Hands the next over before it has told of the one before."""
-
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        told = super().deliver_many(deliveries)
-        outcome = next(told, None)
-        while outcome is not None:
-            following = next(told, None)
-            yield outcome
-            outcome = following
-
-
-@caught_by("test_after_an_abandoned_batch_the_next_message_is_delivered")
-class Abandoned(Batching):
-    _gone = False
-
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        try:
-            yield from super().deliver_many(deliveries)
-        except GeneratorExit:
-            self._gone = True
-            raise
-
-    def connect(self) -> None:
-        if self._gone:
-            raise RelayUnavailable(RELAY, "closed")
-        super().connect()
-
-
-@caught_by("test_a_batch_tells_of_all_it_handed_over_before_it_raises")
-class Abrupt(Batching):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        for outcome in super().deliver_many(deliveries):
-            if any(isinstance(result, Uncertain) for result in outcome.results.values()):
-                raise RelayUnavailable(RELAY, "gone")
-            yield outcome
-
-
-@caught_by("test_a_batch_whose_relay_cannot_be_reached_raises_the_fault")
-class Stoic(Batching):
-    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
-        if not self.fault():
-            yield from super().deliver_many(deliveries)
-
-
-@caught_by("test_a_relay_has_one_name_whenever_it_is_asked_for")
-class Renaming(Faithful):
-    _asked = 0
-
-    def relay(self, message: Message, recipient: str, /) -> str:
-        self._asked += 1
-        return f"{super().relay(message, recipient)}-{self._asked}"
-
-
-@caught_by("test_asking_for_a_relay_needs_none")
-class Dialling(Faithful):
-    def relay(self, message: Message, recipient: str, /) -> str:
-        self.connect()
-        return super().relay(message, recipient)
+        if self._late:
+            self._late = False
+            return Outcome.same(recipients, Accepted("250 of the one before"), relay=RELAY)
+        self._late = self.far.behaviour in {Behaviour.STALLS_AT_THE_END, Behaviour.CUTS, Behaviour.DRIPS}
+        return super().report(message, recipients)

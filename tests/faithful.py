@@ -33,6 +33,7 @@ class FarSide:
     def __init__(self, behaviour: Behaviour, only: Sequence[str]) -> None:
         self.behaviour = behaviour
         self.taken: list[Parcel] = []
+        self.room = 75
         self._only = only
 
     def recover(self) -> None:
@@ -97,11 +98,15 @@ class Faithful:
         return Outcome(results=results, relay=RELAY)
 
     def broken_off(self, message: Message, recipients: Sequence[str]) -> Outcome:
-        half = len(recipients) // 2
-        self.far.take(message, recipients[:half])
-        known = dict.fromkeys(recipients[:half], Accepted())
-        rest = dict.fromkeys(recipients[half:], Untried())
-        return Outcome(results={**known, **rest}, relay=RELAY, fault=RelayUnavailable(RELAY, "gone"))
+        """As many are taken as there is room for."""
+        room = self.far.room - sum(len(each.recipients) for each in self.far.taken)
+        reached, missed = recipients[:room], recipients[room:]
+        fault = RelayUnavailable(RELAY, "gone") if missed else None
+        if fault and not reached:
+            raise fault
+        self.far.take(message, reached)
+        known, rest = dict.fromkeys(reached, Accepted()), dict.fromkeys(missed, Untried())
+        return Outcome(results={**known, **rest}, relay=RELAY, fault=fault)
 
     def result(self, recipient: str) -> Result:
         behaviour = self.far.behaviour
@@ -111,6 +116,8 @@ class Faithful:
             return TempFailed("gone")
         if behaviour is Behaviour.REFUSES and self.far.concerns(recipient):
             return PermFailed("550 no")
+        if behaviour is Behaviour.ECHOES_LATER:
+            return PermFailed("550 *** may not")
         if behaviour is Behaviour.DEFERS and self.far.concerns(recipient):
             return TempFailed("450 later")
         return Accepted("250 yes")

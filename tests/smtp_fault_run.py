@@ -90,7 +90,7 @@ FAULTS: Mapping[str, tuple[int, Drawn]] = {
     "no answer to it": (1, lambda usual, rng: Answer(rng.choice(["354 go on", "334 more", _fine(usual)]))),
     "more than was asked": (
         1,
-        lambda usual, rng: Answer(f"{usual}\n{rng.choice([250, 550])} 2.0.0 and more"),
+        lambda usual, rng: Answer(f"{usual}\r\n{rng.choice([250, 550])} 2.0.0 and more\r\n".encode()),
     ),
 }
 """How often, and what."""

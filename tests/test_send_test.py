@@ -228,7 +228,8 @@ def test_a_refusal_is_told_with_what_to_do(
     outbox: CommandLine, step: Any, reply: str, status: int, what: str
 ) -> None:
     with SMTPSink() as sink:
-        sink.on(step, reply=reply)
+        # As bytes: not all of them are replies.
+        sink.on(step, reply=reply.encode() + b"\r\n")
         ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink))
 
     assert ran.status == status

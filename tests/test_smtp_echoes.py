@@ -64,7 +64,7 @@ def test_a_password_that_a_server_repeats_after_the_login_is_told_nowhere(
     sink: SMTPSink, step: Any, reply: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "outbox.transports.smtp")
-    sink.on(step, reply=reply)
+    sink.on(step, reply="".join(f"{line}\r\n" for line in reply.splitlines()).encode())
     told = everything_told(sink, username="app", password=PASSWORD)
 
     assert "***" in told

@@ -26,7 +26,7 @@ from .smtp_commands import (
 from .smtp_content import ContentReader, Manners, faults
 from .smtp_ledger import Ledger, Login, Received
 from .smtp_line import HangUp, Line
-from .smtp_script import Answer, Heard, Script, Step
+from .smtp_script import Answer, Failed, Heard, Script, Step
 
 __all__ = ["Session", "Setup"]
 
@@ -73,7 +73,7 @@ class Session:
 
     def run(self, greeting: str) -> None:
         """Converse until either side ends it, or :meth:`interrupt` does."""
-        with contextlib.closing(self._line), contextlib.suppress(HangUp, OSError):
+        with contextlib.closing(self._line), contextlib.suppress(HangUp, OSError, Failed):
             if self._setup.tls:
                 self._secure(self._setup.tls)
             if not self._say("connect", "", greeting).refuses:

@@ -87,7 +87,9 @@ class SMTPSink:
         room: How many bytes of messages are kept in all.
         manners: See above.
         hook: Asked for its answer to every step that no rule answers; None is
-            the usual one.  It is called in the connection's own thread.
+            the usual one.  It is called in the connection's own thread; what it
+            raises ends that connection, and is raised by :meth:`close` (or at
+            the end of the ``with`` block).
 
     Raises:
         ConfigurationError: the settings contradict each other.
@@ -113,7 +115,7 @@ class SMTPSink:
         hook: Hook | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _check(protocol, manners, mechanisms)
+        _check(protocol, manners, mechanisms, offers)
         self._setup = Setup(
             protocol=protocol,
             offers=tuple(offers),
@@ -144,7 +146,11 @@ class SMTPSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        failure = self._end()
+        if failure is not None and error is None:
+            raise failure
+        if failure is not None and error is not None:
+            error.add_note(f"before that a hook of {self!r} had raised {failure!r}")
 
     def __repr__(self) -> str:
         return f"<SMTPSink {self.path or self.url}, {len(self.messages)} messages>"
@@ -222,6 +228,10 @@ class SMTPSink:
             at: Of step ``"content"``: when so many of its bytes have come.
             connection: Only over the connection of this number, from 1.
             skip: Let the step pass so many times before.
+
+        Raises:
+            ConfigurationError: such a rule could never come about: the step is
+                none, the text no reply, a number out of its range.
         """
         answer = Answer(reply, close=close, after=after, drip=drip, cut=cut, at=at)
         self._script.add(answer, step, address, connection=connection, skip=skip, times=times)
@@ -260,7 +270,21 @@ class SMTPSink:
         return self._ledger.wait_for(number, timeout)
 
     def close(self) -> None:
-        """Hang up everywhere and listen no more; closing twice is harmless."""
+        """Hang up everywhere and listen no more; closing twice is harmless.
+
+        What a hook raised is raised here, once.
+        """
+        failure = self._end()
+        if failure is not None:
+            raise failure
+
+    def _end(self) -> BaseException | None:
+        """Stop, and tell what a hook raised."""
+        self._stop()
+        failure, self._script.failure = self._script.failure, None
+        return failure
+
+    def _stop(self) -> None:
         with self._lock:
             if self._ledger.stopping.is_set():
                 return
@@ -318,7 +342,10 @@ class SMTPSink:
                 del self._sessions[session]
 
 
-def _check(protocol: str, manners: str, mechanisms: Sequence[str]) -> None:
+def _check(protocol: str, manners: str, mechanisms: Sequence[str], offers: Sequence[str]) -> None:
+    for name, given in (("mechanisms", mechanisms), ("offers", offers)):
+        if isinstance(given, str):
+            raise ConfigurationError(f"{name} of an SMTPSink is a list, such as [{given!r}], not text")
     for name, said, known in (
         ("protocol", protocol, ("smtp", "lmtp")),
         ("manners", manners, ("noted", "strict", "lenient")),

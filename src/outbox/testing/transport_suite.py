@@ -86,8 +86,9 @@ class TransportSuite(
     Attributes:
         patience: How long a delivery may take before it counts as one that
             never comes back.  Give the transport shorter deadlines than this.
-        many: How many recipients a message has where it has many: enough
-            for :attr:`Behaviour.BREAKS` to come between them.
+        many: How many recipients a message has, or messages there are of
+            one recipient each, where there are many: enough for
+            :attr:`Behaviour.BREAKS` to come between them.
     """
 
     patience: ClassVar[dt.timedelta] = dt.timedelta(seconds=30)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
+
+import attrs
 
 from outbox.errors import RelayFault
 from outbox.outcome import Accepted, Outcome
@@ -47,6 +48,16 @@ class BatchClauses(Clauses):
         outcomes = list(rig.whole.deliver_many(deliveries))
 
         assert [accepted(outcome) for outcome in outcomes] == [set(each.recipients) for each in deliveries]
+        assert handed_over(rig) == Counter(r for each in deliveries for r in each.recipients)
+
+    @clause(SupportsBatch)
+    def test_a_batch_hands_each_over_for_those_alone_that_its_delivery_names(self, lead: Lead) -> None:
+        rig, deliveries = lead(Behaviour.TAKES), self._deliveries()
+        some = attrs.evolve(deliveries[1], message=self.message("a", *(f"r{n}" for n in range(_NUMBER))))
+        deliveries[1] = some
+        outcomes = list(rig.whole.deliver_many(deliveries))
+
+        assert [set(outcome.results) for outcome in outcomes] == [set(each.recipients) for each in deliveries]
         assert handed_over(rig) == Counter(r for each in deliveries for r in each.recipients)
 
     @clause(SupportsBatch)
@@ -116,7 +127,7 @@ class BatchClauses(Clauses):
     @clause(SupportsBatch)
     def test_a_batch_tells_of_all_it_handed_over_before_it_raises(self, lead: Lead) -> None:
         rig, deliveries = lead(Behaviour.LOSES), self._deliveries()
-        outcomes = _until_it_raises(rig, deliveries)
+        outcomes, _ = _until_it_raises(rig, deliveries)
 
         assert set(handed_over(rig)) <= {recipient for outcome in outcomes for recipient in outcome.results}
         assert not any(accepted(outcome) for outcome in outcomes)
@@ -134,13 +145,23 @@ class BatchClauses(Clauses):
         assert len(outcomes) == 1
         assert not rig.taken()
 
-    def _deliveries(self) -> list[Delivery]:
-        messages = [self.message(f"r{n}") for n in range(_NUMBER)]
+    @clause(SupportsBatch)
+    def test_a_batch_tells_of_each_it_pulled_or_raises_what_came_between(self, lead: Lead) -> None:
+        rig, pulled = lead(Behaviour.BREAKS), _Pulled(self._deliveries(self.many))
+        outcomes, fault = _until_it_raises(rig, pulled)
+
+        assert fault or len(outcomes) == pulled.number, f"of {pulled.number} it told of {len(outcomes)} only"
+        assert handed_over(rig) == Counter(r for outcome in outcomes for r in accepted(outcome))
+
+    def _deliveries(self, number: int = _NUMBER) -> list[Delivery]:
+        messages = [self.message(f"r{n}") for n in range(number)]
         return [Delivery(message, message.recipients) for message in messages]
 
 
-def _until_it_raises(rig: Rig, deliveries: Sequence[Delivery]) -> list[Outcome]:
+def _until_it_raises(rig: Rig, deliveries: Iterable[Delivery]) -> tuple[list[Outcome], RelayFault | None]:
     outcomes: list[Outcome] = []
-    with contextlib.suppress(RelayFault):
+    try:
         outcomes.extend(rig.whole.deliver_many(deliveries))
-    return outcomes
+    except RelayFault as fault:
+        return outcomes, fault
+    return outcomes, None

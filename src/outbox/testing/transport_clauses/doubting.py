@@ -5,7 +5,7 @@ from __future__ import annotations
 from outbox.errors import RelayFault
 from outbox.outcome import TempFailed, Uncertain
 
-from .scene import Behaviour, Clauses, Lead, deliver, kinds, told, within
+from .scene import Behaviour, Clauses, Lead, deliver, handed_over, kinds, told, within
 
 __all__ = ["DoubtClauses"]
 
@@ -40,6 +40,7 @@ class DoubtClauses(Clauses):
 
         assert set(outcome.results) == set(message.recipients)
         assert kinds(outcome) == {Uncertain}
+        assert set(handed_over(rig).values()) <= {1}, "what was in doubt was handed over again"
 
     def _fails_for_now(self, lead: Lead, behaviour: Behaviour) -> None:
         rig, message = lead(behaviour), self.message("a", "b")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
-from outbox.outcome import Accepted
+from collections import Counter
 
-from .scene import Behaviour, Clauses, Lead, accepted, deliver, handed_over, kinds, told, untried, within
+from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
+from outbox.outcome import Accepted, Outcome, TempFailed, Untried
+
+from .scene import Behaviour, Clauses, Lead, Rig, accepted, deliver, handed_over, kinds, told, untried, within
 
 __all__ = ["FaultClauses"]
 
@@ -29,7 +31,16 @@ class FaultClauses(Clauses):
         assert isinstance(outcome.fault, RelayFault)
         assert accepted(outcome)
         assert untried(outcome) == set(message.recipients) - accepted(outcome) != set()
-        assert set(handed_over(rig)) == accepted(outcome)
+        assert handed_over(rig) == Counter(accepted(outcome))
+
+    def test_a_relay_that_goes_after_good_use_fails_no_message(self, lead: Lead) -> None:
+        rig = lead(Behaviour.BREAKS)
+        report = self._until_it_breaks(rig)
+        if report is None:
+            self.cannot(Behaviour.BREAKS)
+
+        assert isinstance(report, RelayFault) or kinds(report) <= {TempFailed, Untried}
+        assert set(handed_over(rig).values()) <= {1}
 
     def test_after_a_relay_was_not_reached_the_next_message_is_delivered(self, lead: Lead) -> None:
         self._recovers(lead, Behaviour.UNREACHABLE)
@@ -55,6 +66,15 @@ class FaultClauses(Clauses):
     def test_after_an_answer_that_was_none_the_next_message_is_delivered(self, lead: Lead) -> None:
         self._recovers(lead, Behaviour.MUMBLES)
 
+    def test_after_an_answer_without_end_the_next_message_is_delivered(self, lead: Lead) -> None:
+        self._recovers(lead, Behaviour.DRIPS)
+
+    def test_after_a_silence_at_the_end_the_next_message_is_delivered(self, lead: Lead) -> None:
+        self._recovers(lead, Behaviour.STALLS_AT_THE_END)
+
+    def test_after_an_acceptance_that_was_cut_the_next_message_is_delivered(self, lead: Lead) -> None:
+        self._recovers(lead, Behaviour.CUTS)
+
     def _raises(self, lead: Lead, behaviour: Behaviour, fault: type[RelayFault]) -> None:
         rig = lead(behaviour)
         report = told(rig, self.message("a", "b"))
@@ -62,6 +82,13 @@ class FaultClauses(Clauses):
         assert isinstance(report, fault), f"{report!r} where {fault.__name__} was to be raised"
         assert report.relay, "the fault does not say of which relay it is"
         assert not rig.taken()
+
+    def _until_it_breaks(self, rig: Rig) -> Outcome | RelayFault | None:
+        """What is told of the first of many messages that is not taken."""
+        reports = (told(rig, self.message(f"r{number}")) for number in range(self.many))
+        return next(
+            (each for each in reports if isinstance(each, RelayFault) or kinds(each) != {Accepted}), None
+        )
 
     def _recovers(self, lead: Lead, behaviour: Behaviour) -> None:
         rig = lead(behaviour)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import email
 from collections import Counter
-from typing import Final
+from typing import Any, Final
+
+import attrs
 
 from outbox.outcome import Accepted, PermFailed, TempFailed
 
@@ -17,6 +20,10 @@ _CONTENTS: Final = (
     b".\r\n",
     b"Subject: dots\r\n\r\n.\r\n..\r\n.a\r\n\r\n.\r\n",
     b"Subject: long\r\n\r\n" + (b"x" * 900 + b"\r\n") * 200,
+)
+_LETTERS: Final = (
+    b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\nSubject: letters\r\n\r\n" + bytes(range(0xA0, 0x100)) + b"\r\n"
 )
 
 
@@ -51,6 +58,20 @@ class ReportClauses(Clauses):
             deliver(rig, message)
 
             assert (rig.taken()[-1].sender, rig.taken()[-1].content) == (message.sender, content)
+
+    def test_a_message_without_a_sender_arrives_without_one(self, lead: Lead) -> None:
+        rig = lead(Behaviour.TAKES)
+        deliver(rig, attrs.evolve(self.message("a"), sender=""))
+
+        assert [each.sender for each in rig.taken()] == [""]
+
+    def test_letters_of_eight_bits_arrive_as_they_were_submitted(self, lead: Lead) -> None:
+        rig = lead(Behaviour.TAKES)
+        outcome = deliver(rig, self.message("a", content=_LETTERS))
+
+        # Where no bytes of eight bits are taken it may go in another form, or be refused.
+        assert handed_over(rig) == Counter(accepted(outcome))
+        assert [_body(each.content) for each in rig.taken()] in ([], [_body(_LETTERS)])
 
     def test_who_is_refused_for_good_failed_for_good_and_the_others_were_taken(self, lead: Lead) -> None:
         a, b, c = map(self.recipient, "abc")
@@ -109,3 +130,7 @@ class ReportClauses(Clauses):
         outcome = deliver(lead(Behaviour.TAKES), self.message("a"))
 
         assert outcome.relay.isprintable()
+
+
+def _body(content: bytes) -> Any:
+    return email.message_from_bytes(content).get_payload(decode=True)

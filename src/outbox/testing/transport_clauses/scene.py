@@ -7,7 +7,7 @@ import enum
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, NoReturn, Protocol, TypeVar
 
 import attrs
 
@@ -53,8 +53,11 @@ class Behaviour(enum.StrEnum):
     STALLS_AT_THE_END = "has been given the last byte of a message, and says nothing, and stays"
     MUMBLES = "answers the last byte of a message by what is no answer"
     CUTS = "is cut off within its acceptance of a message"
-    BREAKS = "takes a message for some of many recipients, and cannot be reached for the others"
+    BREAKS = (
+        "takes some of many recipients, of one message or of several, and cannot be reached for the others"
+    )
     ECHOES = "repeats the secrets it was told, in its refusal"
+    ECHOES_LATER = "lets us in, and repeats the secrets it was told when it refuses a recipient"
 
 
 class Taken(Protocol):
@@ -107,6 +110,10 @@ class Clauses:
 
     patience: ClassVar[dt.timedelta]
     many: ClassVar[int]
+
+    def cannot(self, behaviour: Behaviour) -> NoReturn:
+        """Skip: there is no server that behaves so."""
+        raise NotImplementedError
 
     def recipient(self, name: str) -> str:
         """Somebody of this name, as this transport writes recipients."""
