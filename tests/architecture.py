@@ -24,7 +24,7 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "message outcome",
         "codec lifecycle mail relay report",
         "protocols",
-        "handover",
+        "breakers handover",
         "events judge stores submitter transports",
         "delivery leases logs turns",
         "errands",

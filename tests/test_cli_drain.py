@@ -270,11 +270,13 @@ def test_run_delivers_until_sigterm_and_ends_with_0(outbox: CommandLine, sink: S
 
 
 def test_run_says_what_it_had_to_leave_under_way(outbox: CommandLine, sink: SMTPSink) -> None:
-    sink.on("dot", reply=None)  # takes the mail and never answers
-    for _ in range(2):
+    # The first shows that the relay is well, slowly, so that neither worker claims two at once; the others hang.
+    sink.on("dot", times=1, reply="250 taken", after=dt.timedelta(milliseconds=50))
+    sink.on("dot", reply=None)
+    for _ in range(3):
         outbox.submit("ann@example.org")
     process = outbox.start("run", "-q", "--workers", "2", "--grace", "0.1s", "--lease", "1h")
-    sink.wait_for(2)
+    sink.wait_for(3)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75, err

@@ -143,6 +143,27 @@ def test_what_the_relay_may_not_get_now_is_released_in_one_settle() -> None:
     assert {v.delay for v in verdicts} == {SLOW}
 
 
+def test_what_waited_for_another_s_probe_is_asked_for_anew() -> None:
+    life, claim = Life(), a_claim()
+    life.claims(claim)
+    life.takes_up(claim)
+    life.gets(Wait(SLOW, "another message tries this relay first", probing=True))
+    life.asks(act.AwaitProbe)
+    life.gets(True)
+    life.delivers(claim)
+
+
+def test_what_is_not_worth_waiting_for_is_given_back() -> None:
+    life, claim = Life(), a_claim()
+    life.claims(claim)
+    life.takes_up(claim)
+    life.gets(Wait(SLOW, "another message tries this relay first", probing=True))
+    life.asks(act.AwaitProbe)
+    life.gets(False)
+    (settlement,) = life.asks(act.Settle).settlements
+    assert isinstance(settlement.verdict, Released)
+
+
 def test_a_relay_fault_costs_the_message_no_attempt() -> None:
     life, claim = Life(), a_claim()
     life.claims(claim)

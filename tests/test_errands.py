@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 from relays import Relay, a_message
 
+from outbox.breakers import Breakers
 from outbox.errands import Errand, Errands
 from outbox.errors import RelayFault, RelayUnavailable
 from outbox.events import Notice
@@ -38,7 +39,10 @@ class Scene:
         route = RouteTransport(domains={"a.example": self.a, "b.example": self.b}, clock=self.clock)
         self.told: list[Notice] = []
         self.errands = Errands(
-            transport or route, self.clock, random.Random(1), hasty=False, tell=self.told.append
+            transport or route,
+            self.clock,
+            Breakers(self.clock, random.Random(1)),
+            tell=self.told.append,
         )
 
     def run(self, claim: Claim, *, goes_on: bool = True) -> Outcome | RelayFault | Wait:

@@ -88,6 +88,11 @@ class Admit(Action["Wait | None"]):
 
 
 @attrs.frozen
+class AwaitProbe(Action[bool]):
+    """Wait for the probe that keeps the claim at hand back: True, ask again; False, it is not worth waiting for."""
+
+
+@attrs.frozen
 class Handed:
     """What came of handing over: the report, how long it took, how long the relay is now left alone."""
 
@@ -249,27 +254,31 @@ def _deliver_all(hand: _Hand, claims: Sequence[Claim]) -> Script[None]:
             return
     released: list[Settlement] = []
     for claim in claims:
-        since = yield from ask(TakeUp(claim))
-        if since is Stop.LOST:
-            yield from ask(Tell(LeaseLost(claim)))
-        elif since is Stop.STOPPING:
-            released.append(_released(claim, _ZERO, ""))
-        else:
-            released += yield from _deliver_unless(hand, claim, before(claim, since))
+        released += yield from _deliver_one(hand, claim)
     yield from _release(hand, released)
 
 
-def _deliver_unless(hand: _Hand, claim: Claim, verdict: Verdict | None) -> Script[Sequence[Settlement]]:
-    """Deliver the claim, unless there is a *verdict* already; how it is released, where its relay is closed."""
-    if verdict is not None:
-        yield from _settle(hand.setup, [Settlement(claim, verdict)])
-        return ()
-    # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
-    closed = yield from ask(Admit(claim))
-    if closed is None:
-        yield from _deliver(hand, claim)
-        return ()
-    return (yield from _give_back(hand, claim, closed))
+def _deliver_one(hand: _Hand, claim: Claim) -> Script[Sequence[Settlement]]:
+    """Deliver the claim, unless there is a verdict already; how it is released, where it is not handed over."""
+    while True:
+        since = yield from ask(TakeUp(claim))
+        if since is Stop.LOST:
+            yield from ask(Tell(LeaseLost(claim)))
+            return ()
+        if since is Stop.STOPPING:
+            return [_released(claim, _ZERO, "")]
+        verdict = before(claim, since)
+        if verdict is not None:
+            yield from _settle(hand.setup, [Settlement(claim, verdict)])
+            return ()
+        # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
+        closed = yield from ask(Admit(claim))
+        if closed is None:
+            yield from _deliver(hand, claim)
+            return ()
+        # Meanwhile the lease may be lost, or the message expire: all is asked again.
+        if not (closed.probing and (yield from ask(AwaitProbe()))):
+            return (yield from _give_back(hand, claim, closed))
 
 
 def _give_back(hand: _Hand, claim: Claim, closed: Wait) -> Script[Sequence[Settlement]]:

@@ -18,7 +18,7 @@ from .events import Listener
 from .performer import Tally
 from .protocols import Store, SupportsTransaction, SupportsWait, Transport
 from .retry import RetryPolicy
-from .runner import Runner, Sent
+from .runner import Runner, Sent, beside
 from .submitter import Mail, MessageOptions, Submitter
 
 __all__ = ["Outbox", "RunnerOptions"]
@@ -69,6 +69,7 @@ class Outbox(Submitter):
         self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
         self._lock = threading.Lock()
         # Made here, so that a wrong setting fails where it was said; what is sent directly goes through it.
+        self._own: Runner | None = None
         self._own = None if transport is None else self.runner()
 
     def __repr__(self) -> str:
@@ -174,10 +175,18 @@ class Outbox(Submitter):
     def runner(self) -> Runner:
         """A Runner with this Outbox's settings.
 
+        All that are made here share what they know of the relays, also with
+        :meth:`send`; a drain begins anew.
+
         Raises:
             ConfigurationError: there is no transport, or a setting is wrong.
         """
-        runner = Runner(self.store, self.transport, queues=self._queues, clock=self._clock, **self._options)
+        if self._own is not None:
+            runner = beside(self._own)
+        else:
+            runner = Runner(
+                self.store, self.transport, queues=self._queues, clock=self._clock, **self._options
+            )
         with self._lock:
             self._runners.add(runner)
         return runner

@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from . import delivery as act
+from .breakers import Breakers
 from .clock import Clock
 from .errands import Errand, Errands
 from .errors import RelayFault, StoreError
@@ -37,7 +38,6 @@ _LOG: Final = logging.getLogger("outbox.runner")
 _POLL_AT_MOST: Final = dt.timedelta(seconds=5)
 _POLL_WITHOUT_WAIT: Final = dt.timedelta(seconds=1)
 _SOON: Final = dt.timedelta(milliseconds=20)
-_WHILE_ANOTHER_PROBES: Final = dt.timedelta(milliseconds=50)
 _FOR_ISOLATION: Final = dt.timedelta(seconds=1)
 _PRUNE: Final = 1000
 _COUNTED: Final[Mapping[Event, str]] = frozen_mapping(
@@ -77,7 +77,7 @@ class Tally:
 
 @attrs.frozen(kw_only=True)
 class Orders:
-    """What a crew is told: the Runner's settings."""
+    """What a crew is told: the Runner's settings, and what is known of the relays."""
 
     store: Store
     transport: Transport
@@ -88,6 +88,7 @@ class Orders:
     listeners: Sequence[Listener]
     clock: Clock
     rng: random.Random
+    breakers: Breakers
 
     def policy(self, queue: str) -> RetryPolicy:
         """The policy of a queue; the default one where none is said."""
@@ -144,11 +145,10 @@ class Performer:
         self._left = limit
         self._lock = threading.Lock()
         self._leases = Leases(orders.lease)
-        # A drain is too short to wait a relay's pause out, and lasts until all that is due was tried:
-        # it can wait for a suspect's turn.
-        self.errands = errands or Errands(
-            orders.transport, orders.clock, orders.rng, hasty=draining, tell=self._tell
-        )
+        # A drain is too short to wait a relay's pause out, and is told of none: it begins anew.  It lasts
+        # until all that is due was tried: it can wait for a suspect's turn.
+        breakers = Breakers(orders.clock, orders.rng, hasty=True) if draining else orders.breakers
+        self.errands = errands or Errands(orders.transport, orders.clock, breakers, tell=self._tell)
         self._write = settle or orders.store.settle
         self._counts: Counter[str] = Counter()
         self._turns = Turns(patience=None if draining else _FOR_ISOLATION)
@@ -175,6 +175,7 @@ class Performer:
         self._turns.close()
         self._lounge.close()
         self._gathering.close()
+        self.errands.wake()
         if isinstance(self._orders.store, SupportsWait):
             self._orders.store.wake()
 
@@ -182,6 +183,7 @@ class Performer:
         """The grace time is over, or everybody has ended: end all waits."""
         self._out_of_time.set()
         self._all_done.set()
+        self.errands.give_up()
 
     def leave(self, worker: Worker) -> None:
         """*worker* is gone: take back all that he holds; what he had claimed and not settled runs out."""
@@ -245,6 +247,8 @@ class Performer:
                 return self._take_up(claim)
             case act.Admit(claim=claim):
                 return self.errands.admit(claim, worker.errand)
+            case act.AwaitProbe():
+                return self.errands.await_probe(worker.errand, self.stopping.is_set)
             case act.Deliver(claim=claim):
                 return self.errands.deliver(claim, worker.errand, self._still_ours)
             case act.Settle(settlements=settlements):
@@ -277,9 +281,10 @@ class Performer:
         self._end_turn(worker)
         if closed is None:
             return not self._draining and self._lounge.wait(self._listen)
-        if not self._draining:
-            return not self.stopping.wait(seconds(closed.delay))
-        return closed.probing and not self.stopping.wait(seconds(_WHILE_ANOTHER_PROBES))
+        if closed.probing:
+            self.errands.await_opening(closed, self.stopping.is_set)
+            return not self.stopping.is_set()
+        return not self._draining and not self.stopping.wait(seconds(closed.delay))
 
     def _listen(self) -> None:
         store = self._orders.store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import os
 import random
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from .breakers import Breakers
 from .clock import Clock, SystemClock
 from .crew import Crew
 from .errors import ConfigurationError
@@ -67,6 +69,7 @@ class Runner:
         rng: random.Random | None = None,
     ) -> None:
         _check(queues, workers, lease, grace)
+        clock, rng = clock or SystemClock(), rng or random.Random()  # noqa: S311 - jitter is no secret
         self._orders = Orders(
             store=store,
             transport=transport,
@@ -75,8 +78,9 @@ class Runner:
             workers=workers,
             lease=lease,
             listeners=tuple(listeners),
-            clock=clock or SystemClock(),
-            rng=rng or random.Random(),  # noqa: S311 - jitter is no secret
+            clock=clock,
+            rng=rng,
+            breakers=Breakers(clock, rng),
         )
         self._grace = grace
         self._running = _Running()
@@ -213,6 +217,13 @@ class Runner:
         running = self._here()
         with running.lock:
             running.crews = [other for other in running.crews if other is not crew]
+
+
+def beside(runner: Runner) -> Runner:
+    """Another one with the same settings, which shares what is known of the relays."""
+    other = copy.copy(runner)
+    other._running = _Running()  # noqa: SLF001 - one Runner makes another
+    return other
 
 
 def _policies(

@@ -5,19 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import random
-import threading
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 import attrs
 
+from outbox.breakers import Breakers
 from outbox.clock import Clock, SystemClock
-from outbox.errors import ConfigurationError, RelayFault
+from outbox.errors import ConfigurationError, RelayFault, RelayMisconfigured
 from outbox.handover import hand_over, shares
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.protocols import Transport
-from outbox.relay import Go, Relays, Wait
+from outbox.relay import UNANSWERED, Go, Wait
 from outbox.report import joined, named, strung
 
 from .several import close_all, distinct, expire_all, expired
@@ -41,8 +41,10 @@ class ChainTransport:
 
     A relay that failed is passed over for a while (five seconds, doubling to
     five minutes; longer where it is misconfigured) and tried again with one
-    message; only where all are passed over, all are tried.  So it costs the
-    others' mail one connection now and then, and no waiting.
+    message; only where all are passed over, all are tried, but those that are
+    misconfigured only where all are.  So it costs the others' mail one
+    connection now and then.  One that is not known yet is tried with one
+    message, for whose report the others wait, 30 s at most.
 
     The outcome names the relays that answered.  Where more than one did,
     each reply begins with the name of its own, and behind it stands what the
@@ -75,8 +77,7 @@ class ChainTransport:
             raise ConfigurationError("a chain has at least two transports, and each once")
         self._after_refusal = after_refusal
         self._clock = clock or SystemClock()
-        self._relays = Relays(rng or random.Random())  # noqa: S311 - jitter is no secret
-        self._lock = threading.Lock()
+        self._breakers = Breakers(self._clock, rng or random.Random())  # noqa: S311 - jitter is no secret
 
     def __repr__(self) -> str:
         return f"ChainTransport({', '.join(map(repr, self._transports))})"
@@ -87,9 +88,9 @@ class ChainTransport:
         Raises:
             RelayFault: none of the relays can be used, and nothing was handed over for anybody.
         """
-        trail = self._follow(message, recipients, closed_too=False)
+        trail = self._follow(message, recipients, self._closed)
         if not trail.asked:
-            trail = self._follow(message, recipients, closed_too=True)
+            trail = self._follow(message, recipients, self._misconfigured if trail.mends else self._insist)
         return trail.outcome()
 
     def expire(self) -> None:
@@ -100,29 +101,48 @@ class ChainTransport:
         """Close each of the transports."""
         close_all(self._transports)
 
-    def _follow(self, message: Message, recipients: Sequence[str], *, closed_too: bool) -> _Trail:
+    def _follow(self, message: Message, recipients: Sequence[str], closed: _Closed) -> _Trail:
         trail = _Trail(recipients, self._after_refusal)
         for number in range(len(self._transports)):
-            self._try(number, message, trail, closed_too=closed_too)
+            self._try(number, message, trail, closed)
         return trail
 
-    def _try(self, number: int, message: Message, trail: _Trail, *, closed_too: bool) -> None:
+    def _try(self, number: int, message: Message, trail: _Trail, closed: _Closed) -> None:
         """Hand over to one transport for whoever is left; to each of its relays that may be spoken to."""
         transport, left = self._transports[number], trail.left
         for inner, share in shares(transport, message, left).items() if left else ():
             if trail.asked and expired(message, self._clock):
                 return
             key = f"{number}/{inner}"
-            closed = None if closed_too else self._closed(key, message)
-            if closed is None:
+            fault = closed(key, message)
+            if fault is None:
                 trail.add(share, self._ask(key, transport, message, share))
-            elif closed.fault is not None:
-                trail.pass_over(share, closed.fault)
+            else:
+                trail.pass_over(share, fault)
 
-    def _closed(self, key: str, message: Message) -> Wait | None:
-        with self._lock:
-            admission = self._relays.admit(key, self._clock.monotonic(), message.id)
-        return None if isinstance(admission, Go) else admission
+    def _closed(self, key: str, message: Message) -> RelayFault | None:
+        """Why this relay is passed over; None where it may be spoken to."""
+        while True:
+            found = self._breakers.admit([key], message.id, patience=UNANSWERED)
+            admission = found if isinstance(found, Wait) else found[key]
+            if isinstance(admission, Go):
+                return None
+            if admission.fault is not None:
+                return admission.fault
+            # Not known yet: that another tries it is no reason to pass it over.
+            self._breakers.await_report([key], UNANSWERED - admission.under_way)
+
+    def _misconfigured(self, key: str, message: Message) -> RelayFault | None:
+        """Where all are passed over, and time may mend one of them: those that it will not are not asked again."""
+        closed = self._breakers.closed_for(key)
+        if closed is not None and isinstance(closed.fault, RelayMisconfigured):
+            return closed.fault
+        return self._insist(key, message)
+
+    def _insist(self, key: str, message: Message) -> RelayFault | None:
+        """Where all are passed over, and a person has to mend each of them, each is asked again."""
+        self._breakers.insist(key, message.id)
+        return None
 
     def _ask(
         self, key: str, transport: Transport, message: Message, share: Sequence[str]
@@ -130,17 +150,19 @@ class ChainTransport:
         try:
             report = hand_over(transport, message, share)
         except BaseException:
-            with self._lock:
-                self._relays.abandon(key)
+            self._breakers.abandon(key, message.id)
             raise
         fault = report if isinstance(report, RelayFault) else report.fault
-        with self._lock:
-            if fault is None:
-                self._relays.answered(key)
-                return report
-            wait = self._relays.failed(key, fault, self._clock.monotonic(), message.id)
-        _LOG.warning("relay %s; passed over for %.0f s", fault, wait.total_seconds())
+        if fault is None:
+            self._breakers.answered(key, message.id)
+            return report
+        pause = self._breakers.failed(key, fault, message.id)
+        if pause.news:
+            _LOG.warning("relay %s; passed over for %.0f s", fault, pause.delay.total_seconds())
         return report
+
+
+_Closed: TypeAlias = Callable[[str, Message], RelayFault | None]
 
 
 @attrs.frozen
@@ -167,6 +189,11 @@ class _Trail:
     def left(self) -> Sequence[str]:
         """Those whom the next relay may be asked for."""
         return [r for r, said in self._said.items() if not any(map(self._final, said))]
+
+    @property
+    def mends(self) -> bool:
+        """Whether time may mend one of the faults."""
+        return not all(isinstance(fault, RelayMisconfigured) for fault in self._faults)
 
     def pass_over(self, recipients: Sequence[str], fault: RelayFault) -> None:
         """A relay is left alone because of *fault*: it was not asked for these."""

@@ -1,0 +1,123 @@
+"""What is known of the relays, shared by all who speak to them: safe from their threads, and after a fork."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
+
+import attrs
+
+from .clock import Clock
+from .errors import RelayFault
+from .relay import Admission, Go, Pause, Relays, Wait
+
+__all__ = ["Breakers"]
+
+R = TypeVar("R")
+
+
+@attrs.define(eq=False)
+class _Known:
+    """What one process knows; *probers* are the threads of the probes under way."""
+
+    relays: Relays
+    pid: int = attrs.Factory(os.getpid)
+    changed: threading.Condition = attrs.Factory(threading.Condition)
+    probers: dict[str, int] = attrs.Factory(dict)
+
+
+class Breakers:
+    """:class:`~outbox.relay.Relays` for several threads, some of which wait for what another's probe brings.
+
+    A forked child begins anew: none of its threads would report its parent's
+    probes.
+    """
+
+    def __init__(self, clock: Clock, rng: random.Random, *, hasty: bool = False) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._hasty = hasty
+        self._known = self._anew()
+
+    def closed_for(self, key: str) -> Wait | None:
+        """Why nothing may be handed over now; without taking the probe."""
+        known = self._here()
+        with known.changed:
+            return known.relays.closed_for(key, self._clock.monotonic())
+
+    def admit(
+        self, keys: Collection[str], message: str, *, patience: float
+    ) -> Mapping[str, Admission] | Wait:
+        """May the message of this id go to these relays?
+
+        A Wait for all, and nothing is taken, where one is being probed and
+        has been for less than *patience* seconds: see :meth:`await_report`.
+        """
+        known, here = self._here(), threading.get_ident()
+        now = self._clock.monotonic()
+        with known.changed:
+            # Who is sent for by a delivery of this very thread would wait for himself.
+            own = {key for key in keys if known.probers.get(key) == here}
+            others = [key for key in keys if key not in own]
+            for key in others:
+                closed = known.relays.closed_for(key, now)
+                if closed is not None and closed.probing and closed.under_way < patience:
+                    return closed
+            found = {key: known.relays.admit(key, now, message) for key in others}
+            known.probers.update((key, here) for key, go in found.items() if isinstance(go, Go) and go.probe)
+        return {**found, **dict.fromkeys(own, Go())}
+
+    def insist(self, key: str, message: str) -> None:
+        """The message of this id goes to this relay, however it is."""
+        known = self._here()
+        with known.changed:
+            known.relays.insist(key, self._clock.monotonic(), message)
+            known.probers[key] = threading.get_ident()
+
+    def await_report(
+        self, keys: Collection[str], seconds: float, until: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait until none of these is being probed, for *seconds* at most; *until* is asked again at :meth:`wake`."""
+        known = self._here()
+        with known.changed:
+            known.changed.wait_for(
+                lambda: until() or not any(known.relays.probing(key) for key in keys), max(0.0, seconds)
+            )
+
+    def answered(self, key: str, message: str) -> bool:
+        """The relay answered; True where that ended a pause."""
+        return self._report(key, lambda relays: relays.answered(key, message))
+
+    def failed(self, key: str, fault: RelayFault, message: str) -> Pause:
+        """The relay failed; how long it is left alone."""
+        now = self._clock.monotonic()
+        return self._report(key, lambda relays: relays.failed(key, fault, now, message))
+
+    def abandon(self, key: str, message: str) -> None:
+        """Nothing was learned from the probe, if it was this message: another may go."""
+        self._report(key, lambda relays: relays.abandon(key, message))
+
+    def wake(self) -> None:
+        """Let all who wait ask whether they still have to."""
+        known = self._here()
+        with known.changed:
+            known.changed.notify_all()
+
+    def _report(self, key: str, report: Callable[[Relays], R]) -> R:
+        known = self._here()
+        with known.changed:
+            result = report(known.relays)
+            if not known.relays.probing(key) and known.probers.pop(key, None) is not None:
+                known.changed.notify_all()
+        return result
+
+    def _here(self) -> _Known:
+        if self._known.pid != os.getpid():
+            self._known = self._anew()
+        return self._known
+
+    def _anew(self) -> _Known:
+        return _Known(Relays(self._rng, hasty=self._hasty))
