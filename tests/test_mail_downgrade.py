@@ -19,7 +19,7 @@ from outbox.address import parse_address_list
 from outbox.mail import from_email
 from outbox.mail.downgrade import downgraded
 from outbox.mail.transfer import base64 as in_base64, encoded, quoted_printable
-from outbox.mail.wire import long_line
+from outbox.mail.wire import line_at, long_line
 from outbox.testing.clock import ManualClock
 from outbox.transports.smtp.content import defect
 
@@ -346,3 +346,20 @@ def test_what_a_person_can_read_stays_so() -> None:
     assert encoded("漢字漢字".encode(), text=True)[0] == b"base64"
     assert encoded(b"\xfc" + b"a" * (1 << 20), text=True)[0] == b"base64"
     assert encoded(b"Gr\xfc\xdfe aus der K\xfcche\r\n", text=False)[0] == b"base64"
+
+
+def test_the_lines_before_a_part_are_counted_only_where_it_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted for each of many parts they would take the square of its size."""
+    counted: list[int] = []
+
+    def noted(content: bytes, offset: int) -> int:
+        counted.append(offset)
+        return line_at(content, offset)
+
+    monkeypatch.setattr("outbox.mail.parts.line_at", noted)
+    head = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
+    part = b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xc3\xa4\r\n"
+    seven(head + part * 20 + b"--b--\r\n")
+    assert not counted
+
+    assert "line 10" in reason(head + part + b"--b\r\nno field\r\n\r\n\xc3\xa4\r\n--b--\r\n")

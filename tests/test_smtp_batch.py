@@ -16,6 +16,7 @@ from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Un
 from outbox.protocols import Delivery, SupportsBatch
 from outbox.testing.smtp_sink import SMTPSink
 from outbox.transports.smtp import SMTPTransport, Timeouts
+from outbox.transports.smtp.batch import Courier, Parcel
 from outbox.transports.smtp.connection import Connection
 from outbox.transports.smtp.steps import Pour, Step
 
@@ -199,6 +200,108 @@ def test_an_interrupt_behind_the_dot_is_raised_when_the_doubt_has_been_told(
     assert senders(sink) == ["0", "1"]
 
 
+@pytest.mark.parametrize("then", ["next", "close"])
+def test_an_interrupt_behind_the_reply_to_the_dot_is_raised_when_the_outcome_has_been_told(
+    sink: SMTPSink, transport: SMTPTransport, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    genuine = Courier.carry
+
+    def interrupted(self: Courier, parcel: Parcel) -> None:
+        genuine(self, parcel)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Courier, "carry", interrupted)
+    batch = transport.deliver_many(deliveries(2))
+    outcomes = [next(batch)]
+    with pytest.raises(KeyboardInterrupt):
+        batch.close() if then == "close" else next(batch)
+
+    assert kinds(outcomes) == [{Accepted}]
+    assert senders(sink) == ["0"]
+
+
+def test_an_interrupt_before_the_results_were_noted_forgets_none(
+    sink: SMTPSink, transport: SMTPTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Parcel.note
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupted(self: Parcel) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        genuine(self)
+
+    monkeypatch.setattr(Parcel, "note", interrupted)
+    batch = transport.deliver_many(deliveries(2))
+    outcomes = [next(batch)]
+    with pytest.raises(KeyboardInterrupt):
+        next(batch)
+
+    assert kinds(outcomes) == [{Accepted}]
+
+
+def test_an_exception_makes_no_failure_of_what_was_accepted_before(
+    sink: SMTPSink, transport: SMTPTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Courier._open
+    opened = itertools.count(1)
+
+    def failing(self: Courier, parcel: Parcel) -> Any:
+        if next(opened) == 2:
+            raise MemoryError
+        return genuine(self, parcel)
+
+    monkeypatch.setattr(Courier, "_open", failing)
+    large = message("0", *(f"r{n}@example.org" for n in range(150)))
+    results = list(transport.deliver(large, large.recipients).results.values())
+
+    assert [type(result) for result in results] == [Accepted] * 100 + [TempFailed] * 50
+    assert "MemoryError" in str(results[-1])
+
+
+def test_an_exception_behind_the_dot_leaves_a_doubt_and_no_failure(
+    sink: SMTPSink, transport: SMTPTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Connection._read
+
+    def failing(self: Connection, step: Step) -> Any:
+        if step is Step.DOT:
+            raise OverflowError
+        return genuine(self, step)
+
+    monkeypatch.setattr(Connection, "_read", failing)
+    sent = message("0")
+
+    assert kinds([transport.deliver(sent, sent.recipients)]) == [{Uncertain}]
+
+
+def test_an_interrupt_of_one_delivery_is_raised_whatever_is_known(
+    transport: SMTPTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Connection, step: Step) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Connection, "_read", interrupted)
+    sent = message("0")
+    with pytest.raises(KeyboardInterrupt):
+        transport.deliver(sent, sent.recipients)
+
+
+def test_a_relay_fault_of_the_deliveries_themselves_leaves_no_connection_in_the_middle_of_a_message(
+    sink: SMTPSink, transport: SMTPTransport
+) -> None:
+    pulled = Pulled(deliveries(1), RelayUnavailable("elsewhere:25", "mine"))
+    with pytest.raises(RelayUnavailable, match="mine"):
+        list(transport.deliver_many(pulled))
+    sent = message("1")
+    outcome = transport.deliver(sent, sent.recipients)
+
+    assert kinds([outcome]) == [{Accepted}]
+    # In lock-step nothing is pulled ahead, and the first was delivered.
+    assert senders(sink) == (["1"] if transport._terms.pipelining else ["0", "1"])
+    assert sink.connections == 1 + transport._terms.pipelining
+
+
 def test_where_the_dot_is_not_answered_the_others_are_delivered_and_once(
     sink: SMTPSink, transport: SMTPTransport
 ) -> None:
@@ -296,7 +399,7 @@ def test_a_server_that_takes_so_many_over_a_connection_is_sent_the_rest_of_a_bat
 
 def test_nobody_is_refused_by_a_reply_too_many_before_a_421(sink: SMTPSink, pipelined: SMTPTransport) -> None:
     sent = message("0", *(f"{name}@example.org" for name in "abcd"))
-    sink.on("rcpt", "a@example.org", reply="250 ok\n550 and more", times=1)
+    sink.on("rcpt", "a@example.org", reply=b"250 ok\r\n550 and more\r\n", times=1)
     sink.on("rcpt", "d@example.org", reply="421 leaving", close=True, times=1)
     outcome = pipelined.deliver(sent, sent.recipients)
 
@@ -371,3 +474,18 @@ def test_a_silent_server_costs_one_message_its_time_and_no_other(sink: SMTPSink)
     transport.close()
 
     assert kinds(outcomes) == [{Accepted}, {TempFailed}, {Accepted}]
+
+
+def test_over_lmtp_no_answer_to_the_next_envelope_is_taken_for_one_that_is_missing() -> None:
+    """The server answers for one of two; what it would say to a MAIL behind the content would be the other's."""
+    with SMTPSink(protocol="lmtp") as server:
+        server.on("dot", "b@example.org", reply=b"", times=1)
+        transport = SMTPTransport(
+            server.host, server.port, protocol="lmtp", security="none", timeouts=Timeouts(dot=MOMENT)
+        )
+        sent = [message("0", "a@example.org", "b@example.org"), message("1")]
+        outcomes = list(transport.deliver_many(Delivery(m, m.recipients) for m in sent))
+        transport.close()
+
+    assert [type(result) for result in outcomes[0].results.values()] == [Accepted, Uncertain]
+    assert kinds(outcomes[1:]) == [{Accepted}]

@@ -251,6 +251,7 @@ CLOSED = Lost(Step.RCPT, "the server closed it")
         ([OK, OK, "550 stray", OK, OK, "421 leaving"], (B,)),
         ([OK, OK, "550 stray", OK, CLOSED], (B,)),
         ([OK, "550 who?", "550 who?", "450 later", "550 who?", "554 nobody", CLOSED], (A, B, D)),
+        ([OK, OK, OK, "550 who?", OK, "550 shifted", CLOSED], (A, B, C, D)),
         (["554 go away", CLOSED], ()),
         ([OK, OK, "550 who?", OK, OK, GO, CLOSED], ()),
     ],

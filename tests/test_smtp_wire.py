@@ -8,17 +8,21 @@ import socket
 import ssl
 import threading
 import tracemalloc
-from collections.abc import Iterator
+import types
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+import trustme
 
 from outbox.clock import Clock, SystemClock
+from outbox.errors import ConfigurationError
 from outbox.testing.clock import ManualClock
 from outbox.transports.smtp.content import Content
 from outbox.transports.smtp.dial import Deadline, dial
 from outbox.transports.smtp.reply import Reply
 from outbox.transports.smtp.steps import Lost, Step, Timeouts
+from outbox.transports.smtp.waiting import ready
 from outbox.transports.smtp.wire import Wire
 
 
@@ -60,9 +64,14 @@ def pair() -> Iterator[Pair]:
     both.close()
 
 
+def pieces(blocks: Iterable[bytes]) -> Any:
+    """A content that goes out so."""
+    return types.SimpleNamespace(blocks=lambda: iter(blocks))
+
+
 def test_a_command_is_one_write_and_its_reply_one_answer(pair: Pair) -> None:
     pair.greet()
-    pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+    pair.wire.write(Step.MAIL, b"MAIL FROM:<>\r\n")
     assert pair.server.recv(100) == b"MAIL FROM:<>\r\n"
     pair.server.sendall(b"250 ok\r\n")
 
@@ -124,7 +133,7 @@ def test_bytes_that_nobody_asked_for_stop_the_next_command(pair: Pair) -> None:
     pair.server.sendall(b"250 ok\r\n")
 
     with pytest.raises(Lost, match="out of turn; it had said: 250 ok") as caught:
-        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+        pair.wire.write(Step.MAIL, b"MAIL FROM:<>\r\n")
     assert caught.value.sent == 0
 
 
@@ -134,7 +143,7 @@ def test_bytes_that_came_with_the_last_reply_stop_the_next_command_too(pair: Pai
     pair.server.close()
 
     with pytest.raises(Lost, match="out of turn"):
-        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+        pair.wire.write(Step.MAIL, b"MAIL FROM:<>\r\n")
 
 
 @pytest.mark.parametrize("said", ["250 early", "552 5.3.4 too big"])
@@ -144,11 +153,12 @@ def test_an_answer_to_a_content_that_has_not_ended_stops_it(pair: Pair, said: st
 
     def blocks() -> Iterator[bytes]:
         yield b"the content"
+        yield b", more of it"
         pair.server.sendall(f"{said}\r\n".encode())
         yield b"\r\n.\r\n"
 
     with pytest.raises(Lost, match=f"out of turn; it had said: {said}") as caught:
-        pair.wire.write(Step.CONTENT, blocks())
+        pair.wire.pour(pieces(blocks()))
     assert caught.value.sent == len(b"the content")
     assert pair.server.recv(100) == b"the content"
 
@@ -165,7 +175,7 @@ def test_a_server_out_of_step_is_told_from_one_that_is_gone(pair: Pair) -> None:
     pair.greet()
     pair.server.sendall(b"250 ok\r\n")
     with pytest.raises(Lost) as caught:
-        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+        pair.wire.write(Step.MAIL, b"MAIL FROM:<>\r\n")
     assert caught.value.astray
 
 
@@ -183,17 +193,17 @@ def test_a_closed_connection_is_seen_before_the_next_command(pair: Pair) -> None
     pair.server.close()
 
     with pytest.raises(Lost, match="had closed it") as caught:
-        pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\n"])
+        pair.wire.write(Step.MAIL, b"MAIL FROM:<>\r\n")
     assert caught.value.sent == 0
 
 
 def test_replies_still_due_are_no_surprise(pair: Pair) -> None:
     pair.greet()
-    pair.wire.write(Step.MAIL, [b"MAIL FROM:<>\r\nRCPT TO:<a>\r\n"], replies=2)
+    pair.wire.write(Step.MAIL, b"MAIL FROM:<>\r\nRCPT TO:<a>\r\n", replies=2)
     pair.server.sendall(b"250 one\r\n")
     pair.wire.read(Step.MAIL)
     pair.server.sendall(b"250 two\r\n")
-    pair.wire.write(Step.DATA, [b"DATA\r\n"])
+    pair.wire.write(Step.DATA, b"DATA\r\n")
 
     assert pair.wire.read(Step.RCPT) == Reply(250, ("two",))
 
@@ -203,7 +213,7 @@ def test_what_the_server_said_before_it_stopped_listening_is_read(pair: Pair) ->
     answering = threading.Thread(target=refuse, args=(pair.server,))
     answering.start()
     with pytest.raises(Lost) as caught:
-        pair.wire.write(Step.CONTENT, itertools.repeat(b"x" * 65536, 1000))
+        pair.wire.pour(pieces(itertools.repeat(b"x" * 65536, 1000)))
     answering.join()
 
     assert caught.value.reply == Reply(552, ("5.3.4 too big",))
@@ -220,7 +230,7 @@ def test_a_server_that_takes_nothing_runs_out_of_time(pair: Pair) -> None:
     pair.greet()
     wire = pair.wire_by(SystemClock(), block=dt.timedelta(milliseconds=10))
     with pytest.raises(Lost, match="took nothing more") as caught:
-        wire.write(Step.CONTENT, itertools.repeat(b"x" * 65536, 1000))
+        wire.pour(pieces(itertools.repeat(b"x" * 65536, 1000)))
 
     assert caught.value.sent < 1000 * 65536
 
@@ -230,7 +240,7 @@ def test_every_block_has_a_time_of_its_own(pair: Pair) -> None:
     pair.greet()
     pair.ours = EveryOther(fileno=pair.ours.detach())
     clock = TickingClock()
-    pair.wire_by(clock, block=dt.timedelta(seconds=20)).write(Step.CONTENT, [b"x"] * 30)
+    pair.wire_by(clock, block=dt.timedelta(seconds=20)).pour(pieces([b"x"] * 30))
 
     assert clock.monotonic() >= 40
 
@@ -428,3 +438,76 @@ def test_content_is_not_copied_on_its_way(pair: Pair) -> None:
     taking.join()
 
     assert most < 2 << 20
+
+
+# --- a socket that takes little at a time -----------------------------------------------------------
+
+
+def test_a_command_is_answered_while_what_follows_it_waits_to_be_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = reluctant(monkeypatch, Reluctant([14, BlockingIOError(), 3], b"250 sender ok\r\n354 go on\r\n"))
+    wire.write(Step.MAIL, BEHIND, replies=2)
+
+    assert [wire.read(step).code for step in (Step.MAIL, Step.DATA)] == [250, 354]
+
+
+@pytest.fixture
+def secured(pair: Pair) -> Iterator[tuple[Pair, Any]]:
+    """Under TLS, over sockets that hold next to nothing."""
+    authority = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(ours)
+    authority.issue_cert("mx.example").configure_cert(theirs)
+    pair.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    pair.greet()
+    server: list[ssl.SSLSocket] = []
+    shaking = threading.Thread(
+        target=lambda: server.append(theirs.wrap_socket(pair.server, server_side=True))
+    )
+    shaking.start()
+    pair.wire.secure(ours, "mx.example")
+    shaking.join()
+    yield pair, server[0]
+    server[0].close()
+    pair.wire.close()
+
+
+@pytest.mark.parametrize("rest", [0, 1, 2, 3, 100])
+def test_under_tls_a_dot_that_was_read_and_answered_was_sent(
+    secured: tuple[Pair, ssl.SSLSocket], rest: int
+) -> None:
+    """The records up to the dot went, and what follows it waits: the answer is the content's, and no surprise."""
+    pair, server = secured
+    whole = 2 * (16 << 10) + rest
+    content = Content.of(b"x" * (whole - 5))
+
+    def take_and_answer() -> None:
+        took = b""
+        while b"\r\n.\r\n" not in took:
+            took += server.recv(16 << 10)
+        server.sendall(b"250 taken\r\n")
+        server.shutdown(socket.SHUT_RD)
+
+    taking = threading.Thread(target=take_and_answer)
+    taking.start()
+    try:
+        pair.wire.pour(content, b"RCPT TO:<a@example.org>\r\n" * 4000, replies=2)
+        assert pair.wire.read(Step.DOT) == Reply(250, ("taken",))
+    finally:
+        pair.ours.close()
+        taking.join()
+
+
+def test_a_timeout_that_no_system_call_can_be_told_is_refused_before_anything_is_sent() -> None:
+    """Found out behind the dot it would be a copy for each attempt."""
+    for name in ("connect", "dot"):
+        with pytest.raises(ConfigurationError, match=f"'{name}' must be 24 days at most"):
+            Timeouts(**{name: dt.timedelta(days=25)})
+    with socket.socket() as idle:
+        idle.settimeout(Timeouts(dot=dt.timedelta(days=24)).seconds(Step.DOT))
+        server, ours = socket.socketpair()
+        server.sendall(b"250 taken\r\n")
+        assert ready(ours, dt.timedelta(days=24).total_seconds(), read=True)
+        server.close()
+        ours.close()

@@ -12,6 +12,8 @@ from typing import Final
 
 import attrs
 
+from outbox.errors import InvalidMessage
+
 from .wire import Field, Start, fields, line_at
 from .words import Lossy
 
@@ -31,7 +33,7 @@ class Head:
     """The header of a mail or of a part: ``content[start:end]``, an empty line, and the body from *body* on.
 
     Attributes:
-        octets: The header itself; *fields* are spans of it.
+        octets: The header itself; *fields* are spans of it, and their lines are counted from its first.
     """
 
     octets: bytes = attrs.field(repr=False)
@@ -50,7 +52,12 @@ class Head:
         gap = content.find(b"\r\n\r\n", start, end)
         octets = content[start:end] if gap < 0 else content[start : gap + 2]
         body = end if gap < 0 else gap + 4
-        return cls(octets=octets, fields=fields(octets, Start(0, line_at(content, start))), body=body)
+        try:
+            found = fields(octets, Start(0, 1))
+        except InvalidMessage:
+            # Where that is counts the lines of all parts before it: only for who asks what is wrong.
+            found = fields(octets, Start(0, line_at(content, start)))
+        return cls(octets=octets, fields=found, body=body)
 
     def the(self, name: str) -> Field | None:
         """The one field of this name.

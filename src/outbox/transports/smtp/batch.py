@@ -8,7 +8,7 @@ import attrs
 
 from outbox.errors import RelayFault, RelayUnavailable
 from outbox.message import Message
-from outbox.outcome import Accepted, Outcome, Result, Untried
+from outbox.outcome import Accepted, Outcome, Result, TempFailed, Untried
 from outbox.protocols import Delivery
 from outbox.values import printable
 
@@ -33,6 +33,7 @@ class Parcel:
         fault: What of the relay ended it early.
         error: What else ended it early, to be raised when it has been told of.
         recorder: Hears what is said on its way.
+        told: Its outcome has been given out.
     """
 
     def __init__(self, message: Message, recipients: Sequence[str]) -> None:
@@ -43,11 +44,30 @@ class Parcel:
         self.fault: RelayFault | None = None
         self.error: BaseException | None = None
         self.recorder = Recorder()
+        self.told = False
+        self._transaction: Transaction | None = None
 
-    def note(self, transaction: Transaction) -> None:
-        """Take over what a transaction came to."""
-        self.results |= transaction.results
-        self.fault = transaction.fault
+    @property
+    def known(self) -> bool:
+        """Somebody has a result: to raise would be to forget it."""
+        self.note()
+        return not all(isinstance(result, Untried) for result in self.results.values())
+
+    def begin(self, transaction: Transaction) -> None:
+        """What this one comes to is to be noted, however it ends."""
+        self._transaction = transaction
+
+    def note(self) -> None:
+        """Take over what the transaction under way came to."""
+        if self._transaction is not None:
+            self.results |= self._transaction.results
+            self.fault = self.fault or self._transaction.fault
+            self._transaction = None
+
+    def give_up(self, error: Exception) -> None:
+        """Who has no result has failed for now, by what ended it so early."""
+        failed = TempFailed(f"not sent: {type(error).__name__} in the middle of it")
+        self.results = {r: failed if isinstance(x, Untried) else x for r, x in self.results.items()}
 
     def outcome(self, relay: str) -> Outcome:
         """What is to be told.
@@ -55,8 +75,8 @@ class Parcel:
         Raises:
             RelayFault: nothing is known of anybody; or whatever else ended it so early.
         """
-        early = self.fault or self.error
-        if early and all(isinstance(result, Untried) for result in self.results.values()):
+        known, early = self.known, self.fault or self.error
+        if early and not known:
             raise early
         everybody = all(isinstance(result, Accepted) for result in self.results.values())
         dialogue = "" if everybody else self.recorder.text
@@ -107,20 +127,8 @@ class Courier:
         """Hand *parcel* over, in as many transactions as it takes; it knows then what came of it."""
         parcel.recorder = self._recorder()
         try:
-            while parcel.rest:
-                connection, transaction = self._open(parcel)
-                try:
-                    if transaction.ready:
-                        self._hand_over(connection, transaction, parcel)
-                finally:
-                    parcel.note(transaction)
-                if transaction.doubted and not parcel.wary:
-                    parcel.wary = True
-                    parcel.recorder.noted("asking again who was refused, one command at a time")
-                elif parcel.fault or not connection.usable:
-                    return
-        except RelayFault as fault:
-            parcel.fault = fault
+            while parcel.rest and self._transact(parcel):
+                pass
         except BaseException as error:  # noqa: BLE001 - it is raised when this parcel has been told of
             self.abandon()
             parcel.error = error
@@ -138,6 +146,26 @@ class Courier:
         connection, self._connection, self._begun = self._connection, None, None
         if connection is not None:
             connection.close()
+
+    def _transact(self, parcel: Parcel) -> bool:
+        """Have one transaction of *parcel*; may those it leaves be named in another?"""
+        try:
+            connection, transaction = self._open(parcel)
+        except RelayFault as fault:
+            # The only place where it is this relay's: what pulling ahead raises is somebody else's.
+            parcel.fault = fault
+            return False
+        parcel.begin(transaction)
+        try:
+            if transaction.ready:
+                self._hand_over(connection, transaction, parcel)
+        finally:
+            parcel.note()
+        if transaction.doubted and not parcel.wary:
+            parcel.wary = True
+            parcel.recorder.noted("asking again who was refused, one command at a time")
+            return True
+        return connection.usable and parcel.fault is None
 
     def _open(self, parcel: Parcel) -> tuple[Connection, Transaction]:
         """A transaction of *parcel* whose recipients have been named, and the connection that it is had over.
@@ -205,7 +233,8 @@ class Courier:
         parcel.rest = transaction.doubted + transaction.again + rest
 
     def _hand_over(self, connection: Connection, transaction: Transaction, parcel: Parcel) -> None:
-        following = self._following(connection, parcel)
+        # A server that answers for too few would be answered for by what answers those commands.
+        following = self._following(connection, parcel) if transaction.answers == 1 else None
         try:
             connection.run(transaction.hand_over(following))
         except BaseException as error:

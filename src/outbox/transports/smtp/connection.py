@@ -122,7 +122,7 @@ class Connection:
         match action:
             case Write(step, data, replies):
                 self.recorder.said(step, data)
-                self._wire.write(step, [data], replies=replies)
+                self._wire.write(step, data, replies=replies)
             case Pour(content, behind, replies):
                 self.recorder.poured(content)
                 self._ahead = behind

@@ -159,7 +159,7 @@ def _no_mechanism(who: Identity, extensions: Extensions) -> str:
 
 def _rejected(plan: Opening, who: Identity, name: str, reply: Reply, reason: str) -> RelayFault:
     user = quoted(who.username, 80)
-    said = printable(str(reply)) + (f" [{who.scrub(reason)}]" if reason else "")
+    said = who.scrub(str(reply)) + (f" [{who.scrub(reason)}]" if reason else "")
     if reply.kind is Kind.NOT_NOW:
         return plan.unavailable(f"user {user} cannot authenticate by {name} now: {said}")
     return plan.misconfigured(f"user {user} was refused by {name}: {said} ({who.advice})")

@@ -32,6 +32,8 @@ __all__ = [
 T = TypeVar("T")
 
 _USUAL: Final = frozenset({Kind.DONE, Kind.NOT_NOW, Kind.NEVER})
+_LONGEST: Final = dt.timedelta(days=24)
+"""Of more the system's calls cannot be told, who count milliseconds in 31 bits."""
 
 
 class Step(enum.Enum):
@@ -66,7 +68,7 @@ class Step(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long a whole reply may take, by what was asked (RFC 5321 section 4.5.3.2).
+    """How long a whole reply may take, by what was asked (RFC 5321 section 4.5.3.2); 24 days at most.
 
     Attributes:
         connect: Reaching one of the host's addresses.
@@ -95,6 +97,8 @@ class Timeouts:
                 )
             if value <= dt.timedelta(0):
                 raise ConfigurationError(f"the SMTP timeout {name!r} must be more than zero")
+            if value > _LONGEST:
+                raise ConfigurationError(f"the SMTP timeout {name!r} must be {_LONGEST.days} days at most")
 
     def bounded(self, limit: dt.timedelta | None) -> Timeouts:
         """The same, none longer than *limit*."""

@@ -94,6 +94,11 @@ class Transaction:
         """Those the server had no room for: to be sent in a further transaction at once."""
         return tuple(recipient for recipient in self._again if recipient not in self.results)
 
+    @property
+    def answers(self) -> int:
+        """How many replies the final dot is to have: over LMTP one for each who was accepted (RFC 2033)."""
+        return len(self._taken) if self._terms.lmtp else 1
+
     # --- the dialogues ---
 
     def first(self) -> bytes:
@@ -252,10 +257,9 @@ class Transaction:
     # --- the content ---
 
     def _pour(self, following: Transaction | None) -> Dialogue[None]:
-        answers = len(self._taken) if self._terms.lmtp else 1
         behind = following.first() if following else b""
         try:
-            yield Pour(self._content, behind, answers + (following.due if following else 0))
+            yield Pour(self._content, behind, self.answers + (following.due if following else 0))
         except Lost as lost:
             self._dotted = lost.sent > self._content.dot
             # A server may refuse in the middle of the content and close; only a refusal can be meant so early.

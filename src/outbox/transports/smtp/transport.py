@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import ssl
@@ -184,7 +185,9 @@ class SMTPTransport:
 
         It goes in transactions of a hundred recipients, or of as many as the
         server takes.  A content that is malformed, or an envelope that no
-        dialogue can name, is a permanent failure and is not sent.
+        dialogue can name, is a permanent failure and is not sent.  Where
+        anything fails that is none of the relay's when somebody's result is
+        known, it is logged, and those without one have failed for now.
 
         Raises:
             RelayUnavailable: no connection, no greeting, or closed before a transaction began.
@@ -195,7 +198,11 @@ class SMTPTransport:
             courier.carry(parcel)
         finally:
             courier.rest()
-        if parcel.error is not None:
+        if isinstance(parcel.error, Exception) and parcel.known:
+            # Raised, it would be a failure of all of them, and who took it would be sent a copy.
+            _log(parcel.error, message)
+            parcel.give_up(parcel.error)
+        elif parcel.error is not None:
             raise parcel.error
         return parcel.outcome(self._terms.relay)
 
@@ -214,7 +221,7 @@ class SMTPTransport:
         Raises:
             RelayFault: as :meth:`deliver` does; what was pulled and not yielded is untried.
         """
-        courier = self._courier(iter(deliveries))
+        courier, parcel = self._courier(iter(deliveries)), None
         try:
             while (parcel := courier.next()) is not None:
                 courier.carry(parcel)
@@ -222,8 +229,11 @@ class SMTPTransport:
         except RelayFault:
             courier.rest()
             raise
-        except BaseException:
+        except BaseException as error:
             courier.abandon()
+            if parcel is not None and not parcel.told and parcel.known:
+                parcel.error = parcel.error or error
+                yield from _told(parcel, self._terms.relay)
             raise
         courier.rest()
 
@@ -277,8 +287,16 @@ class SMTPTransport:
 def _told(parcel: Parcel, relay: str) -> Generator[Outcome, None, None]:
     """Its outcome, and only then what interrupted us: it may have been handed over."""
     outcome = parcel.outcome(relay)
+    # Between this and the yield nothing is called: no interrupt can come.
+    parcel.told = True
     try:
         yield outcome
     finally:
         if parcel.error is not None:
             raise parcel.error
+
+
+def _log(error: Exception, message: Message) -> None:
+    # It may be logging itself that failed.
+    with contextlib.suppress(Exception):
+        LOG.error("%s: what is known of it is told in spite of an exception", message.id, exc_info=error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from outbox.clock import Clock
@@ -20,6 +20,12 @@ from .waiting import ready
 __all__ = ["Wire"]
 
 _RECEIVE: Final = 16 << 10
+_RECORD: Final = 16 << 10
+"""Octets of a TLS record (RFC 8446 section 5.1).
+
+What is written as several and not taken whole counts as not taken at all,
+though a server may have read the first of them, and the dot in it.
+"""
 _PATIENCE: Final = 0.5
 """Seconds for what a server may have said before it stopped listening: it is there, or it is not."""
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -44,19 +50,21 @@ class Wire:
         self._socket = connected
         self._timeouts = timeouts
         self._clock = clock
+        self._most: int | None = None
         self._reader = ReplyReader(scrub)
         # Whoever connects is greeted.
         self._due = 1
 
-    def write(self, step: Step, blocks: Iterable[bytes | memoryview], *, replies: int = 1) -> None:
-        """Send *blocks*, each within the step's time, for which so many *replies* will then be due.
+    def write(self, step: Step, data: bytes, *, replies: int = 1) -> None:
+        """Send *data*, whole commands, within the step's time; so many *replies* will then be due.
 
-        None is sent once the server has said something that nobody asked for.
+        Nothing is sent once the server has said something that nobody asked for.
         """
-        sent = 0
-        for block in blocks:
-            sent += self._write(step, block, sent)
+        # Behind its first byte nothing is out of turn: the first command may have been read, and answered.
+        taken = self._write(step, data, 0, until=1)
         self._due += replies
+        if taken < len(data):
+            self._write(step, memoryview(data)[taken:], taken)
 
     def pour(self, content: Content, behind: bytes = b"", *, replies: int = 1) -> None:
         """Send *content* with its final dot as :meth:`write` does, and *behind* it, in the same packet, what follows.
@@ -113,6 +121,7 @@ class Wire:
             )
             self._socket.do_handshake()
             self._socket.setblocking(False)
+            self._most = _RECORD
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             raise Lost(Step.TLS, "the server closed it") from error
         except ssl.SSLError:
@@ -138,7 +147,7 @@ class Wire:
         rest, left, deadline = memoryview(block), 0 if until is None else len(block) - until, None
         while len(rest) > left:
             try:
-                rest = rest[self._socket.send(rest) :]
+                rest = rest[self._socket.send(rest[: self._most]) :]
             except OSError as error:
                 deadline = deadline or self._deadline(step)
                 self._recover(step, error, deadline, sent + len(block) - len(rest))
