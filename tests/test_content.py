@@ -271,6 +271,7 @@ def test_no_key_is_ever_shown() -> None:
     [
         lambda: Codings([Named("two words")]),
         lambda: Codings([Named("")]),
+        lambda: Deflate(99),
         lambda: Codings([Deflate()], [Deflate()]),
         lambda: Codings(Deflate()),  # type: ignore[arg-type]  # that is the point
         lambda: Codings([object()]),  # type: ignore[list-item]  # that is the point

@@ -90,7 +90,11 @@ def test_what_is_sealed_is_read_with_the_key_and_is_nowhere_on_the_disk(play: Pl
         with contextlib.suppress(ConfigurationError):
             assert take(stranger) == []
         assert states(cast(Whole, stranger)) == {"reset": "queued"}
-    with contextlib.closing(page["sealed"]()) as store:
+    (tmp_path / "new.key").write_bytes(page["new"])
+    (tmp_path / "old.key").write_bytes(page["key"])
+    alone: dict[str, Any] = {}
+    exec(EXAMPLES["Content at rest"][-1].code, alone)
+    with contextlib.closing(alone["sealed"]()) as store:
         (claim,) = take(store)
     assert claim.message.content.endswith(b"tr0ub4dor.")
 

@@ -48,9 +48,18 @@ class ContentCoding(Protocol):
 
 
 class Deflate:
-    """Compressed with zlib (RFC 1950), where that makes it smaller."""
+    """Compressed with zlib (RFC 1950); what does not shrink grows by some bytes.
+
+    Args:
+        level: 0 (not at all) to 9 (smallest), or -1, zlib's own choice.
+
+    Raises:
+        ConfigurationError: the level is none of these.
+    """
 
     def __init__(self, level: int = 6) -> None:
+        if level not in range(-1, 10):
+            raise ConfigurationError(f"Deflate level {level!r} is not a number from -1 to 9")
         self._level = level
 
     @property
