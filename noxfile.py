@@ -36,7 +36,15 @@ ONCE = tuple(
     for name in (
         *("crash_filesystem", "crash_sqlite", "filesystem_crash", "kill", "benchmarks", "benchmarks_smtp"),
         *("store_suite", "transport_suite", "write_a_store", "store_machine"),
-        *("smtp_faults", "smtp_hostile", "smtp_fuzz"),
+        *("smtp_faults", "smtp_hostile", "smtp_fuzz", "smtplib_faults"),
+        *(
+            "filesystem_spool",
+            "filesystem_processes",
+            "sqlite_plans",
+            "sqlite_bits",
+            "cli_streams",
+            "import_time",
+        ),
     )
 )
 # What stands on the libraries of the core: the values, their codec, the stores and the commands.
@@ -44,8 +52,8 @@ CORE = tuple(
     f"tests/test_{name}.py"
     for name in (
         *("message", "codec", "lifecycle", "judge", "retry", "outbox", "delivery", "relay", "runner", "send"),
-        *("memory_store", "sqlite_store", "filesystem_store", "smtp_transport", "route", "chain"),
-        *("public_names", "architecture", "import_time", "locate", "cli", "cli_drain", "cli_demo"),
+        *("memory_store", "sqlite_store", "smtp_transport", "route", "chain"),
+        *("public_names", "architecture", "locate", "cli", "cli_drain", "cli_demo"),
     )
 )
 
