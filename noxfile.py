@@ -44,6 +44,7 @@ ONCE = tuple(
             "sqlite_bits",
             "cli_streams",
             "import_time",
+            "steady",
         ),
     )
 )
