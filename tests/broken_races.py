@@ -270,7 +270,8 @@ class AlwaysStored(OnDisk):
 @caught_by("test_a_limit_holds_within_a_transaction_too")
 class Roomy(OnDisk):
     def within(self, connection: sqlite3.Connection, /) -> Any:
-        self._crowd._limits = attrs.evolve(self._limits, max_messages=None)
+        crowd = self._entrance.crowd
+        crowd._limits = attrs.evolve(crowd._limits, max_messages=None)
         return super().within(connection)
 
 

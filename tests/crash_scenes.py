@@ -10,7 +10,7 @@ from crashing import Bench, Scene, Step
 
 from outbox.errors import StoreUnavailable
 from outbox.lifecycle import Claim, Settlement, Verdict
-from outbox.protocols import Change
+from outbox.protocols import Change, Suspension
 from outbox.testing.clauses.scene import (
     LEASE,
     VERDICTS,
@@ -26,9 +26,11 @@ from outbox.testing.clauses.scene import (
 )
 
 __all__ = [
+    "CAPABLE",
     "DAY",
+    "HAND_OVER",
     "LARGE",
-    "PURGE",
+    "PRUNE",
     "SCENES",
     "SETTLED",
     "SIX",
@@ -142,6 +144,36 @@ SCENES: Final = (
 )
 """What every kind of store plays."""
 
-PURGE: Final = Scene(
-    name="purge", prepare=SETTLED, steps=[commanding(lambda bench: bench.store.purge(["a", "b", "c"]))]
+HAND_OVER: Final = Scene(
+    name="put under a lease",
+    steps=[lambda bench: bench.store.put_claimed([mail("a"), mail("b")], lease=LEASE)],
+    strict=True,
 )
+PRUNE: Final = Scene(
+    name="prune",
+    prepare=SETTLED,
+    later=30 * DAY,
+    settings={"remember": DAY, "discard_after": DAY},
+    steps=[lambda bench: bench.store.prune(limit=2), lambda bench: bench.store.prune()],
+)
+CAPABLE: Final = (
+    Scene(
+        name="purge", prepare=SETTLED, steps=[commanding(lambda bench: bench.store.purge(["a", "b", "c"]))]
+    ),
+    Scene(
+        name="settle and keep without content",
+        prepare=SIX,
+        settings={"keep_delivered": DAY, "keep_content": False},
+        steps=[settling(delivered, 0, 1)],
+    ),
+    Scene(
+        name="suspend",
+        prepare=putting("a"),
+        steps=[
+            lambda bench: bench.store.suspend(Suspension(kind="queue", value="mail", reason="a test")),
+            lambda bench: bench.store.unsuspend("queue", "mail"),
+        ],
+    ),
+    Scene(name="close", prepare=putting("a"), steps=[putting("b"), Bench.close]),
+)
+"""What only a store with more than the verbs plays."""

@@ -20,13 +20,6 @@ from outbox.cli.parser import COMMANDS
 from outbox.errors import CorruptRecord, FormatError, RelayUnavailable, StoreFull, StoreUnavailable
 
 
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
 def test_without_a_command_it_explains_itself(outbox: CommandLine) -> None:
     ran = outbox()
     assert (ran.status, ran.err) == (0, "")

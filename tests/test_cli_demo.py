@@ -14,22 +14,15 @@ from command_line import CommandLine
 ROWS = [
     ("Welcome", "ann@example.org", "1", "250", "accepted"),
     ("Password reset", "grey@example.org", "1", "450", ""),
-    ("", "", "2", "250", "accepted"),
+    ("Password reset", "grey@example.org", "2", "250", "accepted"),
     ("Invoice 1042", "gone@example.org", "1", "550", "failed"),
     ("Team lunch", "bob@example.org", "1", "250", "accepted"),
-    ("", "full@example.org", "1", "452", ""),
-    ("", "", "2", "250", "accepted"),
-    ("", "gone@example.org", "1", "550", "failed"),
+    ("Team lunch", "full@example.org", "1", "452", ""),
+    ("Team lunch", "full@example.org", "2", "250", "accepted"),
+    ("Team lunch", "gone@example.org", "1", "550", "failed"),
     ("Newsletter", "bob@example.org", "1", "250", "accepted"),
     ("Reminder", "ann@example.org", "", "(not", "waiting"),
 ]
-
-
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
 
 
 def test_it_shows_each_fate_twice_in_a_row(outbox: CommandLine, tmp_path: Path) -> None:
@@ -45,6 +38,7 @@ def test_it_fits_a_terminal_and_its_advice_works(outbox: CommandLine, tmp_path: 
     assert ran.status == 0
     shown = [line for line in ran.out.splitlines() if str(tmp_path) not in line]
     assert [line for line in shown if len(line) > 80] == []
+    assert len(re.findall("^Team lunch ", ran.out, re.MULTILINE)) == 1, "what would repeat is left empty"
     assert "\u2026" not in ran.out, "nothing in the table is cut"
     (export,) = re.findall(r"export OUTBOX_STORE=(\S+)", ran.out)
     outbox.environ(OUTBOX_STORE=export)

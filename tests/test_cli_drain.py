@@ -21,13 +21,6 @@ from outbox.testing.smtp_sink import SMTPSink
 
 
 @pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
-@pytest.fixture
 def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
     with SMTPSink() as sink:
         outbox.environ(OUTBOX_TRANSPORT=sink.url)
@@ -228,6 +221,15 @@ def test_a_password_on_the_command_line_is_warned_of_and_not_shown(outbox: Comma
     assert ran.status == 78
     assert "warning: the password in --transport" in ran.err
     assert "s3cret" not in ran.err + ran.out
+
+
+def test_a_mistyped_option_is_not_called_a_password(outbox: CommandLine) -> None:
+    outbox.environ(OUTBOX_STORE="")
+    ran = outbox("status", "--store", "sqlite:///outbox.db?pol=1s")
+    assert ran.status == 78
+    assert "did you mean 'poll'?" in ran.err
+    assert "the password" not in ran.err
+    assert "what may be a password in --store" in ran.err
 
 
 # -- signals, in processes of their own

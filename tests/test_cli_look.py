@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib
+import re
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,11 +26,16 @@ ANSWERS: Mapping[str, Result] = {
 MOMENT = dt.timedelta(microseconds=1)
 
 
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
+class Backwards:
+    """A coding that the command is not told of."""
+
+    name = "backwards"
+
+    def encode(self, content: bytes, /, *, id: str) -> bytes:
+        return content[::-1]
+
+    def decode(self, data: bytes, /, *, id: str) -> bytes:
+        return self.encode(data, id=id)
 
 
 @pytest.fixture
@@ -190,6 +198,29 @@ def test_show_content_is_the_message_byte_for_byte(outbox: CommandLine, store: S
     process = outbox.start("show", "--content", "order-1042")
     out, err = process.communicate(timeout=30)
     assert (out, err) == (MAIL.replace(b"\n", b"\r\n"), b"")
+
+
+def test_show_without_the_key_shows_all_but_what_is_sealed(outbox: CommandLine) -> None:
+    with contextlib.closing(SQLiteStore(outbox.path, coding=[Backwards()])) as sealed:
+        three_fates(sealed)
+    for name in ("order-1042", "order-10"):
+        ran = outbox("show", name)
+        assert ran.status == 78
+        assert "kept in the coding 'backwards'" in ran.complaint
+        assert re.search("^gone@example.org +failed", ran.out, re.MULTILINE)
+        assert "outbox requeue order-1042" in ran.out
+    assert outbox("show", "--content", "order-1042").out == ""
+    assert outbox("show", "--json", "order-1042").out == ""
+
+
+def test_show_of_a_damaged_message_shows_what_can_be_read(outbox: CommandLine, store: SQLiteStore) -> None:
+    three_fates(store)
+    with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as sql:
+        sql.execute("UPDATE outbox_attempt SET results = '{'")
+    ran = outbox("show", "order-1042")
+    assert ran.status == 74
+    assert ran.complaint
+    assert re.search("^ann@example.org +accepted", ran.out, re.MULTILINE)
 
 
 def test_show_escapes_what_strangers_wrote(outbox: CommandLine, store: SQLiteStore) -> None:

@@ -10,25 +10,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from command_line import MAIL, CommandLine
 
-from outbox.cli import _library_log
+from outbox.cli import _LibraryLog
+from outbox.cli.hearing import heard_by
 from outbox.cli.output import Console
 from outbox.testing.smtp_sink import SMTPSink
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="redirections as a POSIX shell makes them")
 
 UNREADABLE = ["1>&-", "1>/dev/full", "1>&- 2>&-", "1>/dev/full 2>/dev/full", "| head -c 0"]
-
-
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -148,7 +141,7 @@ def test_run_goes_on_when_the_reader_of_its_log_has_left(outbox: CommandLine, si
 
 
 def test_a_log_line_that_cannot_be_made_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    with _library_log(Console()):
+    with heard_by(_LibraryLog(Console()), logging.getLogger("outbox")):
         logging.getLogger("outbox.runner").warning("%d left", "many")
     assert "many" in capsys.readouterr().err
 

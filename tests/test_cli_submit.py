@@ -12,13 +12,6 @@ from command_line import MAIL, CommandLine
 from outbox.stores.sqlite import SQLiteStore
 
 
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
 def stored(outbox: CommandLine) -> list[Any]:
     return outbox("list", "--json").rows
 

@@ -8,34 +8,20 @@ The loss of power is in ``test_filesystem_crash.py``, on a disk that is a model.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import crash_scenes
 import pytest
 from crash_scenes import DAY, SETTLED, SIX, putting, settling
-from crashing import Bench, Kind, Scene, Trial, workplace
-from tracing import missing
+from crashing import Kind, Scene, Trial
 
-from outbox.protocols import Suspension
 from outbox.stores.filesystem import FilesystemStore
-from outbox.testing.clauses.scene import LEASE, delivered, mail
+from outbox.testing.clauses.scene import delivered
 from outbox.testing.clock import ManualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def traceable() -> None:
-    if reason := missing():
-        pytest.skip(reason)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    with workplace(tmp_path) as place:
-        yield place
 
 
 def open_store(folder: Path, clock: ManualClock, **settings: Any) -> FilesystemStore:
@@ -67,43 +53,17 @@ FILESYSTEM = Kind(open=open_store, atomic=False, copy=copy, holds_unreadable=Tru
 
 SCENES = [
     *crash_scenes.SCENES,
-    crash_scenes.PURGE,
-    Scene(
-        name="put under a lease",
-        steps=[lambda bench: bench.store.put_claimed([mail("a"), mail("b")], lease=LEASE)],
-        strict=True,
-        # What could not be taken back after an error is known to the second attempt: it waits for anybody.
-        instead=[putting("a", "b")],
-    ),
+    *crash_scenes.CAPABLE,
+    # What could not be taken back after an error is known to the second attempt: it waits for anybody.
+    attrs.evolve(crash_scenes.HAND_OVER, instead=[putting("a", "b")]),
     Scene(
         name="settle and keep",
         prepare=SIX,
         settings={"keep_delivered": DAY},
         steps=[settling(delivered, 0, 1)],
     ),
-    Scene(
-        name="settle and keep without content",
-        prepare=SIX,
-        settings={"keep_delivered": DAY, "keep_content": False},
-        steps=[settling(delivered, 0, 1)],
-    ),
-    Scene(
-        name="suspend",
-        prepare=putting("a"),
-        steps=[
-            lambda bench: bench.store.suspend(Suspension(kind="queue", value="mail", reason="a test")),
-            lambda bench: bench.store.unsuspend("queue", "mail"),
-        ],
-    ),
-    Scene(
-        name="prune",
-        prepare=SETTLED,
-        later=30 * DAY,
-        settings={"remember": DAY, "discard_after": DAY},
-        steps=[lambda bench: bench.store.prune(limit=2), lambda bench: bench.store.prune()],
-        # What cannot be read is left for another time.
-        instead=[],
-    ),
+    # What cannot be read is left for another time.
+    attrs.evolve(crash_scenes.PRUNE, instead=[]),
     Scene(
         name="put what was delivered long ago",
         prepare=SETTLED,
@@ -113,13 +73,12 @@ SCENES = [
         steps=[putting("d")],
         strict=True,
     ),
-    Scene(name="close", prepare=putting("a"), steps=[putting("b"), Bench.close]),
 ]
 
 
 @pytest.fixture
-def trial(request: pytest.FixtureRequest, folder: Path) -> Trial:
-    return Trial(FILESYSTEM, request.param, folder)
+def trial(request: pytest.FixtureRequest, traced_folder: Path) -> Trial:
+    return Trial(FILESYSTEM, request.param, traced_folder)
 
 
 @pytest.mark.parametrize("trial", SCENES, ids=str, indirect=True)

@@ -6,42 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import crash_scenes
 import pytest
-from crash_scenes import DAY, SETTLED, SIX, claiming, exchanging, in_turn, putting, settling
+from crash_scenes import DAY, SIX, claiming, exchanging, in_turn, putting, settling
 from crash_sqlite import SQLITE, first_cut, with_checkpoint, within
-from crashing import Bench, Scene, Trial, workplace
-from tracing import missing
+from crashing import Scene, Trial
 
-from outbox.protocols import Suspension
-from outbox.testing.clauses.scene import LEASE, delivered, mail, retry
-
-
-@pytest.fixture(autouse=True, scope="module")
-def traceable() -> None:
-    if reason := missing():
-        pytest.skip(reason)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    with workplace(tmp_path) as place:
-        yield place
-
+from outbox.testing.clauses.scene import delivered, retry
 
 SCENES = [
     *crash_scenes.SCENES,
-    crash_scenes.PURGE,
+    *crash_scenes.CAPABLE,
+    crash_scenes.HAND_OVER,
     Scene(
         name="put first", warm=False, begin=lambda bench: bench.store, steps=[putting("a", "b")], strict=True
-    ),
-    Scene(
-        name="put under a lease",
-        steps=[lambda bench: bench.store.put_claimed([mail("a"), mail("b")], lease=LEASE)],
-        strict=True,
     ),
     Scene(name="put within", steps=[within], raw=True),
     Scene(
@@ -49,12 +29,6 @@ SCENES = [
         prepare=putting("a"),
         steps=[with_checkpoint(putting("b", "c")), putting("d")],
         strict=True,
-    ),
-    Scene(
-        name="settle and keep",
-        prepare=SIX,
-        settings={"keep_delivered": DAY, "keep_content": False},
-        steps=[settling(delivered, 0, 1)],
     ),
     Scene(
         name="settle with a checkpoint",
@@ -66,30 +40,15 @@ SCENES = [
         prepare=in_turn(putting("a", "b"), claiming(2), putting("c", "d")),
         steps=[exchanging],
     ),
-    Scene(
-        name="prune",
-        prepare=SETTLED,
-        later=30 * DAY,
-        settings={"remember": DAY, "discard_after": DAY},
-        steps=[lambda bench: bench.store.prune(limit=2), lambda bench: bench.store.prune()],
-    ),
-    Scene(
-        name="suspend",
-        prepare=putting("a"),
-        steps=[
-            lambda bench: bench.store.suspend(Suspension(kind="queue", value="mail", reason="a test")),
-            lambda bench: bench.store.unsuspend("queue", "mail"),
-        ],
-    ),
+    crash_scenes.PRUNE,
     Scene(name="open one that is there", prepare=putting("a"), warm=False, steps=[lambda bench: bench.store]),
     Scene(name="migrate", prepare=first_cut, later=DAY, warm=False, steps=[lambda bench: bench.store]),
-    Scene(name="close", prepare=putting("a"), steps=[putting("b"), Bench.close]),
 ]
 
 
 @pytest.fixture
-def trial(request: pytest.FixtureRequest, folder: Path) -> Trial:
-    return Trial(SQLITE, request.param, folder)
+def trial(request: pytest.FixtureRequest, traced_folder: Path) -> Trial:
+    return Trial(SQLITE, request.param, traced_folder)
 
 
 @pytest.mark.parametrize("trial", SCENES, ids=str, indirect=True)

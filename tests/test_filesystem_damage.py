@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from model_disk import ModelDisk
@@ -42,26 +41,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def open_store(path: Path, clock: ManualClock) -> Iterator[Callable[..., FilesystemStore]]:
-    opened: list[FilesystemStore] = []
-
-    def open(**settings: Any) -> FilesystemStore:
-        opened.append(FilesystemStore(path, clock=clock, **settings))
-        return opened[-1]
-
-    yield open
-    for store in opened:
-        store.close()
-
-
-@pytest.fixture
-def store(open_store: Callable[..., FilesystemStore]) -> FilesystemStore:
-    return open_store()
+def store(open_spool: Callable[..., FilesystemStore]) -> FilesystemStore:
+    return open_spool()
 
 
 def ticket(path: Path, name: str) -> Path:
@@ -226,10 +207,10 @@ OF_ONE_FILE = [errno.EIO, errno.EACCES, errno.EPERM, errno.EBADMSG, getattr(errn
 @pytest.mark.parametrize("fault", OF_ONE_FILE, ids=errno.errorcode.get)
 @pytest.mark.parametrize("with_note", [False, True], ids=["file", "file and note"])
 def test_a_file_that_cannot_be_read_holds_its_message_alone_and_a_requeue_brings_it_back(
-    open_store: Callable[..., FilesystemStore], clock: ManualClock, fault: int, with_note: bool
+    open_spool: Callable[..., FilesystemStore], clock: ManualClock, fault: int, with_note: bool
 ) -> None:
     disk = Bad(fault, ",a,")
-    store = open_store(disk=disk)
+    store = open_spool(disk=disk)
     messages = [mail("a", "x@example.org", "y@example.org"), mail("b")]
     put(store, *messages)
     if with_note:
@@ -251,9 +232,9 @@ def test_a_file_that_cannot_be_read_holds_its_message_alone_and_a_requeue_brings
     assert claim.fates["x@example.org"] is (Fate.DOUBTFUL if with_note else Fate.WAITING)
 
 
-def test_a_disk_that_fails_once_holds_nothing(open_store: Callable[..., FilesystemStore]) -> None:
+def test_a_disk_that_fails_once_holds_nothing(open_spool: Callable[..., FilesystemStore]) -> None:
     disk = Bad(errno.EIO, ",a,", times=1)
-    store = open_store(disk=disk)
+    store = open_spool(disk=disk)
     put(store, "a")
     disk.bad = True
 
@@ -262,10 +243,10 @@ def test_a_disk_that_fails_once_holds_nothing(open_store: Callable[..., Filesyst
 
 
 def test_a_command_replaces_no_note_that_a_failing_disk_may_still_give_back(
-    open_store: Callable[..., FilesystemStore], clock: ManualClock
+    open_spool: Callable[..., FilesystemStore], clock: ManualClock
 ) -> None:
     disk = Bad(errno.EIO, ",a,")
-    store = open_store(disk=disk, discard_after=DAY)
+    store = open_spool(disk=disk, discard_after=DAY)
     put(store, "a")
     (claim,) = take(store)
     settle(store, claim, dead(claim))
@@ -283,10 +264,10 @@ def test_a_command_replaces_no_note_that_a_failing_disk_may_still_give_back(
 
 
 def test_a_command_on_many_is_carried_out_on_all_but_the_one_that_a_failing_disk_keeps_back(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
     disk = Bad(errno.EIO, ",b,")
-    store = open_store(disk=disk)
+    store = open_spool(disk=disk)
     put(store, "a", "b", "c")
     for claim in take(store):
         settle(store, claim, dead(claim))
@@ -310,9 +291,9 @@ def test_a_ticket_that_cannot_be_read_and_has_no_name_under_ids_is_held_and_stop
     assert "have no name under ids/" in findings(store)
 
 
-def test_a_put_of_an_id_whose_file_cannot_be_read_says_so(open_store: Callable[..., FilesystemStore]) -> None:
+def test_a_put_of_an_id_whose_file_cannot_be_read_says_so(open_spool: Callable[..., FilesystemStore]) -> None:
     disk = Bad(errno.EACCES, ",a,")
-    store = open_store(disk=disk)
+    store = open_spool(disk=disk)
     put(store, "a")
     disk.bad = True
 
@@ -352,7 +333,7 @@ PLACES = [
 @pytest.mark.parametrize("by", ["symlink", "fifo", "other kind"])
 @pytest.mark.parametrize("place", PLACES)
 def test_check_names_whatever_stands_in_the_place_of_a_folder_or_a_file_of_the_spool(
-    store: FilesystemStore, open_store: Callable[..., FilesystemStore], path: Path, place: str, by: str
+    store: FilesystemStore, open_spool: Callable[..., FilesystemStore], path: Path, place: str, by: str
 ) -> None:
     put(store, "a")
     store.prune()
@@ -368,7 +349,7 @@ def test_check_names_whatever_stands_in_the_place_of_a_folder_or_a_file_of_the_s
     else:
         where.write_text("")
 
-    other = open_store()
+    other = open_spool()
     assert f"are none of ours, and are left alone: {place}" in findings(other)
 
 
@@ -446,23 +427,23 @@ def test_a_suspension_that_tells_of_something_else_than_its_name_is_in_force_by_
     assert [(each.kind, each.value) for each in store.suspensions()] == [("queue", "mail")]
 
 
-def test_a_suspension_that_is_closed_to_us_stays_in_force(open_store: Callable[..., FilesystemStore]) -> None:
+def test_a_suspension_that_is_closed_to_us_stays_in_force(open_spool: Callable[..., FilesystemStore]) -> None:
     disk = Bad(errno.EACCES, "queue,mail")
-    store = open_store(disk=disk)
+    store = open_spool(disk=disk)
     put(store, "a")
-    open_store().suspend(Suspension(kind="queue", value="mail"))
+    open_spool().suspend(Suspension(kind="queue", value="mail"))
     disk.bad = True
 
     assert take(store) == []
 
 
 def test_the_draft_of_a_start_that_was_killed_is_gone_after_the_next(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
     left = path / "format.0123456789abcdef"
     path.mkdir(mode=0o700)
     left.write_text("outbox spool 1\n")
-    open_store()
+    open_spool()
 
     assert not left.exists()
     assert (path / "format").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ from outbox.lifecycle import Settlement, State
 from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.filesystem.disk import Disk
 from outbox.testing.clauses.scene import SECOND, ids, mail, put, retry, statuses, take
-from outbox.testing.clock import ManualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filesystem store is for POSIX systems")
 
@@ -56,15 +55,8 @@ def disk() -> Troubled:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def store(path: Path, clock: ManualClock, disk: Troubled) -> Iterator[FilesystemStore]:
-    store = FilesystemStore(path, clock=clock, disk=disk)
-    yield store
-    store.close()
+def store(open_spool: Callable[..., FilesystemStore], disk: Troubled) -> FilesystemStore:
+    return open_spool(disk=disk)
 
 
 def notes(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def store(path: Path, clock: ManualClock) -> Iterator[FilesystemStore]:
-    store = FilesystemStore(path, clock=clock)
-    yield store
-    store.close()
+def store(open_spool: Callable[..., FilesystemStore]) -> FilesystemStore:
+    return open_spool()
 
 
 def opened() -> list[str]:

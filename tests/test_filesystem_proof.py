@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -222,24 +222,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def open_store(path: Path, clock: ManualClock) -> Iterator[Callable[..., FilesystemStore]]:
-    opened: list[FilesystemStore] = []
-
-    def open(where: Path = path) -> FilesystemStore:
-        opened.append(FilesystemStore(where, clock=clock))
-        return opened[-1]
-
-    yield open
-    for store in opened:
-        store.close()
-
-
 def draft(store: FilesystemStore, path: Path, name: str) -> Path:
     """As a put leaves it that is killed before it renames its draft."""
     put(store, name)
@@ -263,9 +245,9 @@ def prune_later(store: FilesystemStore, clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("by_prune", [False, True], ids=["start", "prune"])
 def test_a_backup_by_hard_links_makes_no_message_of_a_put_that_was_killed(
-    open_store: Callable[..., FilesystemStore], path: Path, clock: ManualClock, by_prune: bool
+    open_spool: Callable[..., FilesystemStore], path: Path, clock: ManualClock, by_prune: bool
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "kept")
     draft(store, path, "a")
     hard_linked(path)
@@ -273,7 +255,7 @@ def test_a_backup_by_hard_links_makes_no_message_of_a_put_that_was_killed(
         prune_later(store, clock)
     else:
         machine_started(path)
-        store = open_store()
+        store = open_spool()
 
     assert store.get("a") is None
     assert statuses(store.cancel(["a"])) == ["unknown"]
@@ -283,9 +265,9 @@ def test_a_backup_by_hard_links_makes_no_message_of_a_put_that_was_killed(
 
 
 def test_an_id_of_no_message_is_free_after_a_start_though_a_backup_has_its_file(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "kept", "sent")
     (sent,) = (claim for claim in take(store) if claim.message.id == "sent")
     settle(store, sent, delivered(sent))
@@ -293,15 +275,15 @@ def test_an_id_of_no_message_is_free_after_a_start_though_a_backup_has_its_file(
     hard_linked(path)
     lost.unlink()
     machine_started(path)
-    store = open_store()
+    store = open_spool()
 
     assert statuses(store.put([mail("a"), mail("kept"), mail("sent")])) == ["stored", "known", "known"]
 
 
 def test_a_put_that_fails_beside_a_backup_by_hard_links_leaves_its_id_free(
-    open_store: Callable[..., FilesystemStore], path: Path, monkeypatch: pytest.MonkeyPatch
+    open_spool: Callable[..., FilesystemStore], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "first")
 
     def fail(*_: object) -> bool:
@@ -316,29 +298,29 @@ def test_a_put_that_fails_beside_a_backup_by_hard_links_leaves_its_id_free(
 
 
 def test_the_repair_that_check_advises_forgets_no_delivered_id_of_a_copy_without_hard_links(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "sent", "waiting")
     sent, _ = take(store)
     settle(store, sent, delivered(sent))
     store.close()
     copy = path.with_name("restored")
     shutil.copytree(path, copy)
-    store = open_store(copy)
+    store = open_spool(copy)
     assert [f.text for f in store.check() if f.level == "error" and sent.message.id in f.text]
     store.close()
     machine_started(copy)
-    store = open_store(copy)
+    store = open_spool(copy)
 
     assert [f.text for f in store.check() if f.level == "error"] == []
     assert statuses(store.put([mail("sent"), mail("waiting")])) == ["known", "known"]
 
 
 def test_check_names_what_a_copy_of_a_spool_in_use_has_lost_and_what_it_has_twice(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "lost", "twice")
     (before,) = (path / "queues").rglob("*,twice,*")
     name = before.with_name("aside")
@@ -358,9 +340,9 @@ def test_check_names_what_a_copy_of_a_spool_in_use_has_lost_and_what_it_has_twic
 
 
 def test_the_id_of_what_was_put_anew_stays_with_it_though_its_old_tombstone_is_still_there(
-    open_store: Callable[..., FilesystemStore], path: Path, clock: ManualClock
+    open_spool: Callable[..., FilesystemStore], path: Path, clock: ManualClock
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "a")
     (claim,) = take(store)
     settle(store, claim, delivered(claim))
@@ -368,7 +350,7 @@ def test_the_id_of_what_was_put_anew_stays_with_it_though_its_old_tombstone_is_s
     put(store, "a")
     assert list((path / "remembered").rglob("*,a,*"))
     machine_started(path)
-    store = open_store()
+    store = open_spool()
 
     assert [f.text for f in store.check() if f.level == "error"] == []
     assert statuses(store.put([mail("a")])) == ["known"]

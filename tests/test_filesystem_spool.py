@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,15 +50,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def store(path: Path, clock: ManualClock) -> Iterator[FilesystemStore]:
-    store = FilesystemStore(path, clock=clock)
-    yield store
-    store.close()
+def store(open_spool: Callable[..., FilesystemStore]) -> FilesystemStore:
+    return open_spool()
 
 
 def tickets(path: Path, state: str) -> list[Path]:

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +46,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def open_store(path: Path, clock: ManualClock) -> Iterator[Callable[..., FilesystemStore]]:
-    opened: list[FilesystemStore] = []
-
-    def open(**settings: Any) -> FilesystemStore:
-        opened.append(FilesystemStore(path, clock=clock, **settings))
-        return opened[-1]
-
-    yield open
-    for store in opened:
-        store.close()
-
-
-@pytest.fixture
-def store(open_store: Callable[..., FilesystemStore]) -> FilesystemStore:
-    return open_store()
+def store(open_spool: Callable[..., FilesystemStore]) -> FilesystemStore:
+    return open_spool()
 
 
 def files(folder: Path) -> list[Path]:
@@ -184,9 +166,9 @@ def test_a_removal_that_was_cut_short_is_finished_by_prune(store: FilesystemStor
 
 
 def test_the_content_of_what_is_kept_without_it_is_not_on_the_disk(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
-    store = open_store(keep_delivered=DAY, keep_content=False)
+    store = open_spool(keep_delivered=DAY, keep_content=False)
     put(store, mail("a", content=b"very secret"))
     (claim,) = take(store)
     settle(store, claim, delivered(claim))
@@ -210,16 +192,16 @@ class Dying(Disk):
 
 
 def test_what_a_killed_settle_has_left_of_the_content_the_next_start_takes_out(
-    open_store: Callable[..., FilesystemStore], path: Path
+    open_spool: Callable[..., FilesystemStore], path: Path
 ) -> None:
     disk = Dying()
-    store = open_store(keep_delivered=DAY, keep_content=False, disk=disk)
+    store = open_spool(keep_delivered=DAY, keep_content=False, disk=disk)
     put(store, mail("a", content=b"very secret"))
     (claim,) = take(store)
     settle(store, claim, delivered(claim))
     assert record_of(store, "a").message.content == b""
 
-    open_store(disk=disk)
+    open_spool(disk=disk)
     assert not [file for file in files(path) if b"secret" in file.read_bytes()]
     assert record_of(store, "a").message.content == b""
 
@@ -240,14 +222,14 @@ class Dead(Disk):
 
 @pytest.mark.parametrize("kept", [{}, {"keep_delivered": 30 * DAY, "keep_content": False}])
 def test_content_that_a_killed_settle_has_left_is_named_by_check_and_taken_out_by_prune(
-    open_store: Callable[..., FilesystemStore], path: Path, clock: ManualClock, kept: dict[str, Any]
+    open_spool: Callable[..., FilesystemStore], path: Path, clock: ManualClock, kept: dict[str, Any]
 ) -> None:
-    killed = open_store(disk=Dead(), **kept)
+    killed = open_spool(disk=Dead(), **kept)
     put(killed, mail("a", content=b"very secret"))
     (claim,) = take(killed)
     with pytest.raises(Killed):
         settle(killed, claim, delivered(claim))
-    store = open_store(**kept)
+    store = open_spool(**kept)
     assert warnings(store, "content that is not to be kept") == []
     clock.advance(DAY)
     assert len(warnings(store, "1 files hold content that is not to be kept")) == 1
@@ -259,11 +241,11 @@ def test_content_that_a_killed_settle_has_left_is_named_by_check_and_taken_out_b
 
 
 def test_check_tells_content_in_an_unknown_coding_from_damage(
-    open_store: Callable[..., FilesystemStore],
+    open_spool: Callable[..., FilesystemStore],
 ) -> None:
-    coding = open_store(coding=[Deflate()])
+    coding = open_spool(coding=[Deflate()])
     put(coding, "a")
-    ignorant = open_store()
+    ignorant = open_spool()
 
     assert (
         len(warnings(ignorant, "1 files have content in a coding that this store was opened without: a")) == 1
@@ -286,25 +268,25 @@ class Wordy:
 
 
 def test_many_codings_are_told_of_in_the_first_kilobyte_or_refused(
-    open_store: Callable[..., FilesystemStore],
+    open_spool: Callable[..., FilesystemStore],
 ) -> None:
     message = mail("i" * 64, queue="q" * 64, priority=-100)
-    store = open_store(coding=[Wordy(letter) for letter in "abcdefg"])
+    store = open_spool(coding=[Wordy(letter) for letter in "abcdefg"])
     put(store, message)
 
     assert [result.status for result in store.put([message])] == ["known"]
     assert len(take(store, 1, message.queue)) == 1
     with pytest.raises(ConfigurationError, match="500 at most"):
-        open_store(coding=[Wordy(letter) for letter in "abcdefgh"])
+        open_spool(coding=[Wordy(letter) for letter in "abcdefgh"])
 
 
 # -- limits
 
 
 def test_what_other_processes_put_counts_within_a_second(
-    open_store: Callable[..., FilesystemStore], clock: ManualClock
+    open_spool: Callable[..., FilesystemStore], clock: ManualClock
 ) -> None:
-    store, other = open_store(max_messages=3), open_store()
+    store, other = open_spool(max_messages=3), open_spool()
     put(store, "a")
     put(other, "b", "c", "d")
     clock.advance(SECOND)
@@ -313,8 +295,8 @@ def test_what_other_processes_put_counts_within_a_second(
         put(store, "e")
 
 
-def test_what_other_processes_settle_makes_room_at_once(open_store: Callable[..., FilesystemStore]) -> None:
-    store, other = open_store(max_messages=1), open_store()
+def test_what_other_processes_settle_makes_room_at_once(open_spool: Callable[..., FilesystemStore]) -> None:
+    store, other = open_spool(max_messages=1), open_spool()
     put(store, "a")
     (claim,) = take(other)
     settle(other, claim, delivered(claim))
@@ -328,9 +310,9 @@ class Waits(Exception):
 
 
 def test_what_is_being_put_takes_its_room_already(
-    open_store: Callable[..., FilesystemStore], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    open_spool: Callable[..., FilesystemStore], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = open_store(max_messages=3)._spool
+    spool = open_spool(max_messages=3)._spool
     now = micros(clock.now())
 
     def wait_for(_: Callable[[], bool]) -> bool:
@@ -347,9 +329,9 @@ def test_what_is_being_put_takes_its_room_already(
 
 
 def test_a_put_that_has_no_room_beside_one_that_fails_has_it_afterwards(
-    open_store: Callable[..., FilesystemStore], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    open_spool: Callable[..., FilesystemStore], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = open_store(max_messages=3)._spool
+    spool = open_spool(max_messages=3)._spool
     now = micros(clock.now())
     failing = contextlib.ExitStack()
     failing.enter_context(spool.crowd.admitted(spool.folders, Load(3), now))
@@ -364,8 +346,8 @@ def test_a_put_that_has_no_room_beside_one_that_fails_has_it_afterwards(
         pass
 
 
-def test_a_refused_put_leaves_no_file(open_store: Callable[..., FilesystemStore], path: Path) -> None:
-    store = open_store(max_messages=1)
+def test_a_refused_put_leaves_no_file(open_spool: Callable[..., FilesystemStore], path: Path) -> None:
+    store = open_spool(max_messages=1)
     put(store, "a")
     before = files(path)
     with pytest.raises(StoreFull):
@@ -375,11 +357,11 @@ def test_a_refused_put_leaves_no_file(open_store: Callable[..., FilesystemStore]
 
 
 def test_a_disk_with_too_little_room_takes_nothing_in_and_deliveries_go_on(
-    open_store: Callable[..., FilesystemStore],
+    open_spool: Callable[..., FilesystemStore],
 ) -> None:
-    store = open_store()
+    store = open_spool()
     put(store, "a")
-    full = open_store(min_free=1 << 60)
+    full = open_spool(min_free=1 << 60)
 
     with pytest.raises(StoreFull, match="min_free"):
         put(full, "b")
@@ -429,9 +411,9 @@ def test_a_suspension_that_cannot_be_read_stays_in_force(
 
 
 def test_what_another_process_suspends_holds_for_the_next_claim(
-    open_store: Callable[..., FilesystemStore],
+    open_spool: Callable[..., FilesystemStore],
 ) -> None:
-    store, other = open_store(), open_store()
+    store, other = open_spool(), open_spool()
     put(store, "a", "b", "c")
     assert len(take(store, 1)) == 1
     other.suspend(MAIL)

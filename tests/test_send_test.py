@@ -34,13 +34,6 @@ def authority() -> Authority:
     return Authority()
 
 
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
 def url(sink: SMTPSink, user: str = "", **options: str) -> str:
     said = "&".join(f"{name}={value}" for name, value in options.items())
     return f"smtp://{user + '@' if user else ''}{sink.host}:{sink.port}{'?' + said if said else ''}"

@@ -416,13 +416,6 @@ def test_a_callback_is_not_shown() -> None:
 # --- the command line --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
 def test_a_token_file_is_read_anew_for_each_connection(
     outbox: CommandLine, sink: SMTPSink, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import pytest
+from played import played
 
 from outbox.errors import RelayFault, RelayMisconfigured, RelayUnavailable
 from outbox.message import Message
@@ -59,18 +60,7 @@ class Stage:
         self._breaks = dict(breaks or {})
 
     def play(self, dialogue: Dialogue[T]) -> T:
-        try:
-            action = next(dialogue)
-            while True:
-                try:
-                    answer = self._perform(action)
-                except Lost as lost:
-                    action = dialogue.throw(lost)
-                else:
-                    action = dialogue.send(answer)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+        return played(dialogue, self._perform)
 
     def _perform(self, action: Action) -> Reply | None:
         match action:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import pytest
+from played import played
 
 from outbox.errors import ConfigurationError, RelayMisconfigured
 from outbox.message import Message
@@ -37,18 +38,7 @@ class Play:
         self._replies = list(replies)
 
     def __call__(self, dialogue: Dialogue[T]) -> T:
-        try:
-            action: Any = next(dialogue)
-            while True:
-                try:
-                    answer = self._perform(action)
-                except Lost as lost:
-                    action = dialogue.throw(lost)
-                else:
-                    action = dialogue.send(answer)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+        return played(dialogue, self._perform)
 
     @property
     def unheard(self) -> Sequence[str | Lost]:

@@ -36,11 +36,6 @@ def seconds(number: float) -> dt.timedelta:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def pool(clock: ManualClock) -> Pool[Line]:
     return Pool(Limits(max_messages=3, max_age=seconds(300), idle=seconds(30)), clock)
 

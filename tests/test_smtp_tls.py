@@ -71,13 +71,6 @@ def nothing_was_told(tap: Tap) -> bool:
 
 
 @pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
-@pytest.fixture
 def ca_file(tmp_path: Path) -> Path:
     file = tmp_path / "ca.pem"
     AUTHORITY.ca.cert_pem.write_to_path(str(file))

@@ -154,8 +154,8 @@ def test_a_failure_after_writing_undoes_its_own_and_nobody_else_s(
     b.result()
     with pytest.raises(RuntimeError, match="in the middle"):
         failed.result()
-    with store._database.reading() as sql:
-        assert sql.execute("SELECT * FROM outbox_meta WHERE name = 'half'").fetchall() == []
+    half = "SELECT * FROM outbox_meta WHERE name = 'half'"
+    assert store._database.read(lambda sql: sql.execute(half).fetchall()) == []
     assert sorted(states(store)) == ["a", "b"]
 
 

@@ -266,8 +266,7 @@ def test_a_signal_handler_may_look_at_the_store_in_the_middle_of_anything(store:
     seen: list[int] = []
 
     with handling(lambda: seen.append(sum(row.number for row in store.count()))):
-        with store._database.reading():
-            signal.raise_signal(signal.SIGUSR1)
+        store._database.read(lambda _: signal.raise_signal(signal.SIGUSR1))
         store._database.write(lambda _: signal.raise_signal(signal.SIGUSR1))
 
     assert seen == [1, 1]
@@ -275,8 +274,8 @@ def test_a_signal_handler_may_look_at_the_store_in_the_middle_of_anything(store:
 
 @needs_signals
 def test_a_signal_handler_may_write_while_its_thread_is_reading(store: SQLiteStore) -> None:
-    with handling(lambda: put(store, "a")), store._database.reading():
-        signal.raise_signal(signal.SIGUSR1)
+    with handling(lambda: put(store, "a")):
+        store._database.read(lambda _: signal.raise_signal(signal.SIGUSR1))
     assert list(states(store)) == ["a"]
 
 
@@ -293,8 +292,8 @@ def test_a_signal_handler_that_writes_in_the_middle_of_a_write_is_told_so(store:
 def test_a_signal_handler_may_close_the_store_in_the_middle_of_anything(path: Path) -> None:
     store = SQLiteStore(path)
     put(store, "a")
-    with handling(store.close), pytest.raises(StoreUnavailable), store._database.reading():
-        signal.raise_signal(signal.SIGUSR1)
+    with handling(store.close), pytest.raises(StoreUnavailable):
+        store._database.read(lambda _: signal.raise_signal(signal.SIGUSR1))
 
     again = SQLiteStore(path)
     assert list(states(again)) == ["a"]

@@ -20,11 +20,6 @@ FEW, MANY = 200, 20_000
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], SQLiteStore]]:
     stores: list[SQLiteStore] = []
 
@@ -172,8 +167,8 @@ def test_a_claim_makes_no_more_than_a_thousand_ready(
     clock.advance(HOUR)
     take(store, 1)
 
-    with store._database.reading() as sql:
-        ready = sql.execute("SELECT count(*) FROM outbox_message WHERE stage = 2").fetchone()
+    count = "SELECT count(*) FROM outbox_message WHERE stage = 2"
+    ready = store._database.read(lambda sql: sql.execute(count).fetchone())
     assert ready == (999,)
 
 
@@ -208,8 +203,8 @@ def test_a_claim_makes_no_more_than_a_thousand_ready(
 def test_no_statement_of_a_hot_path_scans_or_sorts(
     opened: Callable[[], SQLiteStore], statement: str, parameters: Any, index: str
 ) -> None:
-    with opened()._database.reading() as sql:
-        plan = [row[3] for row in sql.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    explain = f"EXPLAIN QUERY PLAN {statement}"
+    plan = opened()._database.read(lambda sql: [row[3] for row in sql.execute(explain, parameters)])
 
     assert any(index in line for line in plan)
     for line in plan:

@@ -280,7 +280,7 @@ def test_a_fork_that_could_not_wait_gives_the_child_no_store(path: Path) -> None
         from outbox.stores.sqlite import links
         links._FORK_PATIENCE = 0.05
         store = SQLiteStore(path)
-        with store._database.reading():
+        def fork(sql):
             child = os.fork()
             if child == 0:
                 try:
@@ -288,6 +288,8 @@ def test_a_fork_that_could_not_wait_gives_the_child_no_store(path: Path) -> None
                 except StoreUnavailable as error:
                     os._exit(0 if "forked" in str(error) else 1)
                 os._exit(2)
+            return child
+        child = store._database.read(fork)
         assert os.waitpid(child, 0)[1] == 0
         put(store, "parent")
         store.close()

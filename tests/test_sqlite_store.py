@@ -96,9 +96,10 @@ def limited(sql: sqlite3.Connection) -> sqlite3.Connection:
 @contextlib.contextmanager
 def writing(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
     """A transaction of this thread's own."""
-    with store._database._links.lent(store._database._links.reads) as link, link.connection:
-        link.connection.execute("BEGIN IMMEDIATE")
-        yield link.connection
+    connection = store._database._links.reads().connection
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
 
 
 def spoil(store: SQLiteStore, id: str, change: str, *parameters: object) -> None:
@@ -285,12 +286,12 @@ def test_what_is_settled_or_purged_leaves_no_row_behind(store: SQLiteStore) -> N
     settle(store, b, dead(b))
     store.purge(["b"])
 
-    with store._database.reading() as sql:
-        left = {
-            table: sql.execute(f"SELECT count(*) FROM outbox_{table}").fetchone()[0]
-            for table in ("message", "body", "attempt")
-        }
-        remembered = sql.execute("SELECT id, stage FROM outbox_message").fetchall()
+    def count(sql: Any, table: str) -> object:
+        return sql.execute(f"SELECT count(*) FROM outbox_{table}").fetchone()[0]
+
+    read = store._database.read
+    left = read(lambda sql: {table: count(sql, table) for table in ("message", "body", "attempt")})
+    remembered = read(lambda sql: sql.execute("SELECT id, stage FROM outbox_message").fetchall())
     assert left == {"message": 1, "body": 0, "attempt": 0}
     assert remembered == [("a", 4)]
 
@@ -327,8 +328,9 @@ def test_every_connection_is_durable_and_never_checkpoints_by_itself(store: SQLi
     }
 
     def pragmas() -> dict[str, object]:
-        with store._database.reading() as sql:
-            return {name: sql.execute(f"PRAGMA {name}").fetchone()[0] for name in expected}
+        return store._database.read(
+            lambda sql: {name: sql.execute(f"PRAGMA {name}").fetchone()[0] for name in expected}
+        )
 
     assert pragmas() == expected
     assert in_a_thread(pragmas) == expected
@@ -672,8 +674,8 @@ def test_check_finds_messages_that_lost_their_body(store: SQLiteStore) -> None:
 
 def test_check_finds_damage(store: SQLiteStore, path: Path) -> None:
     put(store, *(mail(f"m{n}", content=b"x" * 3000) for n in range(400)))
-    with store._database.reading() as sql:
-        (page,) = sql.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_ready'").fetchone()
+    root = "SELECT rootpage FROM sqlite_schema WHERE name = 'outbox_ready'"
+    (page,) = store._database.read(lambda sql: sql.execute(root).fetchone())
     store.close()
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)

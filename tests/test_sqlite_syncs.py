@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,11 @@ import pytest
 from crash_faults import BEGIN, OVER
 from crash_scenes import DAY, LARGE, SETTLED, SIX, claiming, exchanging, in_turn, putting, settling
 from crash_sqlite import SQLITE, with_checkpoint
-from crashing import Bench, Scene, Step, Trial, workplace
-from tracing import Call, missing
+from crashing import Bench, Scene, Step, Trial
+from tracing import Call
 
 from outbox.protocols import Suspension
 from outbox.testing.clauses.scene import LEASE, delivered, mail, put
-
-
-@pytest.fixture(autouse=True, scope="module")
-def traceable() -> None:
-    if reason := missing():
-        pytest.skip(reason)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    with workplace(tmp_path) as place:
-        yield place
 
 
 def traced(folder: Path, step: Step, prepare: Step, **settings: Any) -> list[Call]:
@@ -58,9 +45,9 @@ DURABLE = {
 
 
 @pytest.mark.parametrize("verb", DURABLE)
-def test_one_sync_puts_all_of_a_verb_on_the_disk_before_it_returns(verb: str, folder: Path) -> None:
+def test_one_sync_puts_all_of_a_verb_on_the_disk_before_it_returns(verb: str, traced_folder: Path) -> None:
     step, prepare = DURABLE[verb]
-    calls = traced(folder, step, prepare)
+    calls = traced(traced_folder, step, prepare)
     assert syncs(calls) == ["outbox.db-wal"]
     assert any(call.name == "write" for call in calls)
     # And nothing is written after it.
@@ -76,22 +63,22 @@ WAITING = {
 
 
 @pytest.mark.parametrize("verb", WAITING)
-def test_what_need_not_outlive_a_loss_of_power_waits_for_no_disk(verb: str, folder: Path) -> None:
+def test_what_need_not_outlive_a_loss_of_power_waits_for_no_disk(verb: str, traced_folder: Path) -> None:
     step, prepare = WAITING[verb]
-    assert syncs(traced(folder, step, prepare)) == []
+    assert syncs(traced(traced_folder, step, prepare)) == []
 
 
-def test_opening_makes_the_wal_itself_durable_and_the_first_write_needs_one_sync(folder: Path) -> None:
+def test_opening_makes_the_wal_itself_durable_and_the_first_write_needs_one_sync(traced_folder: Path) -> None:
     opening: Step = lambda bench: bench.store  # noqa: E731 - one of two steps
     scene = Scene(name="first", warm=False, begin=lambda _: None, steps=[in_turn(opening, putting("a"))])
-    calls = Trial(SQLITE, scene, folder).undisturbed().between(BEGIN, OVER)
+    calls = Trial(SQLITE, scene, traced_folder).undisturbed().between(BEGIN, OVER)
     assert syncs(calls)[-3:] == ["outbox.db-wal", ".", "outbox.db-wal"]
 
 
 def test_a_checkpoint_syncs_the_wal_before_it_writes_the_database_and_that_before_the_wal_starts_anew(
-    folder: Path,
+    traced_folder: Path,
 ) -> None:
-    calls = traced(folder, in_turn(with_checkpoint(putting("b")), putting("c")), putting("a"))
+    calls = traced(traced_folder, in_turn(with_checkpoint(putting("b")), putting("c")), putting("a"))
     steps = [str(call) for call in calls if call.name in ("write", "sync") and not call.path.endswith("-shm")]
     once = [step for step, _ in itertools.groupby(steps)]
     wal, database = "outbox.db-wal", "outbox.db"
@@ -100,7 +87,7 @@ def test_a_checkpoint_syncs_the_wal_before_it_writes_the_database_and_that_befor
     assert once == [*put_once, "sync .", f"write {database}", f"sync {database}", *put_once, *put_once]
 
 
-def test_the_puts_of_many_threads_share_their_syncs(folder: Path) -> None:
+def test_the_puts_of_many_threads_share_their_syncs(traced_folder: Path) -> None:
     threads = 32
     gate = threading.Barrier(threads)
 
@@ -117,5 +104,5 @@ def test_the_puts_of_many_threads_share_their_syncs(folder: Path) -> None:
         for each in crew:
             each.join()
 
-    calls = traced(folder, crowd, putting())
+    calls = traced(traced_folder, crowd, putting())
     assert 1 <= len(syncs(calls)) < threads / 2

@@ -49,13 +49,6 @@ OLD_NOTE = b"""\
 
 
 @pytest.fixture
-def outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
-    return CommandLine(tmp_path, monkeypatch, capsys)
-
-
-@pytest.fixture
 def store(outbox: CommandLine) -> Iterator[SQLiteStore]:
     store = SQLiteStore(outbox.path)
     yield store

@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from pages import files_of, imported, saved
 from plug_ins import install
 from test_docs import ROOT, blocks
 
@@ -29,11 +30,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the page's store is 
 PAGE: Final = ROOT / "docs" / "write-a-store.md"
 REFERENCE: Final = ROOT / "docs" / "reference.md"
 BLOCKS: Final = list(blocks(PAGE, PAGE.read_text(encoding="utf-8")))
-FILES: Final = {
-    block.code.split("\n", 1)[0].removeprefix("# "): block.code
-    for block in BLOCKS
-    if block.language == "python"
-}
+FILES: Final = files_of(BLOCKS)
 STORE: Final = "journal_store.py"
 LEASE: Final = dt.timedelta(minutes=5)
 MAY_BE_SKIPPED: Final = re.compile(
@@ -49,18 +46,13 @@ def only(language: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The files of the page, as a reader has saved them."""
-    folder = tmp_path / "page"
-    folder.mkdir()
-    for name, code in FILES.items():
-        (folder / name).write_text(code, "utf-8")
-    return folder
+    return saved(FILES, tmp_path / "page")
 
 
 @pytest.fixture
 def journal_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module("journal_store")
-    del sys.modules["journal_store"]
+    with imported("journal_store", folder, monkeypatch) as module:
+        yield module
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pages import files_of, imported, saved
 from suite_runs import failures, pytest_in
 from test_docs import ROOT, blocks
 
@@ -21,11 +20,7 @@ from outbox.testing import SMTPSink
 
 PAGE: Final = ROOT / "docs" / "write-a-transport.md"
 TEXT: Final = PAGE.read_text(encoding="utf-8")
-FILES: Final = {
-    block.code.split("\n", 1)[0].removeprefix("# "): block.code
-    for block in blocks(PAGE, TEXT)
-    if block.language == "python"
-}
+FILES: Final = files_of(blocks(PAGE, TEXT))
 TRANSPORT, SUITE = "plain_smtp.py", "test_plain_smtp.py"
 CLAUSES: Final = {
     "LEAVES": "test_a_server_that_leaves_before_the_last_byte_took_nothing",
@@ -38,18 +33,13 @@ CLAUSES: Final = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "page"
-    folder.mkdir()
-    for name, code in FILES.items():
-        (folder / name).write_text(code, "utf-8")
-    return folder
+    return saved(FILES, tmp_path / "page")
 
 
 @pytest.fixture
 def plain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module("plain_smtp")
-    del sys.modules["plain_smtp"]
+    with imported("plain_smtp", folder, monkeypatch) as module:
+        yield module
 
 
 def message(*recipients: str) -> Message:

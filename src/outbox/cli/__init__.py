@@ -6,16 +6,16 @@ sysexits.h; a traceback is shown only to who asks for it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from outbox.errors import OutboxError
 
 from .exits import CommandError, Exit, exit_of
+from .hearing import heard_by
 from .output import Console, let_go_of_streams, stand_any_terminal
 from .parser import parse
 from .signals import Signalled
@@ -42,7 +42,7 @@ def _status(argv: Sequence[str] | None) -> int:
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         console = command.console
-        with _library_log(console):
+        with heard_by(_LibraryLog(console), logging.getLogger("outbox")):
             status = command.run(command.options, console)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -116,18 +116,3 @@ class _LibraryLog(logging.Handler):
             if self._console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
                 self._console.above(self._console.discreet("".join(traceback.format_exception(error))))
         self._console.complain(f"{record.levelname.lower()}: {text}")
-
-
-@contextlib.contextmanager
-def _library_log(console: Console) -> Iterator[None]:
-    log = logging.getLogger("outbox")
-    handler, level, propagate = _LibraryLog(console), log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(handler.level)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = propagate

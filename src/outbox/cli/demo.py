@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             [dict(zip(("mail", "to", "try", "said", "fate"), row, strict=True)) for row in _rows(records)]
         )
     else:
-        console.table(_HEAD, list(_rows(records)))
+        console.table(_HEAD, list(_without_repeats(_rows(records))))
         _teach(path, records, console)
     return Exit.OK
 
@@ -137,16 +137,21 @@ def _rows(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
     """A row for each time a recipient was tried; his fate stands in the last of them."""
     subjects = [subject for subject, _ in (*_MAILS, _TOMORROW)]
     for subject, record in zip(subjects, records, strict=True):
-        shown = subject
         for recipient, fate in record.summary.fates.items():
             tries = [(a.number, a.results[recipient]) for a in record.history if recipient in a.results]
-            name = recipient
             for number, result in tries[:-1]:
-                yield shown, name, str(number), reply_of(result), ""
-                shown = name = ""
+                yield subject, recipient, str(number), reply_of(result), ""
             last = (str(tries[-1][0]), reply_of(tries[-1][1])) if tries else ("", "(not before tomorrow)")
-            yield shown, name, *last, str(fate)
-            shown = ""
+            yield subject, recipient, *last, str(fate)
+
+
+def _without_repeats(rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """For a person, to whom an empty cell says: the same as above."""
+    mail = to = ""
+    for row in rows:
+        again = row[0] == mail
+        yield "" if again else row[0], "" if again and row[1] == to else row[1], *row[2:]
+        mail, to = row[:2]
 
 
 def _teach(path: Path, records: Sequence[Record], console: Console) -> None:

@@ -15,7 +15,7 @@ from outbox.values import printable
 
 from .exits import CommandError, Exit
 
-__all__ = ["RESULTS", "full_id", "full_id_to_change", "record_data", "reply_of", "summary_data"]
+__all__ = ["RESULTS", "full_id", "full_id_to_change", "record_data", "reply_of", "summary_data", "summary_of"]
 
 RESULTS: Final = {
     Accepted: "accepted",
@@ -29,6 +29,11 @@ RESULTS: Final = {
 _WHOLE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BEGINNING: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]{0,27})?")
 _SHORTEST: Final = 8
+
+
+def summary_of(store: SupportsBrowse, id: str) -> Summary | None:
+    """What a list shows of it, which takes nothing that may be sealed or damaged."""
+    return next((each for each in store.browse(after=_just_before(id), limit=1) if each.id == id), None)
 
 
 def summary_data(summary: Summary) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from outbox.values import printable
 
 from .advice import Trouble, advice, of_fault, of_result
 from .exits import Exit, exit_of
+from .hearing import heard_by
 from .output import Console
 from .records import RESULTS, reply_of
 from .settings import config_of, transport_of
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     relay = masked(config.transport or "")
     watch = _Watch(console)
     # Made first: of a URL that cannot be read it is said here why.
-    with contextlib.closing(transport_of(config)) as transport, watch.listening():
+    with contextlib.closing(transport_of(config)) as transport, heard_by(watch, LOG):
         message = _message(options, config, relay)
         watch.tell(f"One test message from {message.sender} to {', '.join(message.recipients)},")
         watch.tell(f"through {relay}. It is not stored.")
@@ -124,19 +125,6 @@ class _Watch(logging.Handler):
         self.secured: Secured | None = None
         self._console = console
         self._shown = not console.as_json and console.verbosity >= 0
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        level, propagate = LOG.level, LOG.propagate
-        LOG.addHandler(self)
-        LOG.setLevel(logging.DEBUG)
-        LOG.propagate = False
-        try:
-            yield
-        finally:
-            LOG.removeHandler(self)
-            LOG.setLevel(level)
-            LOG.propagate = propagate
 
     @property
     def offers(self) -> Extensions | None:

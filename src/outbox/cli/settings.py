@@ -13,7 +13,15 @@ import attrs
 from outbox import Outbox
 from outbox.errors import ConfigurationError, UnsupportedError
 from outbox.events import Listener
-from outbox.locate import Config, entries, holds_secret, parse_duration, store_from_url, transport_from_url
+from outbox.locate import (
+    Config,
+    entries,
+    holds_secret,
+    masked,
+    parse_duration,
+    store_from_url,
+    transport_from_url,
+)
 from outbox.protocols import Store, SupportsBrowse, SupportsManage, Transport
 from outbox.values import quoted
 
@@ -49,7 +57,7 @@ def config_of(options: argparse.Namespace, console: Console) -> Config:
         url = getattr(options, name)
         if url:
             overruled[name] = url
-            _warn_of_password(name, url, console)
+            _warn_of_secret(name, url, console)
     for name in ("queues", "workers", "lease", "grace", "domain"):
         value = getattr(options, name, None)
         if value is not None:
@@ -59,10 +67,12 @@ def config_of(options: argparse.Namespace, console: Console) -> Config:
     return config
 
 
-def _warn_of_password(name: str, url: str, console: Console) -> None:
+def _warn_of_secret(name: str, url: str, console: Console) -> None:
     if holds_secret(url):
+        # The value of an option that nobody knows is hidden, too: it may be mistyped, and it may be a token.
+        what = "the password" if ":***@" in masked(url) else "what may be a password"
         console.complain(
-            f"warning: the password in --{name} can be seen by everybody on this machine who lists processes; "
+            f"warning: {what} in --{name} can be seen by everybody on this machine who lists processes; "
             f"{_BETTER[name]}"
         )
 

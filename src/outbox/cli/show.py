@@ -13,13 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from outbox.clock import SystemClock
+from outbox.errors import ConfigurationError, CorruptRecord
 from outbox.lifecycle import Attempt, Event, Fate, Record, State, Summary
+from outbox.message import Message
 from outbox.protocols import SupportsBrowse
 from outbox.values import printable
 
 from .exits import CommandError, Exit
 from .output import Console, ago, columns, instant
-from .records import RESULTS, full_id, record_data, reply_of
+from .records import RESULTS, full_id, record_data, reply_of, summary_of
 from .settings import browsable, config_of, message_id, opened_store
 
 __all__ = ["arguments", "run"]
@@ -36,7 +38,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     with opened_store(config_of(options, console)) as store:
-        record = _record(browsable(store), options.id)
+        looked_at = browsable(store)
+        try:
+            record = _record(looked_at, options.id)
+        except (ConfigurationError, CorruptRecord):
+            # What is sealed without its key, or damaged, hides nothing else of the message.
+            if not (options.content or console.as_json):
+                _show_standing(looked_at, options.id, console)
+            raise
     if options.content:
         sys.stdout.flush()
         sys.stdout.buffer.write(record.message.content)
@@ -44,9 +53,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     elif console.as_json:
         console.data(record_data(record))
     else:
-        for line in _lines(record, SystemClock().now()):
+        for line in _lines(record.summary, record, SystemClock().now()):
             console.line(line)
     return Exit.OK
+
+
+def _show_standing(store: SupportsBrowse, text: str, console: Console) -> None:
+    summary = summary_of(store, full_id(store, text))
+    for line in _lines(summary, None, SystemClock().now()) if summary else ():
+        console.line(line)
 
 
 def _record(store: SupportsBrowse, text: str) -> Record:
@@ -60,32 +75,36 @@ def _record(store: SupportsBrowse, text: str) -> Record:
     return record
 
 
-def _lines(record: Record, now: dt.datetime) -> Iterator[str]:
-    for name, value in _facts(record, now):
+def _lines(summary: Summary, record: Record | None, now: dt.datetime) -> Iterator[str]:
+    """All that is known of it; without the record, all that the summary tells."""
+    for name, value in _facts(summary, record.message if record else None, now):
         if value:
             yield f"{name:<11} {value}"
     yield ""
-    yield from columns(("RECIPIENT", "FATE", "LAST ANSWER"), _fates(record))
-    if record.summary.attempts or record.history:
+    yield from columns(
+        ("RECIPIENT", "FATE", "LAST ANSWER"), _fates(summary, record.history if record else ())
+    )
+    if record and (summary.attempts or record.history):
         yield ""
         yield from _history(record, now)
 
 
-def _facts(record: Record, now: dt.datetime) -> Iterator[tuple[str, str]]:
-    summary, message = record.summary, record.message
+def _facts(summary: Summary, message: Message | None, now: dt.datetime) -> Iterator[tuple[str, str]]:
     yield "id", summary.id
     yield "state", summary.state + (f": {summary.reason}" if summary.reason else "")
     yield "next", _next(summary, now)
     yield "queue", f"{summary.queue}, priority {summary.priority}"
     yield "submitted", _when(summary.submitted_at, now)
     yield "settled", _when(summary.settled_at, now)
-    yield "not before", _when(message.not_before, now)
-    yield "expires", _when(message.expires_at, now)
+    if message:
+        yield "not before", _when(message.not_before, now)
+        yield "expires", _when(message.expires_at, now)
     yield "sender", printable(summary.sender) or "<> (the null sender: nobody is told of a failure)"
     yield "size", f"{summary.size:,} bytes (outbox show --content {summary.id})"
-    yield "at most", "once" if message.at_most_once else ""
-    for name, value in message.attributes.items():
-        yield "attribute", f"{printable(name)}={printable(value)}"
+    if message:
+        yield "at most", "once" if message.at_most_once else ""
+        for name, value in message.attributes.items():
+            yield "attribute", f"{printable(name)}={printable(value)}"
 
 
 def _when(moment: dt.datetime | None, now: dt.datetime) -> str:
@@ -104,10 +123,10 @@ def _next(summary: Summary, now: dt.datetime) -> str:
     return ""
 
 
-def _fates(record: Record) -> Sequence[Sequence[str]]:
+def _fates(summary: Summary, history: Sequence[Attempt]) -> Sequence[Sequence[str]]:
     rows = []
-    for recipient, fate in record.summary.fates.items():
-        results = (a.results[recipient] for a in reversed(record.history) if recipient in a.results)
+    for recipient, fate in summary.fates.items():
+        results = (a.results[recipient] for a in reversed(history) if recipient in a.results)
         reply = next(filter(None, map(reply_of, results)), "")
         rows.append((printable(recipient), str(fate), reply))
     return rows

@@ -3,9 +3,10 @@
 from . import entries
 from .config import Config
 from .durations import parse_duration, spell
+from .grammar import Url
 from .masking import holds_secret, masked, without
 from .plugins import StoreFactory, TransportFactory
-from .urls import Url, store_from_url, transport_from_url
+from .urls import store_from_url, transport_from_url
 
 __all__ = [
     "Config",

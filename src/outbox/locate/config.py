@@ -48,8 +48,8 @@ from outbox.retry import RetryPolicy
 from outbox.values import frozen_mapping, quoted
 
 from .entries import KEYS, Within
+from .hints import did_you_mean
 from .masking import holds_secret, masked, secrets_in
-from .urls import did_you_mean
 
 __all__ = ["Config"]
 

@@ -13,7 +13,7 @@ from outbox.retry import RetryPolicy
 from outbox.values import printable, quoted
 
 from .durations import parse_duration
-from .urls import did_you_mean
+from .hints import did_you_mean
 
 __all__ = ["KEYS", "MAX_WORKERS", "Within", "domain", "grace", "lease", "queue"]
 

@@ -31,8 +31,9 @@ from outbox.errors import ConfigurationError, OutboxError
 from outbox.protocols import Guarantee, Store, Transport
 from outbox.values import printable
 
+from .grammar import Url
 from .masking import secrets_in, without
-from .urls import Url
+from .schemes import PYTHON
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -42,7 +43,6 @@ __all__ = ["StoreFactory", "TransportFactory", "open_store", "open_transport", "
 T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("outbox.locate")
-_PYTHON: Final = "python"
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _DOTTED: Final = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _FACTORY: Final = re.compile(rf"{_DOTTED}:{_DOTTED}", re.ASCII)
@@ -109,7 +109,7 @@ def open_store(url: Url, *, create: bool, clock: Clock | None) -> Store:
 def open_transport(url: Url, *, password: str | None) -> Transport:
     """The transport of another's making that *url* names; raises as :func:`open_store` does."""
     plugin = _PlugIn.of(url, password)
-    if password and url.scheme == _PYTHON:
+    if password and url.scheme == PYTHON:
         _LOG.warning("a password is set and not used: %s is given nothing but its options", url.shown)
     transport: Transport = plugin.makes(_TRANSPORT_VERBS, password=password)
     return transport
@@ -125,7 +125,7 @@ class _PlugIn:
 
     @classmethod
     def of(cls, url: Url, password: str | None) -> _PlugIn:
-        entry = _named_outright(url) if url.scheme == _PYTHON else _offered(url)
+        entry = _named_outright(url) if url.scheme == PYTHON else _offered(url)
         return cls(url, entry, secrets_in(url.text) | ({url.password or "", password or ""} - {""}))
 
     def makes(self, verbs: Sequence[str], **terms: Any) -> Any:
@@ -133,7 +133,7 @@ class _PlugIn:
         factory = self._asked("cannot be loaded", self.entry.load)
         if not callable(factory):
             raise self._wrong(f"is {_kind(factory)}, which cannot be called")
-        if self.url.scheme == _PYTHON:
+        if self.url.scheme == PYTHON:
             made = self._asked("failed", lambda: factory(**self.url.options))
         else:
             made = self._asked("failed", lambda: factory(self.url, **terms))
@@ -199,7 +199,7 @@ def _named_outright(url: Url) -> EntryPoint:
         )
     from importlib.metadata import EntryPoint  # noqa: PLC0415 - slow to load, and seldom needed
 
-    return EntryPoint(name=_PYTHON, value=url.path, group=f"outbox.{url.what}s")
+    return EntryPoint(name=PYTHON, value=url.path, group=f"outbox.{url.what}s")
 
 
 def _offered(url: Url) -> EntryPoint:
@@ -224,7 +224,7 @@ def _installed(what: str) -> list[EntryPoint]:
 
 
 def _name(entry: EntryPoint) -> str:
-    if entry.name == _PYTHON:
+    if entry.name == PYTHON:
         return entry.value
     return f"the plug-in {entry.value} of {_distribution(entry)}"
 

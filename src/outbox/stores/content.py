@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from outbox.errors import ConfigurationError, CorruptRecord, OutboxError, StoreUnavailable
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, OutboxError, StoreUnavailable
+from outbox.message import Message
 from outbox.values import printable, quoted
 
-__all__ = ["Codings", "ContentCoding", "Deflate"]
+__all__ = ["Codings", "ContentCoding", "Deflate", "intact"]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
@@ -150,6 +151,24 @@ class Codings:
                 )
             data = _decoded(coding, data, id)
         return data
+
+
+def intact(id: str, read: Callable[[], Message]) -> Message:
+    """The message that *read* makes of its record.
+
+    Raises:
+        CorruptRecord: it cannot be read, whatever the damage made *read* raise.
+        FormatError: a newer release put it.
+        ConfigurationError, StoreUnavailable: as :meth:`Codings.decode` raises them.
+    """
+    try:
+        return read()
+    except (ConfigurationError, StoreUnavailable):
+        raise
+    except FormatError as error:
+        raise FormatError(f"{id}: {error}") from error
+    except Exception as error:  # whatever else a damaged record makes a decoder raise: it stops no other
+        raise CorruptRecord(f"{id}: {error}") from error
 
 
 def _decoded(coding: ContentCoding, data: bytes, id: str) -> bytes:

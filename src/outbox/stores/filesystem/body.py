@@ -15,10 +15,10 @@ from typing import Any, Final
 import attrs
 
 from outbox import codec
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
+from outbox.errors import CorruptRecord, FormatError
 from outbox.message import Message
 from outbox.stores import standing as standings
-from outbox.stores.content import Codings
+from outbox.stores.content import Codings, intact
 
 from . import reading
 from .folders import Folders
@@ -179,15 +179,12 @@ def opened(id: str, data: bytes, codings: Codings) -> tuple[Message, int]:
         ConfigurationError: its content is in a coding that this store was opened without.
     """
     first, start = data.find(b"\n"), header_length(data)
-    try:
+
+    def read() -> Message:
         coding = str(_line(data[: max(first, 0)]).get("coding", ""))
-        message = codec.join(data[first + 1 : start - 1], codings.decode(data[start:], coding, id))
-    except (ConfigurationError, StoreUnavailable):
-        raise
-    except FormatError as error:
-        raise FormatError(f"{id}: {error}") from error
-    except Exception as error:  # whatever else a damaged record makes the decoder raise: it stops no other
-        raise CorruptRecord(f"{id}: {error}") from error
+        return codec.join(data[first + 1 : start - 1], codings.decode(data[start:], coding, id))
+
+    message = intact(id, read)
     if message.id != id:
         raise CorruptRecord(f"{id}: it is the file of {message.id}")
     return message, start

@@ -65,12 +65,10 @@ def withdraw(folders: Folders, path: Path, name: str, id: str) -> bool:
         Whether it was still there.
     """
     with folders.lock(ids_path(id)) as folder:
-        try:
-            found = folders.stat(path, name)
-        except FileNotFoundError:
+        named = _is_named(folders, path, name, id)
+        if named is None:
             return False
-        known = status(folders, id)
-        if known is None or known.inode != found.inode:
+        if not named:
             return folders.unlink(path, name)
         if not _put_aside(folders, path, name, id):
             return False
@@ -100,15 +98,23 @@ def forget(folders: Folders, path: Path, name: str, id: str) -> bool:
         Whether the name was still this message's.
     """
     with folders.lock(ids_path(id)) as folder:
-        try:
-            found = folders.stat(path, name)
-        except FileNotFoundError:
+        named = _is_named(folders, path, name, id)
+        if named is None:
             return False
-        known = status(folders, id)
-        if ours := known is not None and known.inode == found.inode:
+        if named:
             folders.disk.unlink(folder, id)
         folders.unlink(path, name)
-        return ours
+        return named
+
+
+def _is_named(folders: Folders, path: Path, name: str, id: str) -> bool | None:
+    """Whether the id, whose folder is locked, leads to this file; None where the file is not there any more."""
+    try:
+        found = folders.stat(path, name)
+    except FileNotFoundError:
+        return None
+    known = status(folders, id)
+    return known is not None and known.inode == found.inode
 
 
 def _give_up(folders: Folders, id: str, inode: int | None) -> bool:

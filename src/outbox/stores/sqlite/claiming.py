@@ -9,11 +9,11 @@ from typing import Any, Final
 import attrs
 
 from outbox.codec import join
-from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
+from outbox.errors import CorruptRecord, FormatError
 from outbox.lifecycle import Claim, Fate, Held
 from outbox.message import Message
 from outbox.stores import standing as standings
-from outbox.stores.content import Codings
+from outbox.stores.content import Codings, intact
 from outbox.stores.instants import FOREVER, later
 from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
 
@@ -180,14 +180,7 @@ def read(id: str, digest: bytes, body: Sequence[Any], recipients: int, codings: 
         raise CorruptRecord(f"{id}: its content and envelope are missing")
     if type(coding) is not str:
         raise CorruptRecord(f"{id}: the name of its coding is no text")
-    try:
-        message = join(envelope, codings.decode(content, coding, id))
-    except (ConfigurationError, StoreUnavailable):
-        raise
-    except FormatError as error:
-        raise FormatError(f"{id}: {error}") from error
-    except Exception as error:  # whatever else a damaged record makes the decoder raise: it stops no other
-        raise CorruptRecord(f"{id}: {error}") from error
+    message = intact(id, lambda: join(envelope, codings.decode(content, coding, id)))
     if message.id != id or len(message.recipients) != recipients or not _proven(envelope, message, digest):
         raise CorruptRecord(f"{id}: the envelope is not the one that was stored")
     return message

@@ -13,7 +13,7 @@ import datetime as dt
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -142,25 +142,28 @@ class Database:
 
     # -- transactions
 
-    @contextlib.contextmanager
-    def reading(self, *, legible: bool = True) -> Iterator[Sql]:
-        """One snapshot of the database for all that is read within.
+    def read(self, look: Callable[[Sql], T], *, legible: bool = True) -> T:
+        """What *look* returns for one snapshot of the database; it finishes its reading before it returns.
 
         Args:
             legible: Whether text that is none is read all the same.
         """
-        with self._links.lent(self._links.reads) as link:
+
+        def act(link: Link) -> T:
             link.connection.text_factory = _legible if legible else str
             try:
                 link.connection.execute("BEGIN")
                 # The first look takes the snapshot, and is the only one that may have to wait.
                 self._patiently(lambda: link.sql.execute(_LOOK).fetchone(), self._deadline())
-                yield link.sql
+                seen = look(link.sql)
                 # Nothing was written.  Who met an error may have gone on without, and some end the transaction.
                 if link.connection.in_transaction:
                     link.connection.execute("ROLLBACK")
+                return seen
             finally:
                 link.connection.text_factory = str
+
+        return self._links.use(self._links.reads, act)
 
     def write(
         self,

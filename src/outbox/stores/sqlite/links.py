@@ -16,7 +16,6 @@ that has one is refused.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import itertools
 import sqlite3
@@ -195,28 +194,6 @@ class Links:
                     raise
                 finally:
                     link.busy = False
-
-    @contextlib.contextmanager
-    def lent(self, which: Callable[[], Link]) -> Iterator[Link]:
-        """As :meth:`use`, for what this thread alone uses."""
-        while True:
-            link = which()
-            with link.lock:
-                if link.busy:
-                    with self.lent(self._opened) as another:
-                        yield another
-                    return
-                if link.closed:
-                    continue
-                try:
-                    link.busy = True
-                    yield link
-                except BaseException as error:
-                    self._failed(link, error)
-                    raise
-                finally:
-                    link.busy = False
-                return
 
     def _failed(self, link: Link, error: BaseException) -> None:
         """Undo what was open.

@@ -106,16 +106,18 @@ class _Pruning:
         for order in ("ASC", "DESC"):
             keys: list[Key] = []
             try:
-                with self.database.reading() as sql:
-                    found = sql.execute(_KEYS.format(order), {"since": self._since, "limit": limit + _SPARE})
-                    # As far as it comes.
-                    keys.extend(Key(raw, bool(blob)) for raw, blob in found)
+                # As far as they come.
+                self.database.read(functools.partial(self._find, keys, order, limit + _SPARE))
                 whole = True
             except CorruptRecord:
                 whole = False
             yield from (functools.partial(self._discard_one, key) for key in keys)
             if whole:
                 return
+
+    def _find(self, keys: list[Key], order: str, limit: int, sql: Sql) -> None:
+        found = sql.execute(_KEYS.format(order), {"since": self._since, "limit": limit})
+        keys.extend(Key(raw, bool(blob)) for raw, blob in found)
 
     @property
     def _since(self) -> str:

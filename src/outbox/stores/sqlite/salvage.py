@@ -51,15 +51,13 @@ _BODY: Final = f"""
 def hold_damaged(database: Database, order: claiming.Order, codings: Codings, now: int) -> bool:
     """Hold what a claim comes upon next and cannot read; False where there is nothing of the kind."""
     try:
-        with database.reading() as sql:
-            keys = _next(sql, order, now)
+        keys = database.read(lambda sql: _next(sql, order, now))
     except CorruptRecord:
         return False
     held = False
     for key in keys:
         try:
-            with database.reading(legible=False) as sql:
-                _read(sql, key, codings)
+            database.read(functools.partial(_read, key=key, codings=codings), legible=False)
         except (CorruptRecord, FormatError) as error:
             held |= _held(database, key, f"it cannot be read: {error}", now)
     return held

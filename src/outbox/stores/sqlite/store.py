@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import math
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
-from outbox.errors import AmbiguousPut, ConfigurationError, CorruptRecord, StoreError, StoreFull
+from outbox.errors import ConfigurationError, CorruptRecord, StoreError
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
 from outbox.protocols import MAX_BYTES, Change, Exchanged, Finding, Guarantee, Intake, QueueCount, Suspension
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
-from outbox.stores.instants import later, micros, span
+from outbox.stores.instants import later, micros
 from outbox.stores.limits import Limits, bounded
 from outbox.stores.names import answered, beginning, file_name, is_id, require_suspension
 from outbox.stores.retention import Retention
-from outbox.stores.selection import Turns, distinct
+from outbox.stores.selection import distinct
 
 from . import browsing, claiming, damage, pruning, putting, salvage, settling, steering, suspending, upkeep
+from .claimant import Claimant
 from .connection import Database
 from .crowding import Crowd
-from .grouping import Share
+from .entrance import Entrance
+from .lookout import Lookout
 from .naming import Sql
-from .translation import CommitFailed
 from .within import Within
 
 __all__ = ["SQLiteStore"]
 
-T = TypeVar("T")
-
 _DAY: Final = dt.timedelta(days=1)
 _WEEK: Final = 7 * _DAY
 _ZERO: Final = dt.timedelta(0)
-_MARGIN: Final = 1 << 20
-
-
-class _Unsure(Exception):
-    """A claim that may not be lost in a power failure was made so that it could be; it is undone."""
 
 
 class SQLiteStore:
@@ -104,7 +96,9 @@ class SQLiteStore:
     ) -> None:
         if not _ZERO <= busy_timeout <= _DAY or poll <= _ZERO:
             raise ConfigurationError("busy_timeout must be from 0 to 1 day, and poll must be positive")
-        self._clock = clock or SystemClock()
+        reading = clock or SystemClock()
+        # No method: whoever is handed it would keep the store.
+        self._now: Callable[[], int] = lambda: micros(reading.now())
         self._retention = Retention(
             remember=remember,
             remember_at_most=remember_at_most,
@@ -112,12 +106,8 @@ class SQLiteStore:
             keep_content=keep_content,
             discard_after=discard_after,
         )
-        self._limits = Limits(max_messages=max_messages, max_bytes=max_bytes, min_free=min_free)
-        self._crowd = Crowd(self._limits)
+        limits = Limits(max_messages=max_messages, max_bytes=max_bytes, min_free=min_free)
         self._codings = Codings(coding, also_reads)
-        self._poll = poll
-        self._turns = Turns()
-        self._thread = threading.local()
         self._database = Database(
             _path(path),
             patience=busy_timeout,
@@ -125,6 +115,17 @@ class SQLiteStore:
             migrate_at=self._now() if migrate else None,
         )
         self._indexes = salvage.Indexes(self._database)
+        self._entrance = Entrance(
+            database=self._database,
+            indexes=self._indexes,
+            codings=self._codings,
+            retention=self._retention,
+            limits=limits,
+            crowd=Crowd(limits),
+            now=self._now,
+        )
+        self._claimant = Claimant(self._database, self._indexes, self._codings, self._now)
+        self._lookout = Lookout(self._database, poll, self._now)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({os.fspath(self._database.path)!r})"
@@ -133,7 +134,7 @@ class SQLiteStore:
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`."""
-        results = self._put(messages, lambda _, stored: stored.results, share=self._stored_together)
+        results = self._entrance.put(messages)
         self._database.news.tell()
         return results
 
@@ -145,7 +146,7 @@ class SQLiteStore:
             ready = suspending.of_open_queues(sql, stored.due, now)
             return claiming.take(sql, ready, self._codings, now, later(now, lease))
 
-        claims = self._put(messages, claim)
+        claims = self._entrance.put_and(messages, claim)
         self._database.news.tell()
         return claims
 
@@ -155,57 +156,7 @@ class SQLiteStore:
         Its transaction may be one that Python begins by itself; where it
         commits each statement (``isolation_level=None``), begin one first.
         """
-        return Within(connection, self._put_within, self._database)
-
-    def _put_within(self, sql: Sql, messages: Sequence[Message]) -> Sequence[PutResult]:
-        return self._stored(sql, putting.drafts(messages, self._codings)).results
-
-    def _put(
-        self,
-        messages: Sequence[Message],
-        then: Callable[[Sql, putting.Stored], T],
-        *,
-        share: Callable[[Sql, Sequence[Any]], Sequence[T | Exception]] | None = None,
-    ) -> T:
-        """Store them, and do within the same commit what is to be done *then*."""
-        drafts = putting.drafts(messages, self._codings)
-        size = sum(len(draft.message.content) for draft in drafts)
-        try:
-            return self._indexes.trusted(
-                lambda: self._database.write(
-                    lambda sql: then(sql, self._stored(sql, drafts)),
-                    content=size,
-                    share=None if share is None else Share(share, drafts),
-                )
-            )
-        except CommitFailed as error:
-            raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
-
-    def _stored(self, sql: Sql, drafts: Sequence[putting.Draft]) -> putting.Stored:
-        (stored,) = self._stored_each(sql, [drafts])
-        if isinstance(stored, Exception):
-            raise stored
-        return stored
-
-    def _stored_each(
-        self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
-    ) -> Sequence[putting.Stored | Exception]:
-        self._require_room()
-        return putting.put(sql, puts, self._retention, self._crowd, self._now())
-
-    def _require_room(self) -> None:
-        """A checkpoint may need as much again as the WAL has; the margin is for the WAL of the settlements."""
-        folder = self._database.file.parent
-        try:
-            self._limits.require_free(folder, reserve=self._database.wal.reserve() + _MARGIN)
-        except StoreFull:
-            self._limits.require_free(folder, reserve=self._database.wal.reserve(exactly=True) + _MARGIN)
-
-    def _stored_together(
-        self, sql: Sql, puts: Sequence[Sequence[putting.Draft]]
-    ) -> Sequence[Sequence[PutResult] | Exception]:
-        each = self._stored_each(sql, puts)
-        return [stored if isinstance(stored, Exception) else stored.results for stored in each]
+        return Within(connection, self._entrance.put_within, self._database)
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES
@@ -216,40 +167,11 @@ class SQLiteStore:
         so only that of an ``at_most_once`` message is on the disk on return.
         """
         names = distinct(queues)
-        if not (limit >= 1 and self._worth_a_claim(names)):
+        if not (limit >= 1 and self._lookout.worth_a_claim(names)):
             return []
         order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
-        claims = self._claimed(order)
-        self._thread.busy = bool(claims)
-        return claims
-
-    def _claimed(self, order: claiming.Order) -> Sequence[Claim]:
-        return self._indexes.trusted(functools.partial(self._claimed_past_damage, order))
-
-    def _claimed_past_damage(self, order: claiming.Order) -> Sequence[Claim]:
-        while True:
-            try:
-                return self._claimed_surely(order)
-            except CorruptRecord:
-                if not salvage.hold_damaged(self._database, order, self._codings, self._now()):
-                    raise
-
-    def _claimed_surely(self, order: claiming.Order) -> Sequence[Claim]:
-        """One transaction, so that a disk that fails leaves nobody a lease; only in it is seen whether it must be on the disk."""
-        try:
-            surely = getattr(self._thread, "surely", False)
-            claims = self._database.write(
-                functools.partial(self._claim, order=order, surely=surely), durable=surely
-            )
-        except _Unsure:
-            claims = self._database.write(functools.partial(self._claim, order=order))
-        self._thread.surely = any(claim.message.at_most_once for claim in claims)
-        return claims
-
-    def _claim(self, sql: Sql, order: claiming.Order, *, surely: bool = True) -> Sequence[Claim]:
-        claims = claiming.claim(sql, order, self._turns, self._codings, self._now())
-        if not surely and any(claim.message.at_most_once for claim in claims):
-            raise _Unsure
+        claims = self._claimant.claim(order)
+        self._lookout.found(bool(claims))
         return claims
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
@@ -284,17 +206,16 @@ class SQLiteStore:
         names = distinct(queues)
         order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
         settle = self._settling(settlements)
-        self._database.news.look()
-        self._thread.version = self._database.version()
+        self._lookout.look()
 
         def exchange(sql: Sql) -> Exchanged:
-            return Exchanged(settle(sql), self._claim(sql, order))
+            return Exchanged(settle(sql), self._claimant.claim_within(sql, order))
 
         try:
             exchanged = self._database.write(exchange)
         except CorruptRecord:
             # What was sent is noted first; then the claim sees to what it cannot read.
-            return Exchanged(self.settle(settlements), self._claimed(order))
+            return Exchanged(self.settle(settlements), self._claimant.claim(order))
         self._tell_of(settlements)
         return exchanged
 
@@ -316,16 +237,7 @@ class SQLiteStore:
 
     def wait(self, timeout: dt.timedelta) -> bool:
         """See :meth:`outbox.protocols.SupportsWait.wait`; other processes' commits are seen within *poll*."""
-        seen = self._thread.__dict__.setdefault("version", self._database.version())
-        steps = max(1, math.ceil(timeout / self._poll))
-        step = (timeout / steps).total_seconds()
-        for _ in range(steps):
-            told = self._database.news.wait(step)
-            version = self._database.version()
-            if told or version != seen:
-                self._thread.version = version
-                return True
-        return False
+        return self._lookout.wait(timeout)
 
     def wake(self) -> None:
         """See :meth:`outbox.protocols.SupportsWait.wake`."""
@@ -333,17 +245,13 @@ class SQLiteStore:
 
     def next_due(self, queues: Sequence[str]) -> dt.timedelta | None:
         """See :meth:`outbox.protocols.SupportsWait.next_due`."""
-        names = distinct(queues)
-        with self._database.reading() as sql:
-            at = claiming.due_at(sql, names, self._now())
-        return None if at is None else span(max(0, at - self._now()))
+        return self._lookout.next_due(distinct(queues))
 
     # -- looking
 
     def get(self, id: str, /) -> Record | None:
         """See :meth:`outbox.protocols.SupportsBrowse.get`."""
-        with self._database.reading() as sql:
-            return browsing.get(sql, id, self._codings) if is_id(id) else None
+        return self._database.read(lambda sql: browsing.get(sql, id, self._codings) if is_id(id) else None)
 
     def browse(
         self,
@@ -355,13 +263,13 @@ class SQLiteStore:
     ) -> Sequence[Summary]:
         """See :meth:`outbox.protocols.SupportsBrowse.browse`."""
         names, after = distinct(queues), beginning(after)
-        with self._database.reading() as sql:
-            return browsing.browse(sql, states=states, queues=names, after=after, limit=bounded(limit))
+        return self._database.read(
+            lambda sql: browsing.browse(sql, states=states, queues=names, after=after, limit=bounded(limit))
+        )
 
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
-        with self._database.reading() as sql:
-            return browsing.count(sql, self._now())
+        return self._database.read(lambda sql: browsing.count(sql, self._now()))
 
     # -- a person's word
 
@@ -411,8 +319,7 @@ class SQLiteStore:
 
     def suspensions(self) -> Sequence[Suspension]:
         """See :meth:`outbox.protocols.SupportsSuspend.suspensions`."""
-        with self._database.reading() as sql:
-            return suspending.suspensions(sql, self._now())
+        return self._database.read(lambda sql: suspending.suspensions(sql, self._now()))
 
     # -- upkeep
 
@@ -425,8 +332,9 @@ class SQLiteStore:
         self._database.require_same_file()
         found: list[Finding] = []
         try:
-            with self._database.reading() as sql:
-                found.extend(upkeep.check(sql, self._database.file, self._codings))
+            self._database.read(
+                lambda sql: found.extend(upkeep.check(sql, self._database.file, self._codings))
+            )
         except CorruptRecord as error:
             found.append(Finding("error", str(error), "look for a backup of the file"))
         return [*found, self._writable()]
@@ -445,30 +353,6 @@ class SQLiteStore:
         return pruning.prune(
             self._database, self._retention, self._indexes, limit=bounded(limit), now=self._now()
         )
-
-    # --
-
-    def _now(self) -> int:
-        return micros(self._clock.now())
-
-    def _worth_a_claim(self, queues: Sequence[str]) -> bool:
-        """Whether this thread may find something: an idle one looks first, without the lock for writing."""
-        self._database.news.look()
-        if getattr(self._thread, "busy", False):
-            return True
-        self._database.require_same_file()
-        self._thread.version = self._database.version()
-        return self._due(queues)
-
-    def _due(self, queues: Sequence[str]) -> bool:
-        """Whether there is anything to claim: an idle worker asks this without the write lock."""
-        now = self._now()
-        try:
-            with self._database.reading() as sql:
-                at = claiming.due_at(sql, queues, now)
-        except CorruptRecord:
-            return True  # the claim sees to it
-        return at is not None and at <= now
 
 
 def _path(path: str | bytes | os.PathLike[Any]) -> Path:

@@ -150,8 +150,7 @@ class Within:
     def _require_same_file(self, sql: Sql) -> None:
         """See the module; *sql* has the lock for writing."""
         self._database.require_same_file()
-        with self._database.reading() as own:
-            proven = schema.bears(sql, schema.marks(own)) and _locked_out(own)
+        proven = self._database.read(lambda own: schema.bears(sql, schema.marks(own)) and _locked_out(own))
         if not proven:
             raise ConfigurationError(
                 f"the connection has another file open than the one that is now {self._database.path}: that was "

@@ -1,0 +1,56 @@
+"""What many files of tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import crashing
+import pytest
+import tracing
+from command_line import CommandLine
+
+from outbox.stores.filesystem import FilesystemStore
+from outbox.testing.clock import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def open_spool(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., FilesystemStore]]:
+    """Opens the spool of this test, or another; all are closed in the end."""
+    opened: list[FilesystemStore] = []
+
+    def open(where: Path = tmp_path / "spool", **settings: Any) -> FilesystemStore:
+        opened.append(FilesystemStore(where, clock=clock, **settings))
+        return opened[-1]
+
+    yield open
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def untraceable() -> str:
+    return tracing.missing()
+
+
+@pytest.fixture
+def traced_folder(tmp_path: Path, untraceable: str) -> Iterator[Path]:
+    """Where the system calls of a process are seen; without a way to see them the test is skipped."""
+    if untraceable:
+        pytest.skip(untraceable)
+    with crashing.workplace(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    """The command, in a directory of its own."""
+    return CommandLine(tmp_path, monkeypatch, capsys)
