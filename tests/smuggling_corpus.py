@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from outbox.transports.smtp.content import BLOCK
+from outbox.transports.smtp.content import BLOCK, DOTTED
 
 SECOND = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nSubject: evil\r\n\r\nevil\r\n.\r\n"
 HEAD = b"Subject: a\r\n\r\n"
@@ -68,6 +68,7 @@ def contents() -> Iterator[tuple[str, bytes]]:
         yield f"fold {width}", b"Subject: a" + b" " * width + b".\r\n\r\nhello\r\n" + SECOND
     for shift in range(-6, 7):
         yield f"edge {shift}", _up_to(BLOCK + shift) + b"\r\n.\r\n" + SECOND
+        yield f"dotted edge {shift}", _up_to(DOTTED + shift) + b"\r\n.\r\n" + SECOND
         yield f"last dot {shift}", _up_to(BLOCK + shift) + b"\r\n."
 
 

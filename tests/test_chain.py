@@ -1,5 +1,6 @@
 """ChainTransport: what one relay cannot deliver now, the next one may; and nobody gets it from two."""
 
+import contextlib
 import datetime as dt
 import random
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Un
 from outbox.protocols import Transport
 from outbox.stores.memory import MemoryStore
 from outbox.testing.clock import ManualClock
+from outbox.testing.smtp_sink import SMTPSink
 from outbox.transports.chain import ChainTransport
 from outbox.transports.route import RouteTransport
+from outbox.transports.smtp import SMTPTransport
 
 ANN, BOB, EVE = "ann@a.example", "bob@b.example", "eve@e.example"
 BUSY = TempFailed("451 busy")
 NO_USER = PermFailed("550 no such user")
+TOO_BIG = PermFailed("not sent: the server takes 1000 at most", by_us=True)
 CUT = Uncertain("the connection was lost after the dot")
 MINUTE = dt.timedelta(minutes=1)
 CLOCK = ManualClock()
@@ -61,8 +65,8 @@ def test_a_relay_that_cannot_be_used_is_replaced_by_the_next() -> None:
 
 @pytest.mark.parametrize(
     ("first", "goes_on"),
-    [(BUSY, True), (Untried(), True), (Accepted(), False), (NO_USER, False), (CUT, False)],
-    ids=["put off", "untried", "accepted", "refused", "uncertain"],
+    [(BUSY, True), (Untried(), True), (TOO_BIG, True), (Accepted(), False), (NO_USER, False), (CUT, False)],
+    ids=["put off", "untried", "not to be carried", "accepted", "refused", "uncertain"],
 )
 def test_only_whom_another_relay_could_mend_goes_on(first: Result, goes_on: bool) -> None:
     second = Relay("b:25")
@@ -232,6 +236,65 @@ def test_whom_one_refused_while_another_is_down_is_not_given_up() -> None:
 
     assert isinstance(outcome.results[ANN], Untried)
     assert outcome.fault is second.answer
+
+
+# --- what a relay cannot carry -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "by_us"),
+    [
+        ((TOO_BIG, TOO_BIG), PermFailed, True),
+        ((TOO_BIG, NO_USER), PermFailed, False),
+        ((NO_USER, TOO_BIG), PermFailed, False),
+        ((BUSY, TOO_BIG), TempFailed, False),
+        ((TOO_BIG, BUSY), TempFailed, False),
+        ((TOO_BIG, CUT), Uncertain, False),
+    ],
+)
+def test_what_a_relay_cannot_carry_is_final_where_none_can(
+    answers: tuple[Result, Result], kind: type[Result], by_us: bool
+) -> None:
+    relays = [Relay(name, answer) for name, answer in zip(("a:25", "b:25"), answers, strict=True)]
+    result = deliver(chain(*relays), ANN).results[ANN]
+
+    assert isinstance(result, kind)
+    assert getattr(result, "by_us", False) is by_us
+
+
+def test_what_one_relay_cannot_carry_waits_for_another_that_is_down() -> None:
+    first, second = Relay("a:25", answers={ANN: TOO_BIG}), Relay("b:25", down("b:25"))
+    outcome = deliver(chain(first, second), ANN, BOB)
+
+    assert isinstance(outcome.results[ANN], Untried)
+
+
+def test_a_chain_of_chains_goes_on_where_none_of_the_first_can_carry_it() -> None:
+    small = chain(Relay("a:25", TOO_BIG), Relay("b:25", TOO_BIG))
+
+    assert isinstance(deliver(chain(small, Relay("c:25")), ANN).results[ANN], Accepted)
+
+
+@pytest.mark.parametrize(
+    ("offers", "content", "carries"),
+    [
+        (("SIZE 100",), b"Subject: a\r\n\r\n" + b"b\r\n" * 100, ("SIZE 1000",)),
+        ((), "DKIM-Signature: a\r\n\r\nü\r\n".encode(), ("8BITMIME",)),
+    ],
+    ids=["too big", "8-bit and signed"],
+)
+def test_a_mail_that_the_first_server_cannot_be_sent_goes_through_the_second(
+    offers: tuple[str, ...], content: bytes, carries: tuple[str, ...]
+) -> None:
+    message = Message(recipients=[ANN], sender="s@example.org", content=content)
+    with SMTPSink(offers=offers) as first, SMTPSink(manners="strict", offers=carries) as second:
+        both = chain(*(SMTPTransport(sink.host, sink.port) for sink in (first, second)))
+        with contextlib.closing(both):
+            result = both.deliver(message, [ANN]).results[ANN]
+
+    assert isinstance(result, Accepted)
+    assert f"before that {first.host}:{first.port}: not sent: " in result.reply
+    assert second.violations == () == first.messages
 
 
 # --- a relay that is down ------------------------------------------------------------------------

@@ -197,6 +197,13 @@ def test_every_result_comes_back_as_it_was(results: dict[str, Result]) -> None:
     assert list(decode_results(text)) == list(results)
 
 
+def test_who_refused_is_no_part_of_the_record() -> None:
+    ours = {"a": PermFailed("not sent: too big", by_us=True)}
+
+    assert encode_results(ours) == '{"a":["perm","not sent: too big"]}'
+    assert decode_results(encode_results(ours)) == ours
+
+
 @pytest.mark.parametrize(
     "text",
     [

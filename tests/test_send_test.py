@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import ssl
 import sys
@@ -16,7 +17,7 @@ from command_line import CommandLine
 
 from outbox import Accepted, Outcome, PermFailed
 from outbox.cli.advice import _WORDS, Trouble, advice, of_fault, of_result
-from outbox.cli.send_test import _certificate
+from outbox.cli.send_test import _certificate, _read
 from outbox.errors import RelayMisconfigured, RelayUnavailable
 from outbox.outcome import Result, TempFailed, Uncertain
 from outbox.testing import SMTPSink
@@ -26,6 +27,11 @@ from outbox.transports.smtp.steps import Lost, Step
 from outbox.transports.smtp.tls import tls_words
 from outbox.transports.smtp.transcript import Heard
 
+USUAL: Final = r"\S+ until [-\d]+"
+VALID: Final = {
+    "expired": r"2001-01-01 until 2001-01-02 \(over\)",
+    "early": r"2199-01-01 until 2199-01-02 \(not yet\)",
+}
 PASSWORD: Final = "s3cret-w0rd"
 
 
@@ -230,6 +236,17 @@ def test_a_refusal_is_told_with_what_to_do(
     assert what in words(ran.out[ran.out.index("  -> ") :])
 
 
+def test_what_was_never_asked_of_it_is_told_so(outbox: CommandLine) -> None:
+    with SMTPSink(offers=("8BITMIME",)) as sink:
+        ran = outbox(
+            "send-test", "--from", "s@example.org", "--to", "jörg@example.org", "--transport", url(sink)
+        )
+
+    assert ran.status == 1
+    assert "not sent: its header, or that of a part, is not ASCII" in words(ran.out)
+    assert "send it through another relay" in words(ran.out)
+
+
 def test_an_answer_that_never_came_may_be_a_delivery(outbox: CommandLine) -> None:
     with SMTPSink() as sink:
         sink.on("dot", close=True)
@@ -304,6 +321,7 @@ def test_no_starttls_is_told_and_nothing_is_sent(outbox: CommandLine) -> None:
     ("name", "fault", "what"),
     [
         ("127.0.0.1", "expired", "its certificate has expired"),
+        ("127.0.0.1", "early", "its certificate is not valid yet"),
         ("mx.example.org", "", "its certificate is not for 127.0.0.1"),
         ("127.0.0.1", "unknown", "its certificate is not signed by an authority known here"),
     ],
@@ -313,14 +331,52 @@ def test_a_bad_certificate_is_told_and_nothing_is_sent(
 ) -> None:
     authority = Authority()
     options = {} if fault == "unknown" else {"ca_file": ca_file(authority, tmp_path)}
-    with SMTPSink(starttls=authority.server(name, expired=fault == "expired")) as sink:
+    with SMTPSink(
+        starttls=authority.server(name, expired=fault == "expired", early=fault == "early")
+    ) as sink:
         relay = url(sink, security="starttls", **options)
         ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
-        assert not [line for line in sink.commands if line.startswith("MAIL")]
+        # It is only looked at: no mail, and no password, whatever was believed of it.
+        assert not [line for line in sink.commands if line.startswith(("MAIL", "AUTH"))]
 
     assert ran.status == 78
     assert what in words(ran.out)
     assert "nothing was sent in clear" in ran.out
+    assert f"presented a certificate for {name} subject " in words(ran.out)
+    assert re.search(r"^  issuer +trustme", ran.out, re.MULTILINE)
+    assert re.search(rf"^  valid +from {VALID.get(fault, USUAL)}$", ran.out, re.MULTILINE)
+    assert re.search(r"^  SHA-256 +[0-9a-f]{64}$", ran.out, re.MULTILINE)
+
+
+def test_what_was_presented_is_told_to_a_program_too(
+    outbox: CommandLine, authority: Authority, tmp_path: Path
+) -> None:
+    outbox.environ(OUTBOX_SMTP_PASSWORD=PASSWORD)
+    options = {"security": "tls", "ca_file": ca_file(authority, tmp_path)}
+    with SMTPSink(tls=authority.server("mx.example.org"), users={"app": PASSWORD}) as sink:
+        ran = outbox(
+            "--json", "send-test", "--to", "ann@example.org", "--transport", url(sink, "app", **options)
+        )
+        assert not [line for line in sink.commands if line.startswith(("MAIL", "AUTH"))]
+    found = json.loads(ran.out)
+
+    assert found["tls"] is None
+    assert found["presented"]["names"] == ["mx.example.org"]
+    assert found["presented"]["verified"] is False
+    assert "der" not in found["presented"]
+
+
+def test_a_certificate_that_cannot_be_read_has_a_digest() -> None:
+    secured = Secured(version="TLSv1.3", cipher="X", fingerprint="abc")
+
+    assert [*_read(secured, LONG_AGO)] == [("presented", "a certificate that cannot be read, SHA-256 abc")]
+
+
+def test_where_it_does_not_speak_tls_nothing_was_presented(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink, security="tls"))
+
+    assert "presented" not in ran.out
 
 
 def test_a_certificate_that_nobody_verified_is_told_so(outbox: CommandLine, authority: Authority) -> None:

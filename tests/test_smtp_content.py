@@ -9,7 +9,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from outbox.message import Message
 from outbox.outcome import PermFailed
-from outbox.transports.smtp.content import BLOCK, Content, defect
+from outbox.transports.smtp.content import BLOCK, DOTTED, Content, defect
 from outbox.transports.smtp.envelope import path, prepare
 
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x", b"x.", b"\xc3\xa9"])).map(b"\r\n".join)
@@ -54,12 +54,16 @@ EDGES = st.lists(st.sampled_from([b"\r\n", b".", b"\r\n.", b"a", b"."]), max_siz
 
 
 @settings(max_examples=200, deadline=None)
-@given(EDGES, st.integers(-12, 4), st.integers(0, 2), EDGES)
-@example(b"", -3, 1, b"\r\n.\r\n")
+@given(EDGES, st.integers(-12, 4), st.sampled_from([0, BLOCK, DOTTED, 2 * BLOCK, 2 * DOTTED]), EDGES)
+@example(b"", -3, DOTTED, b"\r\n.\r\n")
+@example(b"", -2, DOTTED, b"\r\n.\r\n")
+@example(b"", -1, DOTTED, b"\r\n.\r\n")
+@example(b".\r\n." * 20_000, 0, 0, b"")
+@example(b"\r\n." * 50_000, 0, 0, b"")
 def test_wherever_a_block_ends_what_goes_out_is_the_same(
     before: bytes, shift: int, blocks: int, behind: bytes
 ) -> None:
-    filler = b"a" * max(0, blocks * BLOCK + shift - len(before))
+    filler = b"a" * max(0, blocks + shift - len(before))
     content = before + filler + behind
     wire = Content.of(content)
     pieces = [bytes(piece) for piece in wire.blocks()]

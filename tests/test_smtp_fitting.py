@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from mime_trees import headers_of, leaves_of, sound_trees
 
+from outbox.mail.downgrade import downgraded
 from outbox.message import Message
 from outbox.outcome import Accepted, PermFailed
 from outbox.testing.smtp_sink import SMTPSink
@@ -20,6 +21,12 @@ from outbox.transports.smtp.fitting import fit, fit_mail, fit_path
 
 A, S = "a@example.org", "s@example.org"
 GREETING = "Message-ID: <1@example.org>\r\nSubject: Grüße\r\n\r\nViele Grüße an alle\r\n".encode()
+PART = (
+    'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\nüber\r\n--b\r\n'
+    "Content-Type: text/plain; charset=latin1\r\nContent-Transfer-Encoding: 8bit\r\n"
+    'Content-Disposition: attachment; filename="Grüße"\r\n\r\nGrüße\r\n--b--\r\nEpilög\r\n'
+)
+SEALED = PART.replace("mixed", "signed")
 OFFERS = [(), ("8BITMIME",), ("8BITMIME", "SMTPUTF8"), ("SMTPUTF8",)]
 
 
@@ -91,6 +98,15 @@ def test_the_size_is_that_of_what_goes_out() -> None:
         (b"Subject: " + b"a" * 990, ("8BITMIME",), ["998 octets", "a line of the header"]),
         ("Message-ID: <ü@x>\r\n\r\n".encode(), ("8BITMIME",), ["SMTPUTF8", "'Message-ID' is not ASCII"]),
         (b"Subject: \xff\r\n\r\n", ("8BITMIME", "SMTPUTF8"), ["neither ASCII nor UTF-8"]),
+        (
+            PART.replace("MIME", "DKIM-Signature: a\r\nMIME").encode(),
+            ("8BITMIME",),
+            ["that of a part", "signs it"],
+        ),
+        (SEALED.encode(), ("8BITMIME",), ["SMTPUTF8", "within multipart/signed"]),
+        (PART.replace("filename", "file name").encode(), ("8BITMIME",), ["SMTPUTF8", "several ways"]),
+        (PART.encode("latin-1"), ("8BITMIME", "SMTPUTF8"), ["that of a part, is neither ASCII nor UTF-8"]),
+        (PART.encode("latin-1"), ("8BITMIME",), ["'Content-Disposition' is neither ASCII nor UTF-8"]),
         (b"a" * 2000, ("SIZE 1999",), ["2002 bytes", "1999 at most"]),
     ],
 )
@@ -111,6 +127,110 @@ def test_a_large_mail_that_fits_is_neither_copied_nor_scanned_into_memory() -> N
         mail, _ = prepare(message, [A])
         fitting, _ = fit_mail(mail, [A], offering())
         assert sum(map(len, fitting.content.blocks())) > 16_000_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("content", [PART, SEALED], ids=["mixed", "signed"])
+def test_a_file_s_name_is_declared_where_it_can_be_and_goes_as_it_is(content: str) -> None:
+    message = Message(recipients=[A], sender=S, content=content.encode())
+    with SMTPSink(manners="strict", offers=("8BITMIME", "SMTPUTF8")) as sink:
+        assert isinstance(delivered(sink, message)[A], Accepted)
+    [received] = sink.messages
+
+    assert "SMTPUTF8" in received.options
+    assert received.content == content.encode()
+
+
+def test_where_it_cannot_be_declared_it_is_said_in_ascii_and_nothing_else_is_touched() -> None:
+    message = Message(recipients=[A], sender=S, content=PART.encode())
+    with SMTPSink(manners="strict", offers=("8BITMIME",)) as sink:
+        assert isinstance(delivered(sink, message)[A], Accepted)
+    [received] = sink.messages
+
+    assert "SMTPUTF8" not in received.options
+    ascii_name = PART.replace('; filename="Grüße"', ";\r\n filename*=utf-8''Gr%C3%BC%C3%9Fe")
+    assert received.content == ascii_name.encode()
+
+
+def test_a_mail_within_the_mail_counts_like_its_parts() -> None:
+    content = ("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + PART).encode()
+
+    assert Content.of(content).utf8
+    assert fitted(content, "8BITMIME").whole.endswith("\r\n\r\nGrüße\r\n--b--\r\nEpilög\r\n".encode())
+    assert not fitted(content, "8BITMIME").utf8
+
+
+@pytest.mark.parametrize("offers", [("8BITMIME",), ("8BITMIME", "SMTPUTF8")])
+@pytest.mark.parametrize("name", ["gruss", "grüße"])
+def test_an_attached_mail_that_another_has_broken_goes_as_it_is(offers: tuple[str, ...], name: str) -> None:
+    broken = b"Content-Type: message/rfc822\r\n\r\nSubject: Gr\xfc\xdfe\r\n\r\nbody\r\n--b--"
+    content = PART.replace("Grüße", name, 1).partition("--b--")[0].encode() + b"--b\r\n" + broken
+    made = fitted(content, *offers)
+
+    assert made.whole.endswith(broken)
+    assert made.utf8 is (name == "grüße" and "SMTPUTF8" in offers)
+    assert "8BITMIME" in refusal(content)
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+def test_it_is_made_once_for_the_same_offers_however_many_transactions_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[bool, bool]] = []
+
+    def noted(content: bytes, *, eightbit: bool, utf8: bool) -> bytes | str:
+        made.append((eightbit, utf8))
+        return downgraded(content, eightbit=eightbit, utf8=utf8)
+
+    monkeypatch.setattr("outbox.transports.smtp.fitting.downgraded", noted)
+    recipients = [f"r{number}@example.org" for number in range(250)]
+    message = Message(recipients=recipients, sender=S, content=GREETING)
+    with SMTPSink(manners="strict", offers=("PIPELINING",)) as sink:
+        assert {type(result) for result in delivered(sink, message).values()} == {Accepted}
+    assert (len(sink.messages), made) == (3, [(False, False)])
+
+    content = Content.of(b"DKIM-Signature: a\r\n" + GREETING)
+    reasons = {fit(content, offering("SIZE 999")) for _ in range(3)} | {fit(content, offering())}
+    assert (len(reasons), made[1:]) == (1, [(False, False)])
+
+
+def test_what_was_made_for_other_offers_is_not_taken() -> None:
+    content = Content.of(GREETING)
+    forms = [fit(content, offering(*offers)) for offers in [*OFFERS, *OFFERS]]
+
+    assert forms[2] is content
+    assert forms[:4] == forms[4:] == [fit(Content.of(GREETING), offering(*offers)) for offers in OFFERS]
+    assert str(fit(content, offering("SIZE 85"))).startswith("it has ")
+    assert isinstance(fit(content, offering()), Content)
+
+
+@pytest.mark.parametrize(
+    "line", ["Grüße an alle, und viele\r\n", "x" * 1200 + "\r\n"], ids=["8-bit", "overlong"]
+)
+@pytest.mark.parametrize("head", ["Subject: a\r\n\r\n", PART.partition("Grüße\r\n")[0]], ids=["text", "part"])
+def test_a_large_mail_that_is_encoded_anew_takes_no_more_than_twice_its_size(head: str, line: str) -> None:
+    body = line.encode() * (8_000_000 // len(line.encode()))
+    content = Content.of(head.replace("über", "uber").encode() + body + b"\r\n--b--\r\n")
+    tracemalloc.start()
+    try:
+        form = fit(content, offering())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert isinstance(form, Content), form
+    assert peak < 2 * content.size
+
+
+def test_a_large_mail_of_dots_is_not_copied_for_them() -> None:
+    content = Content.of(b"Subject: a\r\n\r\n" + b".\r\n" * 2_000_000)
+    tracemalloc.start()
+    try:
+        assert sum(map(len, content.blocks())) == content.dot + len(b".\r\n") == content.size + 2_000_003
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()

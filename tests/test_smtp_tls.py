@@ -274,6 +274,36 @@ def test_a_server_that_hangs_up_within_the_handshake_may_recover(security: Any) 
         deliver(a_transport(tap.port, security))
 
 
+ALERTS: Final = {
+    40: (RelayMisconfigured, "handshake failure"),
+    49: (RelayMisconfigured, "see client cert"),
+    70: (RelayMisconfigured, "protocol version"),
+    71: (RelayMisconfigured, "insufficient security"),
+    112: (RelayMisconfigured, "unrecognized name"),
+    0: (RelayUnavailable, "the server closed it"),
+    20: (RelayUnavailable, "bad record mac"),
+    80: (RelayUnavailable, "internal error"),
+    90: (RelayUnavailable, "user cancelled"),
+}
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+@pytest.mark.parametrize("alert", ALERTS)
+def test_only_an_alert_that_a_person_has_to_mend_is_one_for_a_person(alert: int, security: Any) -> None:
+    def alarmed(data: bytes) -> Iterable[bytes]:
+        # Level "fatal", but for close_notify, which is always a warning (RFC 5246 section 7.2).
+        return [bytes([0x15, 3, 3, 0, 2, 2 if alert else 1, alert])] if data[:1] == b"\x16" else [data]
+
+    settings: dict[str, Any] = {security: AUTHORITY.server()}
+    with SMTPSink(**settings) as sink, Tap(sink.port, answers=alarmed) as tap:
+        with pytest.raises(RelayFault) as raised:
+            deliver(a_transport(tap.port, security))
+        kind, words = ALERTS[alert]
+
+    assert type(raised.value) is kind
+    assert words in str(raised.value).lower().replace("_", " ")
+
+
 # --- files of certificates ---------------------------------------------------------------------
 
 

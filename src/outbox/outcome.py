@@ -34,9 +34,16 @@ class TempFailed:
 
 @attrs.frozen
 class PermFailed:
-    """Refused for good: known not to have been taken, and no attempt will change that."""
+    """Refused for good: known not to have been taken, and no attempt will change that.
+
+    *by_us* where no relay said so, but the transport saw by what its relay
+    offers that it cannot carry this message: it is too big for it, say.
+    Another relay may.  That is news for who hands over, and of no other use:
+    it is not kept in the record, and two refusals are the same without it.
+    """
 
     reply: str = attrs.field(default="", converter=printable)
+    by_us: bool = attrs.field(default=False, kw_only=True, eq=False)
 
 
 @attrs.frozen

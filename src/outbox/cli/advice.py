@@ -96,6 +96,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "full for good": "the mailbox, or the server's disk, is full, and it does not want to be asked again: a queue gives up at once. "
     "Only its owner can make room; afterwards `outbox requeue` sends it again",
     "size": "it takes no message of this size",
+    "carry": "it lacks what this message or address needs, and was not asked: send it through another relay, which a chain does "
+    "by itself (ChainTransport)",
     "spam": "its filter does not trust this machine, this sender or this text: what it said names the list or the rule, mostly "
     "with a page that says how to be taken off it",
     "grey": "it puts off whom it does not know (greylisting, or too much at once). There is nothing to mend: a queue tries "
@@ -254,6 +256,8 @@ def _of_now(trouble: Trouble) -> str:
 def _not_sent(trouble: Trouble) -> str:
     if " bytes and the server takes " in trouble.text:
         return "size"
+    if isinstance(trouble.result, PermFailed) and trouble.result.by_us:
+        return "carry"
     return "hung up" if "connection lost" in trouble.text else "never"
 
 

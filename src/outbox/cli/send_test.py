@@ -15,6 +15,7 @@ import contextlib
 import datetime as dt
 import logging
 import re
+import ssl
 import textwrap
 from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
@@ -30,6 +31,8 @@ from outbox.locate import Config, masked, spell
 from outbox.mail import from_email
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Untried
+from outbox.protocols import Transport
+from outbox.transports.smtp import SMTPTransport
 from outbox.transports.smtp.extensions import Extensions
 from outbox.transports.smtp.secured import Secured
 from outbox.transports.smtp.steps import Step
@@ -86,7 +89,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             report: Outcome | RelayFault = transport.deliver(message, message.recipients)
         except RelayFault as fault:
             report = fault
-    found = _Finding.of(message, report, watch)
+        shown = _shown(transport, report)
+    found = _Finding.of(message, report, watch, shown)
     if console.as_json:
         console.data(found.data())
     else:
@@ -113,6 +117,12 @@ def _sender(options: argparse.Namespace, config: Config, recipient: str) -> str:
     if "@" in user:
         return parse_mailbox(user)
     return f"postmaster@{config.domain}" if config.domain else recipient
+
+
+def _shown(transport: Transport, report: Outcome | RelayFault) -> Secured | None:
+    """What the server showed, where that is what was wrong with it."""
+    doubtful = isinstance(report, RelayFault) and isinstance(report.__cause__, ssl.SSLCertVerificationError)
+    return transport.presented() if doubtful and isinstance(transport, SMTPTransport) else None
 
 
 class _Watch(logging.Handler):
@@ -158,16 +168,20 @@ class _Finding:
     report: Outcome | RelayFault
     said: Sequence[str]
     secured: Secured | None
+    presented: Secured | None
     offers: Extensions | None
     troubles: Sequence[Trouble]
 
     @classmethod
-    def of(cls, message: Message, report: Outcome | RelayFault, watch: _Watch) -> _Finding:
+    def of(
+        cls, message: Message, report: Outcome | RelayFault, watch: _Watch, presented: Secured | None
+    ) -> _Finding:
         return cls(
             message=message,
             report=report,
             said=watch.said,
             secured=watch.secured,
+            presented=presented,
             offers=watch.offers,
             troubles=_troubles(report, watch.heard),
         )
@@ -199,7 +213,8 @@ class _Finding:
             "sender": self.message.sender,
             "relay": self.relay,
             "results": {r: {"result": RESULTS[type(x)], "reply": reply_of(x)} for r, x in results.items()},
-            "tls": None if self.secured is None else attrs.asdict(self.secured),
+            "tls": _facts_of(self.secured),
+            "presented": _facts_of(self.presented),
             "offers": None if self.offers is None else dict(self.offers.offers),
             "wrong": [{"what": each.text, "advice": advice(each)} for each in self.troubles],
             "dialogue": list(self.said),
@@ -223,6 +238,8 @@ class _Finding:
         if self.secured is not None:
             yield "TLS", f"{self.secured.version.replace('TLSv', 'TLS ')}, {self.secured.cipher}"
             yield "certificate", _certificate(self.secured, SystemClock().now())
+        elif self.presented is not None:
+            yield from _read(self.presented, SystemClock().now())
         elif self.offers is not None and isinstance(self.report, Outcome):
             yield "TLS", "none: all of this went in clear"
         if self.offers is not None:
@@ -253,6 +270,23 @@ def _certificate(secured: Secured, now: dt.datetime) -> str:
         left = secured.until - now
         text += f" (in {spell(left, units=1)}{': renew it soon' if left < _SOON else ''})"
     return f"{text}; verified" if secured.verified else f"{text}; NOT VERIFIED: it could be anybody's"
+
+
+def _read(presented: Secured, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    """What a certificate says that did not hold."""
+    if presented.until is not None and presented.since is not None:
+        over = " (over)" if presented.until < now else " (not yet)" if presented.since > now else ""
+        yield "presented", f"a certificate for {printable(', '.join(presented.names), 300) or 'nobody named'}"
+        yield "  subject", printable(presented.subject, 200)
+        yield "  issuer", printable(presented.issuer, 200)
+        yield "  valid", f"from {presented.since:%Y-%m-%d} until {presented.until:%Y-%m-%d}{over}"
+        yield "  SHA-256", presented.fingerprint
+    else:
+        yield "presented", f"a certificate that cannot be read, SHA-256 {presented.fingerprint}"
+
+
+def _facts_of(secured: Secured | None) -> dict[str, Any] | None:
+    return None if secured is None else attrs.asdict(secured, filter=lambda each, _: each.name != "der")
 
 
 def _wrapped(start: str, text: str, width: int | None) -> Iterator[str]:

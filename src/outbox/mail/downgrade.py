@@ -6,8 +6,9 @@ it are said in ASCII; all else stays byte for byte.
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 import attrs
@@ -15,10 +16,11 @@ import attrs
 from outbox.errors import InvalidMessage
 from outbox.values import quoted
 
+from .heads import DEPTH, foreign_heads, foreign_within
 from .parts import Head, delimiters
 from .signatures import SIGNATURES
 from .transfer import encoded
-from .wire import LINE_OCTETS, Field, header_block, long_line
+from .wire import LINE_OCTETS, Field, long_line
 from .words import Lossy, in_ascii
 
 __all__ = ["downgraded"]
@@ -28,8 +30,6 @@ Pieces: TypeAlias = Iterable[bytes | memoryview]
 _FOREIGN: Final = re.compile(rb"[\x80-\xff]")
 _PLAIN: Final = frozenset({"", "7bit", "8bit", "binary"})
 _SEALED: Final = frozenset({"multipart/signed", "multipart/encrypted"})
-_DEPTH: Final = 32
-"""Mails within mails within parts: nobody nests so deep who does not want to keep us busy."""
 
 
 def downgraded(content: bytes, *, eightbit: bool, utf8: bool) -> bytes | str:
@@ -46,26 +46,35 @@ def downgraded(content: bytes, *, eightbit: bool, utf8: bool) -> bytes | str:
         content: Wire bytes, each line ended by CRLF.
         eightbit: 8BITMIME is offered: what is 8-bit in the body may stay so.
             Without it all of the result is ASCII.
-        utf8: SMTPUTF8 is offered as well: the header may stay as it is.
+        utf8: SMTPUTF8 is offered as well: the headers, those of the parts
+            too, may stay as they are.
     """
     try:
-        return b"".join(_Downgrade(content, memoryview(content), eightbit, utf8).pieces())
+        return _whole(_Downgrade(content, memoryview(content), eightbit, eightbit and utf8).pieces())
     except (Lossy, InvalidMessage) as reason:
         return str(reason)
 
 
+def _whole(pieces: Pieces) -> bytes:
+    """One behind the other: a list of them, to be joined, would be the whole once more."""
+    out = io.BytesIO()
+    out.writelines(pieces)
+    return out.getvalue()
+
+
 @attrs.frozen
 class _Place:
-    """Where an entity stands: the type it has unless it says so, and whether it is a mail or a part of one."""
+    """Where an entity stands: the type it has unless it says so, whether it is a mail, and whether within another."""
 
     default: str = "text/plain"
     mail: bool = True
+    attached: bool = False
     depth: int = 0
 
     def within(self, default: str, *, mail: bool) -> _Place:
-        if self.depth == _DEPTH:
-            raise Lossy(f"its parts are nested more than {_DEPTH} deep")
-        return _Place(default, mail, self.depth + 1)
+        if self.depth == DEPTH:
+            raise Lossy(f"its parts are nested more than {DEPTH} deep")
+        return _Place(default, mail, self.attached or mail, self.depth + 1)
 
 
 @attrs.frozen
@@ -76,12 +85,10 @@ class _Downgrade:
     _utf8: bool
 
     def pieces(self) -> Pieces:
-        if self._fits(0, len(self._content)) and (self._utf8 or header_block(self._content).isascii()):
-            return [self._view]
-        return self._entity(0, len(self._content), _Place())
+        return self._part(0, len(self._content), _Place())
 
     def _part(self, start: int, end: int, place: _Place) -> Pieces:
-        if self._fits(start, end):
+        if self._fits(start, end) and self._declared(foreign_heads, start, end, place):
             return [self._view[start:end]]
         return self._entity(start, end, place)
 
@@ -89,9 +96,9 @@ class _Downgrade:
         """A mail or a part of one: its header, and its body."""
         head = Head.at(self._content, start, end)
         _check_unsigned(head)
-        fits = self._fits(head.body, end)
+        fits = self._fits(head.body, end) and self._declared(foreign_within, start, end, place)
         encoding, body = (b"", [self._view[head.body : end]]) if fits else self._body(head, end, place)
-        yield from self._header(head, encoding, place)
+        yield from self._header(head, encoding)
         if not fits:
             yield from _added(head, encoding, place)
         yield self._view[start + len(head.octets) : head.body]
@@ -101,21 +108,26 @@ class _Downgrade:
         """May this stand as it is in a body?"""
         if not (self._eightbit or _FOREIGN.search(self._content, start, end) is None):
             return False
-        return end - start <= LINE_OCTETS or long_line(self._content[start:end]) is None
+        return long_line(self._content, start, end) is None
+
+    def _declared(self, heads: Callable[..., Iterator[bytes]], start: int, end: int, place: _Place) -> bool:
+        """May all the headers that *heads* finds be sent as they are?"""
+        mails, attached = place.default == "message/rfc822", place.attached
+        found = heads(self._content, start, end, mails=mails, attached=attached)
+        return self._utf8 or next(found, None) is None
 
     # --- headers ---
 
-    def _header(self, head: Head, encoding: bytes, place: _Place) -> Pieces:
+    def _header(self, head: Head, encoding: bytes) -> Pieces:
         """The fields, the Content-Transfer-Encoding changed to *encoding* if that is any."""
         if long_line(head.octets) is not None:
             raise Lossy(f"a line of the header has more than {LINE_OCTETS} octets")
-        ascii_only = not self._eightbit or not (place.depth or self._utf8)
         for field in head.fields:
             text = head.octets[field.start : field.end]
             if encoding and field.key == "content-transfer-encoding":
                 yield b"%s: %s\r\n" % (field.name.encode(), encoding)
             else:
-                yield text if text.isascii() or not ascii_only else _in_ascii(field, text)
+                yield text if text.isascii() or self._utf8 else _in_ascii(field, text)
 
     # --- bodies ---
 
@@ -132,8 +144,7 @@ class _Downgrade:
             return seven, self._composite(head, end, kind, place)
         if main == "message" and not kind.startswith("message/global"):
             raise Lossy(f"a part of the type {quoted(kind)} must not be encoded (RFC 2046 section 5.2)")
-        name, body = encoded(self._content[head.body : end], text=main == "text")
-        return name, [body]
+        return encoded(self._view[head.body : end], text=main == "text")
 
     def _composite(self, head: Head, end: int, kind: str, place: _Place) -> Pieces:
         if kind == "message/rfc822":

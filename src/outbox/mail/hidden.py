@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from .heads import foreign_heads
 from .wire import Field, broken, line_at
 
-__all__ = ["check_header", "hidden_break"]
+__all__ = ["check_header", "check_parts", "hidden_break"]
 
 # TAB may stand in a value and CRLF folds it; the lone forms were refused with the line ends.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
@@ -69,6 +70,23 @@ def _check_characters(content: bytes, header: Sequence[Field]) -> None:
             "RFC 6532 section 3.2",
             "encode the value as an encoded-word (RFC 2047)",
         ) from None
+
+
+def check_parts(content: bytes) -> None:
+    """Refuse text that is not UTF-8 in the header of a part: no server can be told of it.
+
+    An attached mail is another's, and goes as it is.
+    """
+    for head in () if content.isascii() else foreign_heads(content):
+        try:
+            head.decode()
+        except UnicodeDecodeError as error:
+            raise broken(
+                line_at(content, content.find(head) + error.start),
+                "bytes in the header of a part that are neither ASCII nor UTF-8",
+                "RFC 6532 section 3.2",
+                "encode the value (RFC 2047, for a file's name RFC 2231)",
+            ) from None
 
 
 def hidden_break(value: bytes) -> str:

@@ -14,6 +14,7 @@ import attrs
 
 from outbox.errors import InvalidMessage
 
+from .heads import head_at
 from .wire import Field, Start, fields, line_at
 from .words import Lossy
 
@@ -47,11 +48,7 @@ class Head:
         Raises:
             InvalidMessage: a line of it is no field.
         """
-        if content.startswith(b"\r\n", start, end):
-            return cls(octets=b"", fields=(), body=start + 2)
-        gap = content.find(b"\r\n\r\n", start, end)
-        octets = content[start:end] if gap < 0 else content[start : gap + 2]
-        body = end if gap < 0 else gap + 4
+        octets, body = head_at(content, start, end)
         try:
             found = fields(octets, Start(0, 1))
         except InvalidMessage:

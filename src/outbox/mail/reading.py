@@ -15,7 +15,8 @@ from outbox.message import Message, new_id
 
 from . import wire
 from .envelope import envelope
-from .hidden import check_header
+from .heads import foreign_heads
+from .hidden import check_header, check_parts
 from .signatures import check_signatures
 from .writing import written
 
@@ -49,8 +50,9 @@ def from_email(
     and "From " lines of a mailbox file before the header are passed over, as
     Postfix's sendmail does.  What cannot be sent safely or at all is refused:
     mixed line ends, a bare CR, NUL, lines over 998 octets, what is no header
-    field, control characters and hidden line breaks in the header, and a
-    field to be added or taken out that a DKIM or ARC signature covers.
+    field, control characters and hidden line breaks in the header, what is
+    not UTF-8 in any header, and a field to be added or taken out that a DKIM
+    or ARC signature covers.
 
     An object of the ``email`` package is written out first, and is not
     changed by it.  What was signed is written as it was parsed; text lines
@@ -82,6 +84,7 @@ def from_email(
     header = wire.fields(content, begin)
     wire.check_lengths(content, wire.header_end(header, begin))
     check_header(content, header)
+    check_parts(content)
     who = envelope(content, header, sender, recipients, also=also, origin=origin)
     missing = _missing(content, header)
     dropped = _dropped(header, missing)
@@ -109,10 +112,10 @@ def is_8bit(message: Message) -> bool:
 
 
 def needs_smtputf8(message: Message) -> bool:
-    """Whether a server must offer SMTPUTF8 (RFC 6531): an address or the header is not ASCII."""
+    """Whether a server must offer SMTPUTF8 (RFC 6531): an address is not ASCII, or the header of the mail or a part."""
     if not all(name.isascii() for name in (message.sender, *message.recipients)):
         return True
-    return is_8bit(message) and not wire.header_block(message.content).isascii()
+    return is_8bit(message) and next(foreign_heads(message.content), None) is not None
 
 
 def _octets(source: Email | bytes | bytearray | memoryview) -> bytes:

@@ -23,7 +23,6 @@ __all__ = [
     "canonical",
     "check_lengths",
     "fields",
-    "header_block",
     "header_end",
     "line_at",
     "long_line",
@@ -99,15 +98,17 @@ def check_lengths(content: bytes, body: int) -> None:
         raise _too_long(content, at, in_header=at < body)
 
 
-def long_line(content: bytes, line_end: int = len(b"\r\n")) -> int | None:
-    """Where the first line of more than 998 octets begins, not counting its end.
+def long_line(
+    content: bytes, start: int = 0, end: int | None = None, *, line_end: int = len(b"\r\n")
+) -> int | None:
+    """Where the first line of more than 998 octets begins in ``content[start:end]``, not counting its end.
 
     A step takes in as many whole lines as end within the next 1,000 octets,
     so that 50 MB of short lines are 50,000 steps.
     """
-    at = 0
-    while len(content) - at > LINE_OCTETS:
-        feed = content.rfind(b"\n", at, at + LINE_OCTETS + line_end)
+    at, last = start, len(content) if end is None else end
+    while last - at > LINE_OCTETS:
+        feed = content.rfind(b"\n", at, min(last, at + LINE_OCTETS + line_end))
         if feed < 0:
             return at
         at = feed + 1
@@ -227,11 +228,3 @@ def _no_field(line: int, text: bytes) -> InvalidMessage:
 
 def header_end(header: Sequence[Field], begin: Start) -> int:
     return header[-1].end if header else begin.offset
-
-
-def header_block(content: bytes) -> bytes:
-    """The header of wire bytes, without the empty line; cheap, and unchecked."""
-    if content.startswith(b"\r\n"):
-        return b""
-    end = content.find(b"\r\n\r\n")
-    return content if end < 0 else content[: end + 2]

@@ -31,13 +31,15 @@ class ChainTransport:
     """Delivers through the first transport, and what that cannot deliver now, through the next.
 
     A recipient goes on to the next relay where another could mend it: the
-    relay failed before anything was handed over for him, or put him off.  He
-    goes no further once a relay
+    relay failed before anything was handed over for him, put him off, or
+    cannot carry the message, as its transport saw by itself
+    (:attr:`PermFailed.by_us <outbox.PermFailed>`: too big for it, say; final
+    where none can).  He goes no further once a relay
 
     - accepted him;
     - may have him already (:class:`~outbox.Uncertain`): a second relay
       would make a second copy;
-    - refused him for good, unless *after_refusal*.
+    - refused him for good in its own words, unless *after_refusal*.
 
     A relay that failed is passed over for a while (five seconds, doubling to
     five minutes; longer where it is misconfigured) and tried again with one
@@ -240,8 +242,9 @@ class _Trail:
         )
 
     def _final(self, said: _Said) -> bool:
-        refused = isinstance(said.result, PermFailed) and not self._after_refusal
-        return refused or isinstance(said.result, Accepted | Uncertain)
+        if isinstance(said.result, PermFailed):
+            return not (self._after_refusal or said.result.by_us)
+        return isinstance(said.result, Accepted | Uncertain)
 
     def _result(self, recipient: str, said: Sequence[_Said]) -> Result:
         decisive = self._decisive(recipient, said)

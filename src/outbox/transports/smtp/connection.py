@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from outbox.clock import Clock
-from outbox.errors import ConfigurationError, RelayMisconfigured
+from outbox.errors import ConfigurationError, RelayMisconfigured, RelayUnavailable
 from outbox.values import printable
 
 from .dial import Deadline
@@ -16,7 +16,7 @@ from .extensions import Extensions
 from .reply import Reply
 from .server import Server
 from .steps import Action, Dialogue, HangUp, Lost, Pour, Read, Secure, Step, Timeouts, Write
-from .tls import tls_words
+from .tls import may_pass, tls_words
 from .transcript import Recorder
 from .wire import Wire
 
@@ -148,7 +148,8 @@ class Connection:
         except ssl.SSLError as error:
             reason = tls_words(error, host, behind)
             self.recorder.noted(reason)
-            raise RelayMisconfigured(self._server.relay, reason) from error
+            kind = RelayUnavailable if may_pass(error) else RelayMisconfigured
+            raise kind(self._server.relay, reason) from error
         self.recorder.secured(self._wire.secured)
 
 

@@ -7,11 +7,14 @@ from typing import Final
 
 import attrs
 
-from outbox.mail.wire import header_block, long_line
+from outbox.mail.heads import foreign_heads
+from outbox.mail.wire import long_line
 
 __all__ = ["Content", "defect"]
 
 BLOCK: Final = 64 << 10
+DOTTED: Final = BLOCK * 3 // 4
+"""Of what has dots to be doubled, which makes a third more of it at most."""
 
 
 def defect(content: bytes) -> str:
@@ -37,10 +40,12 @@ class Content:
         size: Its octets as SIZE counts them: with every line end, without
             the dots that transparency adds (RFC 1870 section 6).
         eightbit: Needs 8BITMIME (RFC 6152).
-        utf8: Its header block needs SMTPUTF8 (RFC 6531).
+        utf8: Its header, or that of one of its parts, needs SMTPUTF8 (RFC 6531).
         overlong: It has a line of more than 998 octets: no server need take
             it, and one that cuts it may find a dot where the next line begins.
         dot: How many octets go out before the final dot.
+        forms: What has been made of it for a server that cannot take it as it
+            is, or why nothing could, by whether 8BITMIME and SMTPUTF8 are offered.
     """
 
     whole: bytes = attrs.field(repr=False)
@@ -49,15 +54,15 @@ class Content:
     utf8: bool
     overlong: bool
     dot: int
-    _stuffed: bytes = attrs.field(repr=False)
+    _dots: int
     _end: bytes = attrs.field(repr=False)
+    forms: dict[tuple[bool, bool], Content | str] = attrs.field(
+        factory=dict, init=False, eq=False, repr=False
+    )
 
     @classmethod
     def of(cls, content: bytes) -> Content:
-        # A copy, and none where no line begins with a dot: replace() then returns what it was given.
-        stuffed = content.replace(b"\r\n.", b"\r\n..")
-        if content.startswith(b"."):
-            stuffed = b"." + stuffed
+        dots = content.count(b"\r\n.") + content.startswith(b".")
         end = b".\r\n" if content.endswith(b"\r\n") or not content else b"\r\n.\r\n"
         line_end = len(end) - len(b".\r\n")
         ascii_only = content.isascii()
@@ -65,17 +70,23 @@ class Content:
             whole=content,
             size=len(content) + line_end,
             eightbit=not ascii_only,
-            utf8=not ascii_only and not header_block(content).isascii(),
+            utf8=not ascii_only and next(foreign_heads(content), None) is not None,
             overlong=long_line(content) is not None,
-            dot=len(stuffed) + line_end,
-            stuffed=stuffed,
+            dot=len(content) + dots + line_end,
+            dots=dots,
             end=end,
         )
 
     def blocks(self) -> Iterator[bytes | memoryview]:
         """What goes out, the final dot included, in pieces of about 64 KiB."""
-        view = memoryview(self._stuffed)
-        last = max(0, (len(view) - 1) // BLOCK * BLOCK)
-        for start in range(0, last, BLOCK):
-            yield view[start : start + BLOCK]
-        yield bytes(view[last:]) + self._end
+        # Doubled as it goes, for all of it would be a copy of the whole.
+        cut, size = (self._dotted, DOTTED) if self._dots else (memoryview(self.whole).__getitem__, BLOCK)
+        last = max(0, (len(self.whole) - 1) // size * size)
+        for start in range(0, last, size):
+            yield cut(slice(start, start + size))
+        yield bytes(cut(slice(last, None))) + self._end
+
+    def _dotted(self, piece: slice) -> bytes:
+        """That piece with its leading dots doubled; whether its first one leads is to be seen before it."""
+        before = self.whole[piece.start - 2 : piece.start] if piece.start else b"\r\n"
+        return (before + self.whole[piece]).replace(b"\r\n.", b"\r\n..")[2:]

@@ -12,7 +12,8 @@ import attrs
 from outbox.address import parse_mailbox
 from outbox.errors import InvalidMessage
 from outbox.mail.downgrade import downgraded
-from outbox.mail.wire import LINE_OCTETS, header_block
+from outbox.mail.heads import foreign_heads, is_utf8
+from outbox.mail.wire import LINE_OCTETS
 
 from .content import Content
 from .envelope import Mail
@@ -24,19 +25,32 @@ __all__ = ["fit", "fit_mail", "fit_path"]
 def fit(content: Content, extensions: Extensions) -> Content | str:
     """*content* itself where the server can take it as it is; else another form of it, or the reason why there is none.
 
-    The same content comes out of it for the same offers, each time.  What
-    fits is neither read nor copied for it.
+    The same content comes out of it for the same offers, each time, and is
+    made once.  What fits is neither read nor copied for it.
     """
     if too_large := _too_large(content, extensions):
         return too_large
-    lack = _lack(content, extensions)
-    if not lack:
+    if not (content.eightbit or content.overlong):
         return content
-    made = downgraded(content.whole, eightbit="8BITMIME" in extensions, utf8="SMTPUTF8" in extensions)
+    offers = ("8BITMIME" in extensions, "SMTPUTF8" in extensions)
+    form = content.forms.get(offers)
+    if form is None:
+        lack = _lack(content, *offers)
+        if not lack:
+            return content
+        form = content.forms[offers] = _form(content, lack, *offers)
+    if isinstance(form, str):
+        return form
+    return _too_large(form, extensions) or form
+
+
+def _form(content: Content, lack: str, eightbit: bool, utf8: bool) -> Content | str:
+    """What can be sent in place of *content*, which *lack* keeps from being sent; or why nothing can."""
+    made = downgraded(content.whole, eightbit=eightbit, utf8=utf8)
     if isinstance(made, str):
         return f"{lack}, and it cannot be said otherwise without a loss: {made}"
-    fitting = Content.of(made)
-    return _lack(fitting, extensions) or _too_large(fitting, extensions) or fitting
+    form = Content.of(made)
+    return _lack(form, eightbit, utf8) or form
 
 
 def _too_large(content: Content, extensions: Extensions) -> str:
@@ -45,25 +59,17 @@ def _too_large(content: Content, extensions: Extensions) -> str:
     return ""
 
 
-def _lack(content: Content, extensions: Extensions) -> str:
-    """What keeps it from being sent as it is, or ``""``."""
+def _lack(content: Content, eightbit: bool, utf8: bool) -> str:
+    """What keeps it from being sent as it is where that much is offered, or ``""``."""
     if content.overlong:
         return f"it has a line of more than {LINE_OCTETS} octets, which no server need take"
-    if content.eightbit and "8BITMIME" not in extensions:
+    if content.eightbit and not eightbit:
         return "its content is 8-bit and the server does not offer 8BITMIME"
-    if content.utf8 and "SMTPUTF8" not in extensions:
-        return "its header is not ASCII and the server does not offer SMTPUTF8"
-    if content.utf8 and not _is_utf8(header_block(content.whole)):
-        return "its header is neither ASCII nor UTF-8"
+    if content.utf8 and not utf8:
+        return "its header, or that of a part, is not ASCII and the server does not offer SMTPUTF8"
+    if content.utf8 and not all(map(is_utf8, foreign_heads(content.whole))):
+        return "its header, or that of a part, is neither ASCII nor UTF-8"
     return ""
-
-
-def _is_utf8(octets: bytes) -> bool:
-    try:
-        octets.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def fit_path(path: bytes, extensions: Extensions) -> bytes | None:

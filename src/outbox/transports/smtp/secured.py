@@ -25,18 +25,23 @@ class Secured:
         verified: The certificate was asked for and holds, for the host's name
             too; what it says is known only then.
         names: Whom it is for.
+        subject: Whom it calls its owner.
         issuer: Who signed it.
-        until: When it expires.
+        since, until: When it begins to hold, and when it expires.
         fingerprint: SHA-256 of the certificate.
+        der: The certificate itself.
     """
 
     version: str
     cipher: str
     verified: bool = False
     names: tuple[str, ...] = ()
+    subject: str = ""
     issuer: str = ""
+    since: dt.datetime | None = None
     until: dt.datetime | None = None
     fingerprint: str = ""
+    der: bytes = attrs.field(default=b"", repr=False)
 
     @classmethod
     def of(cls, secured: ssl.SSLSocket) -> Self:
@@ -48,9 +53,12 @@ class Secured:
             cipher=cipher[0] if cipher else "",
             verified=bool(said) and secured.context.check_hostname,
             names=_names(said),
+            subject=_person(said.get("subject", ())),
             issuer=_person(said.get("issuer", ())),
+            since=_instant(said["notBefore"]) if "notBefore" in said else None,
             until=_instant(said["notAfter"]) if "notAfter" in said else None,
             fingerprint=hashlib.sha256(whole).hexdigest() if whole else "",
+            der=whole or b"",
         )
 
     @property

@@ -13,7 +13,7 @@ from outbox.values import quoted
 from .dial import words
 from .steps import Step
 
-__all__ = ["File", "Trust", "tls_words", "wants_certificate"]
+__all__ = ["File", "Trust", "may_pass", "tls_words", "wants_certificate"]
 
 # OpenSSL's X509_V_ERR_* numbers, which the ssl module hands on without names.
 _NOT_YET: Final = 9
@@ -33,6 +33,21 @@ _OUR_CERTIFICATE: Final = frozenset(
         "TLSV1_ALERT_ACCESS_DENIED",
     }
 )
+
+_PASSING: Final = frozenset(
+    {
+        "TLSV1_ALERT_INTERNAL_ERROR",
+        "TLSV1_ALERT_USER_CANCELLED",
+        "SSLV3_ALERT_BAD_RECORD_MAC",
+        "TLSV1_ALERT_DECRYPTION_FAILED",
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+    }
+)
+"""A server in trouble, or octets that were changed on their way: the next handshake may do.
+
+Of what is in neither table, such as ``handshake_failure`` and
+``protocol_version``, nothing comes but the same until a person mends it.
+"""
 
 _NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
@@ -165,6 +180,11 @@ def _no_passphrase() -> Any:
 def wants_certificate(error: ssl.SSLError) -> bool:
     """Did the server hang up over the certificate that we showed, or showed not?"""
     return (error.reason or "") in _OUR_CERTIFICATE
+
+
+def may_pass(error: ssl.SSLError) -> bool:
+    """May the next handshake do, without anybody mending anything?"""
+    return (error.reason or "") in _PASSING
 
 
 def tls_words(error: ssl.SSLError, host: str, behind: Step = Step.CONNECT) -> str:

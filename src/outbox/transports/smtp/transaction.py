@@ -321,7 +321,7 @@ class Transaction:
 
 def _not_offered(reason: str, extensions: Extensions) -> Result:
     if extensions.told:
-        return PermFailed(f"not sent: {reason}")
+        return PermFailed(f"not sent: {reason}", by_us=True)
     return TempFailed(f"not sent: {reason} (it refused EHLO)")
 
 

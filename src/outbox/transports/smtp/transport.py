@@ -22,8 +22,10 @@ from .connecting import connect as connected
 from .connection import Connection, drop, part
 from .dial import Connect
 from .dsn import DSN
+from .looking import presented
 from .opening import Protocol
 from .pool import Limits, Pool
+from .secured import Secured
 from .server import Security, Server
 from .settings import check_types
 from .steps import Timeouts
@@ -236,6 +238,15 @@ class SMTPTransport:
                 yield from _told(parcel, self._terms.relay)
             raise
         courier.rest()
+
+    def presented(self) -> Secured | None:
+        """The certificate that the server shows now, whether it holds or not; None where it shows none.
+
+        For a person who wants to know why it does not: nothing of it can be
+        relied on.  It takes two connections, over which neither credentials
+        nor mail are sent, and some ten seconds for each reply at most.
+        """
+        return presented(self._server, self._clock)
 
     def expire(self) -> None:
         """Leave the connections that have idled or lived too long; takes *timeouts.quit* at most."""
