@@ -299,7 +299,7 @@ def test_a_relay_fault_of_the_deliveries_themselves_leaves_no_connection_in_the_
     assert kinds([outcome]) == [{Accepted}]
     # In lock-step nothing is pulled ahead, and the first was delivered.
     assert senders(sink) == (["1"] if transport._terms.pipelining else ["0", "1"])
-    assert sink.connections == 1 + transport._terms.pipelining
+    assert sink.connections == 1
 
 
 def test_where_the_dot_is_not_answered_the_others_are_delivered_and_once(
@@ -449,7 +449,7 @@ def test_many_recipients_and_many_messages_go_in_few_writes(
     writes = [
         type(action).__name__ for action in actions if getattr(action, "step", None) in (None, Step.MAIL)
     ]
-    assert [name for name in writes if name != "Read"] == ["Write"] + ["Pour"] * 6
+    assert [name for name in writes if name in ("Write", "Pour")] == ["Write"] + ["Pour"] * 6
 
 
 def test_a_server_that_reads_on_when_its_answers_are_read_is_not_waited_for(

@@ -17,7 +17,7 @@ from outbox.transports.smtp.envelope import Mail, prepare
 from outbox.transports.smtp.extensions import Extensions
 from outbox.transports.smtp.opening import Channel, Opening, opening
 from outbox.transports.smtp.reply import Reply
-from outbox.transports.smtp.steps import Action, Dialogue, Lost, Pour, Read, Secure, Step, Write
+from outbox.transports.smtp.steps import Action, Dialogue, Hear, Lost, Pour, Read, Secure, Step, Write
 from outbox.transports.smtp.transaction import Transaction
 
 T = TypeVar("T")
@@ -62,12 +62,17 @@ class Stage:
     def play(self, dialogue: Dialogue[T]) -> T:
         return played(dialogue, self._perform)
 
-    def _perform(self, action: Action) -> Reply | None:
+    def _next(self, step: Step) -> Reply:
+        self._break("read", step)
+        queue = self._replies[step]
+        return reply(queue.pop(0) if len(queue) > 1 else queue[0])
+
+    def _perform(self, action: Action) -> Reply | Sequence[Reply] | None:
         match action:
             case Read(step):
-                self._break("read", step)
-                queue = self._replies[step]
-                return reply(queue.pop(0) if len(queue) > 1 else queue[0])
+                return self._next(step)
+            case Hear(steps):
+                return [self._next(steps[0])]
             case Write(step, data):
                 self._break("write", step)
                 assert data.endswith(b"\r\n")

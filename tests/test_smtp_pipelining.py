@@ -18,7 +18,7 @@ from outbox.transports.smtp.dsn import DSN, original_recipient, xtext
 from outbox.transports.smtp.envelope import prepare
 from outbox.transports.smtp.extensions import Extensions
 from outbox.transports.smtp.reply import Reply
-from outbox.transports.smtp.steps import Dialogue, HangUp, Lost, Pour, Read, Step, Write
+from outbox.transports.smtp.steps import Dialogue, HangUp, Hear, Lost, Pour, Read, Step, Write
 from outbox.transports.smtp.transaction import Transaction
 
 T = TypeVar("T")
@@ -44,13 +44,18 @@ class Play:
     def unheard(self) -> Sequence[str | Lost]:
         return self._replies
 
-    def _perform(self, action: Any) -> Reply | None:
+    def _next(self) -> Reply:
+        said = self._replies.pop(0)
+        if isinstance(said, Lost):
+            raise said
+        return reply(said)
+
+    def _perform(self, action: Any) -> Reply | Sequence[Reply] | None:
         match action:
             case Read():
-                said = self._replies.pop(0)
-                if isinstance(said, Lost):
-                    raise said
-                return reply(said)
+                return self._next()
+            case Hear():
+                return [self._next()]
             case Write(_, data, replies):
                 self._say(data, replies)
             case Pour(content, behind, replies):
@@ -317,9 +322,12 @@ def test_an_interrupt_on_the_way_of_the_content_leaves_its_recipients_in_doubt()
     sent = transaction([A, B])
     play = Play(OK, OK, "550 5.1.1 who?", GO)
     play(sent.envelope())
-    sent.doubt("interrupted")
+    sent.doubt()
+    assert sent.results == {B: PermFailed("550 5.1.1 who?")}
 
-    assert sent.results == {A: Uncertain("interrupted"), B: PermFailed("550 5.1.1 who?")}
+    next(sent.hand_over())
+    sent.doubt()
+    assert sent.results == {A: Uncertain("interrupted on its way"), B: PermFailed("550 5.1.1 who?")}
 
 
 # --- LMTP --------------------------------------------------------------------------------------

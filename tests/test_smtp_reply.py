@@ -182,3 +182,52 @@ def test_what_a_server_offers_is_read_from_its_greeting() -> None:
 @pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE x", "SIZE ٣", "SIZE -1", "SIZE 1 2"])
 def test_a_size_that_says_nothing_limits_nothing(size: str) -> None:
     assert Extensions.parse(Reply(250, ("mx", size))).size is None
+
+
+def seen(*lines: bytes) -> ReplyReader:
+    """A reader that has read each of *lines* once."""
+    reader = ReplyReader()
+    reader.feed(b"".join(lines))
+    while reader.take():
+        pass
+    return reader
+
+
+ANY = frozenset(Kind)
+
+
+def test_what_was_seen_before_is_taken_as_far_as_it_is_asked_for() -> None:
+    reader = seen(b"250 ok\r\n", b"354 go on\r\n")
+    reader.feed(b"250 ok\r\n250 ok\n354 go on\r\n250 ok\r\n")
+
+    assert [reply.code for reply in reader.known([ANY] * 3)] == [250, 250, 354]
+    assert reader.take() == Reply(250, ("ok",))
+    assert not reader.pending
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        (b"421 leaving\r\n", ANY),
+        (b"354 go on\r\n", {Kind.DONE}),
+        (b"250 never seen\r\n", ANY),
+        (b"250-ok\r\n250 ok\r\n", ANY),
+    ],
+)
+def test_what_has_to_be_looked_at_more_closely_is_left(line: bytes, kinds: frozenset[Kind]) -> None:
+    reader = seen(b"250 ok\r\n", b"354 go on\r\n", b"421 leaving\r\n")
+    reader.feed(b"250 ok\r\n" + line)
+
+    assert reader.known([ANY, kinds]) == [Reply(250, ("ok",))]
+    left = reader.take()
+    assert left is not None
+    assert left.code == int(line[:3])
+
+
+@pytest.mark.parametrize("rest", [b"", b"\r", b"250 ok", b"250 ok\r"])
+def test_no_part_of_a_line_is_taken_for_one_that_was_seen(rest: bytes) -> None:
+    reader = seen(b"250 ok\r\n")
+    reader.feed(rest)
+
+    assert reader.known([ANY]) == []
+    assert reader.take() is None

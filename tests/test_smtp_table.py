@@ -38,6 +38,9 @@ EVENTS: Final[Mapping[str, Callable[[], Event]]] = {
 }
 """What happens.  ``2xx?`` is a code that no RFC knows, ``half`` a server that says no more and listens on."""
 
+LOST: Final = ("421", "cut", "bad", "endless", "long", "closed", "reset", "half")
+"""The server is gone, or out of step; it is not only silent."""
+
 TABLE: Final = """
 step      2xx 2xx? 4xx 5xx 421 cut bad endless drips long closed reset half silent
 greeting   A   A    u   m   u   u   u   u       u     u    u      u     u    u
@@ -62,8 +65,13 @@ quit       A   A    A   A   A   A   A   A       A     A    A      A     A    A
 """
 
 BEHIND: Final[Mapping[tuple[str, str], str]] = {
-    # On a connection that was used before, the first command has one free try over another.
+    # On a connection that was used before, the first command has one free try over another;
     **{("mail", event): "A" for event in EVENTS},
+    # and all that comes before the content has, where the server is gone or out of step: it may be news of the one before.
+    **{(step, event): "A" for step in ("rcpt a", "rcpt b", "data") for event in LOST},
+    **{("rset", event): "P" for event in ("bad", "endless", "long")},
+    ("data", "2xx"): "A",
+    ("data", "2xx?"): "A",
 }
 """What differs for a message behind another one over the same connection."""
 

@@ -556,7 +556,7 @@ def test_whatever_is_raised_in_a_transaction_closes_its_connection(
 
     def interrupted(self: Connection, step: Any) -> Any:
         reply = genuine(self, step)
-        if step.name == "RCPT":
+        if step.name == "MAIL":
             raise error
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import attrs
 
@@ -13,7 +14,7 @@ from outbox.protocols import Delivery
 from outbox.values import printable
 
 from .commands import Terms
-from .connection import Connection
+from .connection import CHUNK, Connection
 from .envelope import prepare
 from .extensions import Extensions
 from .steps import Lost
@@ -21,6 +22,10 @@ from .transaction import Transaction
 from .transcript import Recorder
 
 __all__ = ["Courier", "Parcel", "chunk"]
+
+_UNTRIED: Final = Untried()
+_NOTHING: Final = frozenset({Untried})
+_EVERYBODY: Final = frozenset({Accepted})
 
 
 class Parcel:
@@ -34,32 +39,57 @@ class Parcel:
         error: What else ended it early, to be raised when it has been told of.
         recorder: Hears what is said on its way.
         told: Its outcome has been given out.
+        retracted: Its latest transaction came to nothing, over a connection
+            that was used before: it is to be had once more, over a new one.
     """
 
     def __init__(self, message: Message, recipients: Sequence[str]) -> None:
         self.mail, refused = prepare(message, recipients)
-        self.results: dict[str, Result] = {**dict.fromkeys(recipients, Untried()), **refused}
+        self.results: dict[str, Result] = {**dict.fromkeys(recipients, _UNTRIED), **refused}
         self.rest = tuple(self.mail.paths)
         self.wary = False
         self.fault: RelayFault | None = None
         self.error: BaseException | None = None
         self.recorder = Recorder()
-        self.told = False
+        self.told = self.retracted = False
         self._transaction: Transaction | None = None
+        self._before = self.rest
+        self._noted = False
 
     @property
     def known(self) -> bool:
         """Somebody has a result: to raise would be to forget it."""
         self.note()
-        return not all(isinstance(result, Untried) for result in self.results.values())
+        return not self._kinds <= _NOTHING
+
+    @property
+    def _kinds(self) -> set[type[Result]]:
+        return set(map(type, self.results.values()))
+
+    @property
+    def fresh(self) -> bool:
+        """No transaction of it has come to anything yet."""
+        return not self._noted
 
     def begin(self, transaction: Transaction) -> None:
-        """What this one comes to is to be noted, however it ends."""
-        self._transaction = transaction
+        """What this one comes to is to be noted, however it ends; those it names are no longer among the rest."""
+        self._transaction, self._before = transaction, self.rest
+        rest: tuple[str, ...] = ()
+        if len(transaction.recipients) < len(self.rest):
+            named = set(transaction.recipients)
+            rest = tuple(r for r in self.rest if r not in named)
+        self.rest = transaction.doubted + transaction.again + rest
+
+    def retract(self) -> None:
+        """The transaction under way was in vain: it is as though it had not begun."""
+        self._transaction, self.rest, self.retracted = None, self._before, True
 
     def note(self) -> None:
         """Take over what the transaction under way came to."""
         if self._transaction is not None:
+            # Here and not where we were interrupted: another interrupt could come between.
+            self._transaction.doubt()
+            self._noted = True
             self.results |= self._transaction.results
             self.fault = self.fault or self._transaction.fault
             self._transaction = None
@@ -75,11 +105,11 @@ class Parcel:
         Raises:
             RelayFault: nothing is known of anybody; or whatever else ended it so early.
         """
-        known, early = self.known, self.fault or self.error
-        if early and not known:
+        self.note()
+        early = self.fault or self.error
+        if early and not self.known:
             raise early
-        everybody = all(isinstance(result, Accepted) for result in self.results.values())
-        dialogue = "" if everybody else self.recorder.text
+        dialogue = "" if self._kinds <= _EVERYBODY else self.recorder.text
         return Outcome(results=self.results, relay=relay, fault=self.fault, dialogue=dialogue)
 
 
@@ -127,6 +157,9 @@ class Courier:
         """Hand *parcel* over, in as many transactions as it takes; it knows then what came of it."""
         parcel.recorder = self._recorder()
         try:
+            if self._connection is None and self._terms.pipelining and len(parcel.rest) <= CHUNK:
+                # However long that takes, no server is kept waiting meanwhile.
+                self._look_ahead()
             while parcel.rest and self._transact(parcel):
                 pass
         except BaseException as error:  # noqa: BLE001 - it is raised when this parcel has been told of
@@ -159,6 +192,9 @@ class Courier:
         try:
             if transaction.ready:
                 self._hand_over(connection, transaction, parcel)
+                if transaction.in_vain and connection.messages > 1:
+                    parcel.retract()
+                    return True
         finally:
             parcel.note()
         if transaction.doubted and not parcel.wary:
@@ -171,10 +207,10 @@ class Courier:
         """A transaction of *parcel* whose recipients have been named, and the connection that it is had over.
 
         Where a connection that was used before turns out to be gone, which a
-        server may do at any time, or to have carried all that the server
-        takes over one, there is one more, over a new one.
+        server may do at any time, or out of step, or to have carried all that
+        the server takes over one, there is one more, over a new one.
         """
-        connection = self._carrier(parcel.recorder)
+        connection = self._another(parcel) if parcel.retracted else self._carrier(parcel.recorder)
         while True:
             transaction, self._begun = self._begun or self._begin(connection, parcel), None
             used = connection.messages > 0
@@ -186,10 +222,26 @@ class Courier:
                     raise RelayUnavailable(self._terms.relay, printable(str(lost))) from lost
             else:
                 if not (used and self._had_its_day(connection, transaction)):
-                    self._learn(connection, parcel, transaction)
+                    connection.welcome |= transaction.granted
+                    connection.room = transaction.room or connection.room
                     return connection, transaction
-            self.abandon()
-            connection = self._connection = self._connect(parcel.recorder)
+            connection = self._another(parcel)
+
+    def _another(self, parcel: Parcel) -> Connection:
+        """A new connection, instead of one that was used before and came to nothing.
+
+        What was said over that is left out of the dialogue: it may have been
+        meant for the message before.
+        """
+        self.abandon()
+        if parcel.fresh:
+            parcel.recorder = self._recorder()
+        parcel.recorder.noted(
+            "begun in vain over a connection that was used before; once more over a new one"
+        )
+        parcel.retracted = False
+        self._connection = self._connect(parcel.recorder)
+        return self._connection
 
     def _carrier(self, recorder: Recorder) -> Connection:
         connection = self._connection
@@ -215,31 +267,19 @@ class Courier:
 
     @staticmethod
     def _had_its_day(connection: Connection, transaction: Transaction) -> bool:
-        """May what met MAIL be about this connection, which was used before, and not about this message?
+        """May what its envelope met be about this connection, which was used before, and not about this message?
 
-        So may a 4xx be, for some servers count what they take over one; but
-        not where nothing was taken over it yet.  Where a relay puts off all
-        that comes, each message would be another connection.
+        So may a 4xx to MAIL be, for some servers count what they take over
+        one; but not where nothing was taken over it yet.  Where a relay puts
+        off all that comes, each message would be another connection.
         """
         put_off = not (transaction.granted or transaction.idle)
-        return transaction.unopened or (connection.welcome and put_off)
-
-    @staticmethod
-    def _learn(connection: Connection, parcel: Parcel, transaction: Transaction) -> None:
-        connection.welcome |= transaction.granted
-        connection.room = transaction.room or connection.room
-        named = set(transaction.recipients)
-        rest = tuple(r for r in parcel.rest if r not in named) if len(named) < len(parcel.rest) else ()
-        parcel.rest = transaction.doubted + transaction.again + rest
+        return transaction.unopened or transaction.in_vain or (connection.welcome and put_off)
 
     def _hand_over(self, connection: Connection, transaction: Transaction, parcel: Parcel) -> None:
         # A server that answers for too few would be answered for by what answers those commands.
         following = self._following(connection, parcel) if transaction.answers == 1 else None
-        try:
-            connection.run(transaction.hand_over(following))
-        except BaseException as error:
-            transaction.doubt(f"interrupted by {type(error).__name__} on its way")
-            raise
+        connection.run(transaction.hand_over(following))
         if connection.usable:
             self._begun = following
 
@@ -254,7 +294,7 @@ class Courier:
         return None if transaction.idle else transaction
 
     def _look_ahead(self) -> Parcel | None:
-        self._ahead = self._pull()
+        self._ahead = self._ahead or self._pull()
         return self._ahead
 
     def _pull(self) -> Parcel | None:

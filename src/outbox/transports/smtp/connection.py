@@ -15,7 +15,7 @@ from .dial import Deadline
 from .extensions import Extensions
 from .reply import Reply
 from .server import Server
-from .steps import Action, Dialogue, HangUp, Lost, Pour, Read, Secure, Step, Timeouts, Write
+from .steps import Action, Dialogue, HangUp, Hear, Lost, Pour, Read, Secure, Step, Timeouts, Write
 from .tls import may_pass, tls_words
 from .transcript import Recorder
 from .wire import Wire
@@ -80,12 +80,8 @@ class Connection:
         try:
             action = next(dialogue)
             while True:
-                answer = None
                 try:
-                    if isinstance(action, Read):
-                        answer = self._read(action.step)
-                    else:
-                        self._perform(action)
+                    answer = self._perform(action)
                 except Lost as lost:
                     self.recorder.lost(lost)
                     self.usable = False
@@ -118,19 +114,40 @@ class Connection:
         self.usable = False
         self._wire.close()
 
-    def _perform(self, action: Action) -> None:
+    def _perform(self, action: Action) -> Reply | Sequence[Reply] | None:
         match action:
-            case Write(step, data, replies):
-                self.recorder.said(step, data)
-                self._wire.write(step, data, replies=replies)
-            case Pour(content, behind, replies):
-                self.recorder.poured(content)
-                self._ahead = behind
-                self._wire.pour(content, behind, replies=replies)
-            case Secure(behind):
-                self._secure(behind)
+            case Read():
+                return self._read(action.step)
+            case Hear():
+                return self._hear(action.steps)
+            case Write():
+                self._write(action)
+            case Pour():
+                self._pour(action)
+            case Secure():
+                self._secure(action.behind)
             case HangUp():
                 self.close()
+        return None
+
+    def _write(self, action: Write) -> None:
+        try:
+            self._wire.write(action.step, action.data, replies=action.replies)
+        except Lost as lost:
+            if lost.sent:
+                self.recorder.said(action.step, action.data)
+            raise
+        self.recorder.said(action.step, action.data)
+
+    def _pour(self, action: Pour) -> None:
+        try:
+            taken = self._wire.pour(action.content, action.behind, replies=action.replies)
+        except Lost as lost:
+            if lost.sent:
+                self.recorder.poured(action.content)
+            raise
+        self.recorder.poured(action.content)
+        self._ahead = action.behind[:taken]
 
     def _read(self, step: Step) -> Reply:
         reply = self._wire.read(step)
@@ -138,6 +155,14 @@ class Connection:
         if reply.closing:
             self.usable = False
         return reply
+
+    def _hear(self, steps: Sequence[Step]) -> Sequence[Reply]:
+        replies = [self._read(steps[0])]
+        if len(steps) > 1 and self.usable:
+            known = self._wire.known(steps[1:])
+            self.recorder.heard_more(steps[1:], known)
+            replies += known
+        return replies
 
     def _secure(self, behind: Step) -> None:
         host = self._server.tls_name

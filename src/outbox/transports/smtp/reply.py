@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -136,6 +136,23 @@ class ReplyReader:
             if self._last(line):
                 return self._whole(line)
         return None
+
+    def known(self, kinds: Iterable[Container[Kind]]) -> Sequence[Reply]:
+        """Of the replies that have come those that were seen before: one for each of *kinds* at most, none that closes.
+
+        To be asked behind a whole reply.  It stops at whatever has to be
+        looked at more closely, and leaves it to :meth:`take`.
+        """
+        replies: list[Reply] = []
+        for allowed in kinds:
+            end = self._buffer.find(b"\n", self._start)
+            line = self._buffer[self._start : max(end, self._start)].removesuffix(b"\r")
+            reply = self._known.get(line)
+            if reply is None or reply.closing or reply.kind not in allowed:
+                break
+            self._start = end + 1
+            replies.append(reply)
+        return replies
 
     def _whole(self, line: bytes) -> Reply:
         reply = Reply(int(self._code), tuple(self._lines), self._scrub)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -19,6 +19,7 @@ __all__ = [
     "Action",
     "Dialogue",
     "HangUp",
+    "Hear",
     "Lost",
     "Pour",
     "Read",
@@ -146,6 +147,16 @@ class Read:
 
 
 @attrs.frozen
+class Hear:
+    """Wait for the next reply; answered by the replies to the first of *steps*: one, and those that came with it.
+
+    Behind one that closes there is none.  :class:`Lost` concerns the first of them.
+    """
+
+    steps: Sequence[Step]
+
+
+@attrs.frozen
 class Secure:
     """Shake hands for TLS, *behind* that step; answered by None."""
 
@@ -157,7 +168,7 @@ class HangUp:
     """Close without a word; answered by None."""
 
 
-Action: TypeAlias = Write | Pour | Read | Secure | HangUp
+Action: TypeAlias = Write | Pour | Read | Hear | Secure | HangUp
 Dialogue: TypeAlias = Generator[Action, Any, T]
 """What is said, apart from how: it yields actions, is sent their answers, and is thrown :class:`Lost`."""
 
@@ -173,6 +184,7 @@ class Lost(Exception):
         said: What it said, in its own words, where that is none.
         astray: It said what could be no answer, or none yet: earlier replies
             may have been answers to something else, too.
+        late: What was to happen had not happened when its time was over.
     """
 
     def __init__(
@@ -184,6 +196,7 @@ class Lost(Exception):
         reply: Reply | None = None,
         said: str = "",
         astray: bool = False,
+        late: bool = False,
     ) -> None:
         super().__init__(step, reason)
         self.step = step
@@ -192,6 +205,7 @@ class Lost(Exception):
         self.reply = reply
         self.said = said
         self.astray = astray
+        self.late = late
 
     def __str__(self) -> str:
         said = f": {quoted(self.said, 200)}" if self.said else ""

@@ -14,13 +14,14 @@ from .envelope import Mail
 from .extensions import Extensions
 from .fitting import fit_mail
 from .reply import Kind, Reply
-from .steps import Dialogue, HangUp, Lost, Pour, Read, Step, Write, ask
+from .steps import Dialogue, HangUp, Hear, Lost, Pour, Read, Step, Write, ask
 
 __all__ = ["Transaction"]
 
 _REFUSED: Final = frozenset({Kind.NOT_NOW, Kind.NEVER})
 _LIMITS: Final = frozenset({452, 552})
 _TOO_MANY: Final = (5, 3)
+_ENVELOPE: Final = frozenset({Step.MAIL, Step.RCPT, Step.DATA})
 _SURELY_A_LIMIT: Final = 2
 """So many that may be one, with nobody accepted between: asking on would be asking each of a hundred."""
 
@@ -49,6 +50,9 @@ class Transaction:
         fault: What concerns the relay and not the message; those it befell
             are among the results as Untried.
         ready: The server waits for the content, and has accepted somebody.
+        in_vain: The connection was gone, or out of step, before the first
+            byte of the content: where it was used before, that need be no
+            news of this message.
     """
 
     def __init__(self, mail: Mail, recipients: Sequence[str], extensions: Extensions, terms: Terms) -> None:
@@ -57,7 +61,7 @@ class Transaction:
         self.doubted: tuple[str, ...] = ()
         self.room: int | None = None
         self.fault: RelayMisconfigured | None = None
-        self.ready = False
+        self.ready = self.in_vain = False
         self._terms = terms
         self._pipelined = terms.pipelined(extensions)
         self._lines = self._plan(mail, extensions)
@@ -68,7 +72,7 @@ class Transaction:
         self._again: list[str] = []
         self._in_a_row = 0
         self._full = self._stray = self._hollow = self._over = False
-        self._dotted = False
+        self._poured = self._dotted = False
 
     @property
     def idle(self) -> bool:
@@ -92,7 +96,7 @@ class Transaction:
     @property
     def again(self) -> tuple[str, ...]:
         """Those the server had no room for: to be sent in a further transaction at once."""
-        return tuple(recipient for recipient in self._again if recipient not in self.results)
+        return tuple(r for r in self._again if r not in self.results) if self._again else ()
 
     @property
     def answers(self) -> int:
@@ -119,7 +123,8 @@ class Transaction:
         """
         try:
             yield from self._converse()
-            yield from self._wind_up()
+            if not self.ready:
+                yield from self._wind_up()
         except Lost as lost:
             if not self._begun:
                 raise
@@ -161,10 +166,13 @@ class Transaction:
                 data = self._cut()
                 yield Write(step, data, self.due)
                 self._begun = True
-            step, recipient, _ = self._lines[self._heard]
-            self._heard += 1
-            reply: Reply = yield Read(step)
-            self._hear(step, recipient, reply)
+            replies: Sequence[Reply] = yield Hear(
+                [step for step, _, _ in self._lines[self._heard : self._said]]
+            )
+            for reply in replies:
+                step, recipient, _ = self._lines[self._heard]
+                self._heard += 1
+                self._hear(step, recipient, reply)
 
     def _cut(self) -> bytes:
         """The next group of what is to be said; it is taken for said."""
@@ -232,7 +240,7 @@ class Transaction:
 
     def _wind_up(self) -> Dialogue[None]:
         """Where it comes to no content, leave the server as though there had been none."""
-        if self.ready or self._over or not self._begun:
+        if self._over or not self._begun:
             return
         if self._hollow:
             yield from self._send_nothing()
@@ -258,10 +266,12 @@ class Transaction:
 
     def _pour(self, following: Transaction | None) -> Dialogue[None]:
         behind = following.first() if following else b""
+        self._poured = True
         try:
             yield Pour(self._content, behind, self.answers + (following.due if following else 0))
         except Lost as lost:
             self._dotted = lost.sent > self._content.dot
+            self.in_vain = _in_vain(lost)
             # A server may refuse in the middle of the content and close; only a refusal can be meant so early.
             if lost.reply is None or lost.reply.kind not in _REFUSED:
                 raise
@@ -277,10 +287,11 @@ class Transaction:
 
     # --- results ---
 
-    def doubt(self, reason: str) -> None:
-        """We were interrupted on the way of the content: who has no result yet may have it."""
-        for recipient in self._taken:
-            self.results.setdefault(recipient, Uncertain(reason))
+    def doubt(self) -> None:
+        """Whoever has no result and may have the content, for we were interrupted on its way, is uncertain."""
+        if self._poured:
+            for recipient in self._taken:
+                self.results.setdefault(recipient, Uncertain("interrupted on its way"))
 
     def _settle(self, recipients: Iterable[str], reply: Reply) -> None:
         result = _judged(reply)
@@ -299,6 +310,7 @@ class Transaction:
         self.ready = False
         if not lost.astray and not shown:
             self.doubted = tuple(r for r in self._named if isinstance(self.results.get(r), PermFailed))
+        self.in_vain = _in_vain(lost) or not (shown or lost.late)
         if lost.astray or self.doubted:
             self._take_back(lost)
         self._settle_lost(self.recipients, lost)
@@ -317,6 +329,16 @@ class Transaction:
         for recipient in recipients:
             doubtful = self._dotted and recipient in self._taken
             self.results.setdefault(recipient, Uncertain(str(lost)) if doubtful else TempFailed(str(lost)))
+
+
+def _in_vain(lost: Lost) -> bool:
+    if lost.late:
+        # Whom a server keeps waiting once is not to wait twice.
+        return False
+    if lost.step is Step.CONTENT:
+        refused = lost.reply is not None and lost.reply.kind in _REFUSED and not lost.reply.closing
+        return not (lost.sent or refused)
+    return lost.step in _ENVELOPE or (lost.step is Step.RSET and lost.astray)
 
 
 def _not_offered(reason: str, extensions: Extensions) -> Result:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -71,6 +71,9 @@ class Recorder:
     def heard(self, step: Step, reply: Reply) -> None:
         """The server answered *step*."""
 
+    def heard_more(self, steps: Sequence[Step], replies: Sequence[Reply]) -> None:
+        """The server answered the first of *steps* at the same moment, each in one line, and none by a challenge."""
+
     def noted(self, text: str, about: object = None) -> None:
         """Something happened that neither side said; *about* is the same for a program."""
 
@@ -124,6 +127,17 @@ class Transcript(Recorder):
         self._note(
             "S:", reply, sum(map(len, reply.lines)), Heard(step, self._shown(reply)) if self._live else None
         )
+
+    def heard_more(self, steps: Sequence[Step], replies: Sequence[Reply]) -> None:
+        if self._live or self._room <= 0:
+            for step, reply in zip(steps, replies, strict=False):
+                self.heard(step, reply)
+            return
+        now = self._clock.monotonic()
+        for reply in replies:
+            size = len(reply.lines[0]) + _EACH
+            self._room -= size
+            self._first.append((now, "S:", reply, size))
 
     def noted(self, text: str, about: object = None) -> None:
         self._note("--", text, len(text), about)

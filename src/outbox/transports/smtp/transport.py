@@ -220,6 +220,10 @@ class SMTPTransport:
         The connection is changed in the middle where it was lost or has
         carried enough.  Abandoned, the generator closes it.
 
+        An interrupt (:class:`KeyboardInterrupt`) is raised when the outcome
+        of what was handed over has been yielded, and so is a second one that
+        comes while the first is being dealt with.  A third may lose it.
+
         Raises:
             RelayFault: as :meth:`deliver` does; what was pulled and not yielded is untried.
         """
@@ -232,10 +236,12 @@ class SMTPTransport:
             courier.rest()
             raise
         except BaseException as error:
-            courier.abandon()
-            if parcel is not None and not parcel.told and parcel.known:
-                parcel.error = parcel.error or error
-                yield from _told(parcel, self._terms.relay)
+            try:
+                courier.abandon()
+            finally:
+                if parcel is not None and not parcel.told:
+                    parcel.error = parcel.error or error
+                    yield from _told(parcel, self._terms.relay)
             raise
         courier.rest()
 
@@ -297,7 +303,14 @@ class SMTPTransport:
 
 def _told(parcel: Parcel, relay: str) -> Generator[Outcome, None, None]:
     """Its outcome, and only then what interrupted us: it may have been handed over."""
-    outcome = parcel.outcome(relay)
+    try:
+        outcome = parcel.outcome(relay)
+    except BaseException as error:
+        if not parcel.known:
+            raise
+        # It was interrupted: what is known is told all the same.
+        parcel.error = parcel.error or error
+        outcome = parcel.outcome(relay)
     # Between this and the yield nothing is called: no interrupt can come.
     parcel.told = True
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from outbox.clock import Clock
@@ -66,11 +66,12 @@ class Wire:
         if taken < len(data):
             self._write(step, memoryview(data)[taken:], taken)
 
-    def pour(self, content: Content, behind: bytes = b"", *, replies: int = 1) -> None:
+    def pour(self, content: Content, behind: bytes = b"", *, replies: int = 1) -> int:
         """Send *content* with its final dot as :meth:`write` does, and *behind* it, in the same packet, what follows.
 
-        Of that it says nothing where that cannot be sent any more: the reply
-        to the content may be there all the same.
+        How many bytes of that went is returned, and nothing is raised where
+        it cannot be sent any more: the reply to the content may be there all
+        the same.
         """
         sent, pieces = 0, content.blocks()
         last = next(pieces)
@@ -81,8 +82,11 @@ class Wire:
         taken = self._write(Step.CONTENT, whole, sent, until=len(last))
         self._due += replies
         if taken < len(whole):
-            with contextlib.suppress(Lost):
+            try:
                 self._write(Step.CONTENT, memoryview(whole)[taken:], sent + taken)
+            except Lost as lost:
+                return lost.sent - sent - len(last)
+        return len(behind)
 
     def farewell(self, data: bytes) -> None:
         """Send *data* if that takes no time at all; nothing depends on it."""
@@ -95,7 +99,7 @@ class Wire:
             reply = self._reader.take() or self._reply(deadline or self._deadline(step))
         except TimeoutError as error:
             seconds = deadline.seconds if deadline else self._timeouts.seconds(step)
-            raise Lost(step, f"no whole reply within {seconds:g} s") from error
+            raise Lost(step, f"no whole reply within {seconds:g} s", late=True) from error
         except OSError as error:
             raise Lost(step, words(error)) from error
         except BadReply as error:
@@ -104,6 +108,12 @@ class Wire:
         if not step.allows(reply):
             raise Lost(step, f"the server answered {reply}, which is no answer to it", astray=True)
         return reply
+
+    def known(self, steps: Sequence[Step]) -> Sequence[Reply]:
+        """Replies that have come and are nothing new, to the first of *steps*: none closes, each can be meant for its step."""
+        replies = self._reader.known(step.replies for step in steps)
+        self._due -= len(replies)
+        return replies
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on under TLS.
@@ -144,14 +154,16 @@ class Wire:
     def _write(self, step: Step, block: bytes | memoryview, sent: int, *, until: int | None = None) -> int:
         """Send *block*, or *until* so many bytes of it at least, behind the *sent* bytes before it; how many went."""
         self._expect_silence(step, sent)
-        rest, left, deadline = memoryview(block), 0 if until is None else len(block) - until, None
-        while len(rest) > left:
+        taken, enough, deadline = 0, len(block) if until is None else until, None
+        while taken < enough:
             try:
-                rest = rest[self._socket.send(rest[: self._most]) :]
+                # Mostly it goes at once, and then no piece of it is cut out.
+                piece = memoryview(block)[taken:][: self._most] if taken or self._most else block
+                taken += self._socket.send(piece)
             except OSError as error:
                 deadline = deadline or self._deadline(step)
-                self._recover(step, error, deadline, sent + len(block) - len(rest))
-        return len(block) - len(rest)
+                self._recover(step, error, deadline, sent + taken)
+        return taken
 
     def _recover(self, step: Step, error: OSError, deadline: Deadline, sent: int) -> None:
         """Wait until there may be more taken of what is being written."""
@@ -162,7 +174,8 @@ class Wire:
             # A server that refuses what comes may read no more of it, and say so.
             self._wait(deadline, write=not wants_read, read=wants_read or not self._due)
         except OSError as failure:
-            raise Lost(step, _sending(failure), sent=sent, reply=self._last_words()) from failure
+            late = isinstance(failure, TimeoutError)
+            raise Lost(step, _sending(failure), sent=sent, reply=self._last_words(), late=late) from failure
         self._expect_silence(step, sent)
 
     def _reply(self, deadline: Deadline) -> Reply:
