@@ -155,7 +155,8 @@ def _shown(part: Email) -> Iterator[tuple[str, str]]:
         key = name.lower()
         if key in {"content-transfer-encoding", "mime-version"}:
             continue
-        said = re.sub(r"\r\n(?=[ \t])", "", str(value)).encode("ascii", "surrogateescape").decode()
+        octets = re.sub(r"\r\n(?=[ \t])", "", str(value)).encode("ascii", "surrogateescape")
+        said = octets.decode("utf-8", "backslashreplace")
         parsed: Any = default.header_factory(name, said)
         if hasattr(parsed, "addresses"):
             yield key, repr([(each.display_name, _spelled(each)) for each in parsed.addresses])

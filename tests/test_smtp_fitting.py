@@ -174,6 +174,43 @@ def test_an_attached_mail_that_another_has_broken_goes_as_it_is(offers: tuple[st
     assert "8BITMIME" in refusal(content)
 
 
+@pytest.mark.parametrize("offers", [("8BITMIME",), ("8BITMIME", "SMTPUTF8")])
+def test_beside_what_another_has_broken_the_field_that_is_utf8_is_declared_or_said_in_ascii(
+    offers: tuple[str, ...],
+) -> None:
+    outer = b"MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n"
+    broken = (
+        b"To: J\xf6rg\r\n <j@example.org>\r\nSubject: Gr\xc3\xbc\xc3\x9fe\r\nX-Note: gr\xfc\xdfe\r\n\r\nbody"
+    )
+    made = fitted(outer + broken, *offers)
+
+    assert made.eightbit
+    assert made.utf8 is ("SMTPUTF8" in offers)
+    ascii_form = broken.replace(b"Gr\xc3\xbc\xc3\x9fe", b"=?utf-8?b?R3LDvMOfZQ==?=")
+    assert made.whole == outer + (broken if "SMTPUTF8" in offers else ascii_form)
+    assert "'To' is neither ASCII nor UTF-8" in refusal(outer + broken)
+
+
+@pytest.mark.parametrize(
+    ("content", "offers", "words"),
+    [
+        ("Received: ü\r\n\r\n", (), "is not ASCII and the server offers neither SMTPUTF8 nor 8BITMIME, and"),
+        ("Received: ü\r\n\r\nü", (), "is not ASCII and the server offers neither SMTPUTF8 nor 8BITMIME, and"),
+        ("Received: ü\r\n\r\n", ("SMTPUTF8",), "is not ASCII and the server does not offer 8BITMIME, and"),
+        ("Received: ü\r\n\r\n", ("8BITMIME",), "is not ASCII and the server does not offer SMTPUTF8, and"),
+        (
+            "DKIM-Signature: a\r\n\r\nü",
+            (),
+            "its content is 8-bit and the server does not offer 8BITMIME, and",
+        ),
+    ],
+)
+def test_a_header_that_is_not_ascii_is_not_called_8_bit_content(
+    content: str, offers: tuple[str, ...], words: str
+) -> None:
+    assert words in refusal(content.encode(), *offers)
+
+
 # --- what it costs -------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import attrs
 from outbox.errors import InvalidMessage
 from outbox.values import quoted
 
-from .heads import DEPTH, foreign_heads, foreign_within
+from .heads import DEPTH, foreign_heads, foreign_within, is_utf8
 from .parts import Head, delimiters
 from .signatures import SIGNATURES
 from .transfer import encoded
@@ -98,7 +98,7 @@ class _Downgrade:
         _check_unsigned(head)
         fits = self._fits(head.body, end) and self._declared(foreign_within, start, end, place)
         encoding, body = (b"", [self._view[head.body : end]]) if fits else self._body(head, end, place)
-        yield from self._header(head, encoding)
+        yield from self._header(head, encoding, place)
         if not fits:
             yield from _added(head, encoding, place)
         yield self._view[start + len(head.octets) : head.body]
@@ -118,7 +118,7 @@ class _Downgrade:
 
     # --- headers ---
 
-    def _header(self, head: Head, encoding: bytes) -> Pieces:
+    def _header(self, head: Head, encoding: bytes, place: _Place) -> Pieces:
         """The fields, the Content-Transfer-Encoding changed to *encoding* if that is any."""
         if long_line(head.octets) is not None:
             raise Lossy(f"a line of the header has more than {LINE_OCTETS} octets")
@@ -127,7 +127,13 @@ class _Downgrade:
             if encoding and field.key == "content-transfer-encoding":
                 yield b"%s: %s\r\n" % (field.name.encode(), encoding)
             else:
-                yield text if text.isascii() or self._utf8 else _in_ascii(field, text)
+                yield text if self._stays(text, place) else _in_ascii(field, text)
+
+    def _stays(self, field: bytes, place: _Place) -> bool:
+        """What another has broken in a mail that is attached goes as the 8-bit text that it is."""
+        if field.isascii() or self._utf8:
+            return True
+        return self._eightbit and place.attached and not is_utf8(field)
 
     # --- bodies ---
 

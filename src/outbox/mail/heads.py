@@ -8,7 +8,7 @@ for it says what may be changed.)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -18,15 +18,21 @@ __all__ = ["DEPTH", "foreign_heads", "foreign_within", "head_at", "is_utf8"]
 DEPTH: Final = 32
 """Mails within mails within parts: nobody nests so deep who does not want to keep us busy."""
 
+_FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
-_TYPE: Final = re.compile(
-    rb"^content-type[ \t]*:[ \t]*([^ \t/\r]*)[ \t]*/[ \t]*([^ \t;\r]*)([^\r]*)", re.IGNORECASE | re.MULTILINE
-)
+_TYPE: Final = re.compile(rb"^content-type[ \t]*:([^\r]*)", re.IGNORECASE | re.MULTILINE)
+_SPACE: Final = bytes([*b"\t\x0b\x0c", *range(0x1C, 0x21)])
+"""What some reader passes over as white space."""
+_COMPOSITE: Final = re.compile(rb"multipart|message", re.IGNORECASE)
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _MAIL: Final = b"message/rfc822"
 _DIGEST: Final = b"multipart/digest"
 _BOUNDARY: Final = re.compile(
-    rb';[ \t]*boundary(\*?)[0-9*]*[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^ \t;]+))', re.IGNORECASE
+    rb';[%b]*boundary(\*?)[0-9*]*[%b]*=[%b]*(?:"([^"\\]*)"[%b]*(?=;|\Z)|([^;]*))' % ((_SPACE,) * 4),
+    re.IGNORECASE,
 )
+_DOUBTFUL: Final = re.compile(rb'["<(\\]')
+_ANY: Final = frozenset({b"--", b"--*"})
 
 
 def foreign_heads(
@@ -34,11 +40,12 @@ def foreign_heads(
 ) -> Iterator[bytes]:
     """Those that are not ASCII, of ``content[start:end]`` and all that is within it, outermost first.
 
+    Of an attached mail, and of its parts, those fields: it is another's, who
+    may have broken it.  A field there that is not UTF-8 nothing declares, and
+    it counts for 8-bit text; the one beside it that is UTF-8 is declared.
+
     What they hold needs SMTPUTF8 (RFC 6532 section 3).  It costs a look for
     the boundaries; bodies are not read for it.
-
-    An attached mail is another's, who may have broken it: what is not UTF-8
-    in its headers nothing declares, and it counts for 8-bit text.
 
     Args:
         mails: It is a mail within another unless its header says otherwise, as in ``multipart/digest``.
@@ -69,15 +76,14 @@ class _Search:
 
     def entity(self, start: int, end: int, mails: bool, depth: int) -> Iterator[bytes]:
         head, body = head_at(self._content, start, end)
-        if self._counts(head):
-            yield head
+        yield from self._foreign(head)
         yield from self.within(head, body, end, mails, depth)
 
     def within(self, head: bytes, body: int, end: int, mails: bool, depth: int) -> Iterator[bytes]:
         shapes = _shapes(head, mails)
         if len(shapes) > 1 or (shapes and not depth):
             # What one reader takes for text, another may take for a header.
-            yield from filter(self._counts, [self._content[body:end]])
+            yield from self._foreign(self._content[body:end])
             return
         for kind, mark in shapes:
             if kind == _MAIL:
@@ -85,21 +91,41 @@ class _Search:
             for start, stop in _parts(self._content, body, end, mark) if mark else ():
                 yield from self.entity(start, stop, kind == _DIGEST, depth - 1)
 
-    def _counts(self, octets: bytes) -> bool:
-        return not octets.isascii() and (not self._attached or is_utf8(octets))
+    def _foreign(self, octets: bytes) -> Iterable[bytes]:
+        if octets.isascii():
+            return []
+        return filter(_is_foreign, _each_field(octets)) if self._attached else [octets]
+
+
+def _each_field(octets: bytes) -> Iterator[bytes]:
+    at = 0
+    for found in _FIELD_END.finditer(octets):
+        yield octets[at : found.end()]
+        at = found.end()
+    yield octets[at:]
+
+
+def _is_foreign(field: bytes) -> bool:
+    return not field.isascii() and is_utf8(field)
 
 
 def _shapes(head: bytes, mails: bool) -> set[tuple[bytes, bytes]]:
     """Its types, as far as it has something within, each with the mark of its parts; several where readers differ."""
-    found: set[tuple[bytes, bytes]] = set()
-    said = _TYPE.findall(_FOLD.sub(b"", head)) or ([(*_MAIL.split(b"/"), b"")] if mails else [])
-    for main, sub, parameters in said:
-        kind = b"%b/%b" % (main.lower(), sub.lower())
-        if kind.startswith(b"multipart/"):
-            found.update((kind, mark) for mark in _marks(parameters) or [b""])
-        else:
-            found.add((kind if kind == _MAIL else b"", b""))
+    said = _TYPE.findall(_FOLD.sub(b"", head)) or ([_MAIL] if mails else [])
+    found = {shape for value in said for shape in _shapes_of(value)}
     return found if any(kind for kind, _ in found) else set()
+
+
+def _shapes_of(value: bytes) -> set[tuple[bytes, bytes]]:
+    """Those that this Content-Type could be read as; where there is none within, one of them is all empty."""
+    if b"(" in value and b"(" in _QUOTED.sub(b"", value) and _COMPOSITE.search(value):
+        return {(b"multipart/", mark) for mark in _ANY}  # Some readers pass over comments.
+    main, _, rest = value.partition(b"/")
+    sub, _, _ = rest.partition(b";")
+    kind = b"%b/%b" % (main.strip(_SPACE).lower(), sub.strip(_SPACE).lower())
+    if kind.startswith(b"multipart/"):
+        return {(kind, mark) for mark in _marks(rest) or [b""]}
+    return {(kind if kind == _MAIL else b"", b"")}
 
 
 def is_utf8(octets: bytes) -> bool:
@@ -127,8 +153,11 @@ def _find(content: bytes, mark: bytes, start: int, end: int) -> int:
 
 
 def _marks(parameters: bytes) -> set[bytes]:
-    """How lines between parts begin; several where it is percent-encoded, or in sections (RFC 2231)."""
-    found = _BOUNDARY.findall(parameters)
-    if any(star for star, _, _ in found):
-        return {b"--", b"--*"}
-    return {b"--" + (re.sub(rb"\\(.)", rb"\1", quoted) or bare) for _, quoted, bare in found}
+    """How lines between parts begin; several where it is encoded (RFC 2231), or readers differ over its quotes."""
+    marks: set[bytes] = set()
+    for found in _BOUNDARY.finditer(parameters):
+        star, quoted, bare = found.groups(b"")
+        if star or quoted.startswith(b"<") or _DOUBTFUL.search(bare):
+            return set(_ANY)
+        marks.add(b"--" + (quoted.rstrip(_SPACE) or b"".join(bare.split()[:1])))
+    return marks

@@ -21,7 +21,7 @@ from .words import Lossy
 __all__ = ["Delimiter", "Head", "delimiters"]
 
 _TYPE: Final = re.compile(rb"\s*([!-.0-:<-~]+)\s*/\s*([!-.0-:<-~]+)\s*(;.*)?", re.DOTALL)
-_COMPOSITE: Final = re.compile(rb"\s*(multipart|message)", re.IGNORECASE)
+_COMPOSITE: Final = re.compile(rb"multipart|message", re.IGNORECASE)
 _PARAMETER: Final = re.compile(
     rb';\s*([^\s;="()]+)\s*=\s*("[^"\\]*(?:\\.[^"\\]*)*"|[^\s;"()]+)\s*(?=;|\Z)|;\s*(?=;|\Z)|(.)', re.DOTALL
 )
@@ -81,7 +81,7 @@ class Head:
         if value is None:
             return default
         found = _TYPE.fullmatch(value)
-        if found is None and _COMPOSITE.match(value):
+        if found is None and _COMPOSITE.search(value):
             raise Lossy("a part has a Content-Type that cannot be read")
         return f"{found[1].decode()}/{found[2].decode()}".lower() if found else "text/plain"
 
@@ -101,7 +101,9 @@ class Head:
             raise Lossy("a multipart has no boundary that every reader would read alike")
         boundary = known[0][2]
         if boundary.startswith(b'"'):
-            boundary = re.sub(rb"\\(.)", rb"\1", boundary[1:-1])
+            boundary = boundary[1:-1]
+        if b"\\" in boundary or boundary.startswith(b"<"):
+            raise Lossy("a multipart has a boundary that readers take out of its quotes in different ways")
         if not _BOUNDARY.fullmatch(boundary):
             raise Lossy("a multipart has a boundary that is none")
         return boundary

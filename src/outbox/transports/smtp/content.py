@@ -81,6 +81,9 @@ class Content:
 
     def blocks(self) -> Iterator[bytes | memoryview]:
         """What goes out, the final dot included, in pieces of about 64 KiB."""
+        if len(self.whole) <= DOTTED:
+            yield (self._dotted(slice(0, None)) if self._dots else self.whole) + self._end
+            return
         # Doubled as it goes, for all of it would be a copy of the whole.
         cut, size = (self._dotted, DOTTED) if self._dots else (memoryview(self.whole).__getitem__, BLOCK)
         last = max(0, (len(self.whole) - 1) // size * size)

@@ -63,13 +63,19 @@ def _lack(content: Content, eightbit: bool, utf8: bool) -> str:
     """What keeps it from being sent as it is where that much is offered, or ``""``."""
     if content.overlong:
         return f"it has a line of more than {LINE_OCTETS} octets, which no server need take"
+    if content.utf8 and not (eightbit and utf8):
+        return f"its header, or that of a part, is not ASCII and the server {_missing(eightbit, utf8)}"
     if content.eightbit and not eightbit:
         return "its content is 8-bit and the server does not offer 8BITMIME"
-    if content.utf8 and not utf8:
-        return "its header, or that of a part, is not ASCII and the server does not offer SMTPUTF8"
     if content.utf8 and not all(map(is_utf8, foreign_heads(content.whole))):
         return "its header, or that of a part, is neither ASCII nor UTF-8"
     return ""
+
+
+def _missing(eightbit: bool, utf8: bool) -> str:
+    if eightbit or utf8:
+        return f"does not offer {'SMTPUTF8' if eightbit else '8BITMIME'}"
+    return "offers neither SMTPUTF8 nor 8BITMIME"
 
 
 def fit_path(path: bytes, extensions: Extensions) -> bytes | None:
