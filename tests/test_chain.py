@@ -15,6 +15,7 @@ from outbox.message import Message
 from outbox.outbox import Outbox
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.protocols import Transport
+from outbox.retry import RetryPolicy
 from outbox.stores.memory import MemoryStore
 from outbox.testing.clock import ManualClock
 from outbox.testing.smtp_sink import SMTPSink
@@ -27,6 +28,7 @@ BUSY = TempFailed("451 busy")
 NO_USER = PermFailed("550 no such user")
 TOO_BIG = PermFailed("not sent: the server takes 1000 at most", by_us=True)
 CUT = Uncertain("the connection was lost after the dot")
+A_PAUSE = dt.timedelta(seconds=5 * random.Random(1).uniform(0.8, 1.2))
 MINUTE = dt.timedelta(minutes=1)
 CLOCK = ManualClock()
 
@@ -234,8 +236,10 @@ def test_whom_one_refused_while_another_is_down_is_not_given_up() -> None:
     first, second = Relay("a:25", answers={ANN: NO_USER}), Relay("b:25", down("b:25"))
     outcome = deliver(chain(first, second, after_refusal=True), ANN, BOB)
 
-    assert isinstance(outcome.results[ANN], Untried)
-    assert outcome.fault is second.answer
+    assert outcome.results[ANN] == Untried(
+        "b:25: connection refused; before that a:25: 550 no such user", A_PAUSE
+    )
+    assert outcome.fault is None
 
 
 # --- what a relay cannot carry -------------------------------------------------------------------
@@ -267,6 +271,55 @@ def test_what_one_relay_cannot_carry_waits_for_another_that_is_down() -> None:
     outcome = deliver(chain(first, second), ANN, BOB)
 
     assert isinstance(outcome.results[ANN], Untried)
+
+
+@pytest.mark.parametrize("first_is_down", [False, True])
+@pytest.mark.parametrize("refusal", [TOO_BIG, NO_USER], ids=["too big", "refused"])
+def test_mail_that_only_a_relay_that_is_down_could_take_holds_up_no_other(
+    refusal: PermFailed, first_is_down: bool
+) -> None:
+    well = Relay("a:25", answers={BOB: refusal})
+    relays = [well, Relay("b:25", down("b:25"))]
+    store = MemoryStore()
+    both = chain(*(relays[::-1] if first_is_down else relays), after_refusal=True)
+    outbox = Outbox(store, both, retry=RetryPolicy(attempts=1))
+    outbox.submit_many([a_message(BOB, id=f"big{n}") for n in range(5)])
+    outbox.submit_many([a_message(ANN, id=f"small{n}") for n in range(5)])
+    tally = outbox.drain()
+    waiting = store.get("big4")
+
+    assert (tally.delivered, tally.released, dict(tally.faults)) == (5, 5, {})
+    assert waiting is not None
+    assert waiting.summary.attempts == 0
+    assert "b:25: connection refused; before that a:25: " in waiting.summary.reason
+
+
+def wait_of(outcome: Outcome) -> dt.timedelta:
+    """How long the only recipient of *outcome*, who was not tried, is asked to wait."""
+    (result,) = outcome.results.values()
+    assert isinstance(result, Untried)
+    assert result.retry_after is not None
+    return result.retry_after
+
+
+def test_such_mail_goes_when_the_relay_is_up_again() -> None:
+    clock = ManualClock()
+    second = Relay("b:25", down("b:25"))
+    both = chain(Relay("a:25", TOO_BIG), second, clock=clock)
+    clock.advance(wait_of(deliver(both, BOB)) + MINUTE)
+    second.answer = Accepted("250 ok")
+    # It met the fault, and lets others go first, once.
+    clock.advance(wait_of(deliver(both, BOB)))
+
+    assert isinstance(deliver(both, BOB).results[BOB], Accepted)
+
+
+def test_a_chain_in_a_chain_says_for_how_long_it_is_without_a_relay_for_a_message() -> None:
+    inner = chain(Relay("a:25", TOO_BIG), Relay("b:25", down("b:25")))
+    outcome = deliver(chain(inner, Relay("c:25", TOO_BIG)), ANN)
+
+    assert wait_of(outcome) == A_PAUSE
+    assert outcome.fault is None
 
 
 def test_a_chain_of_chains_goes_on_where_none_of_the_first_can_carry_it() -> None:
@@ -335,8 +388,10 @@ def test_a_relay_that_is_passed_over_does_not_count_as_having_refused() -> None:
     second.answers = {BOB: NO_USER}
     outcome = deliver(both, ANN, BOB, id="m2")
 
-    assert isinstance(outcome.results[BOB], Untried)
-    assert outcome.fault is first.answer
+    assert outcome.results[BOB] == Untried(
+        "a:25: connection refused; before that b:25: 550 no such user", A_PAUSE
+    )
+    assert outcome.fault is None
 
 
 def test_one_relay_of_a_route_in_a_chain_is_passed_over_alone() -> None:

@@ -183,8 +183,10 @@ RESULTS: st.SearchStrategy[Result] = st.one_of(
     st.builds(Accepted, REPLIES),
     st.builds(PermFailed, REPLIES),
     st.builds(Uncertain, REPLIES),
-    st.builds(Untried),
-    st.builds(TempFailed, REPLIES, st.none() | st.timedeltas(dt.timedelta(0), dt.timedelta(days=400))),
+    *(
+        st.builds(kind, REPLIES, st.none() | st.timedeltas(dt.timedelta(0), dt.timedelta(days=400)))
+        for kind in (Untried, TempFailed)
+    ),
 )
 
 

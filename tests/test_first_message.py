@@ -4,6 +4,7 @@ import datetime as dt
 import random
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from certificates import Authority
@@ -116,8 +117,25 @@ def test_a_wrong_password_is_met_once_by_each_drain() -> None:
         assert len(relay.seen) == drains
 
 
-def test_one_wrong_password_costs_one_auth() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"close": True},
+        {"reply": "421 4.7.0 go away", "close": True},
+        {"reply": "454 4.7.0 not now"},
+        {"reply": "what?"},
+    ],
+    ids=["refused", "hung up", "421", "454", "no reply"],
+)
+def test_one_wrong_password_costs_one_auth_and_the_next_no_sooner_than_in_a_minute(
+    answer: dict[str, Any],
+) -> None:
+    heard = Heard()
     with SMTPSink(tls=AUTHORITY.server(), users={"app": "right"}) as sink:
+        if answer:
+            reply = answer.get("reply", "")
+            sink.on("auth", **answer | ({"reply": f"{reply}\r\n".encode()} if reply else {}))
         transport = SMTPTransport(
             sink.host,
             sink.port,
@@ -126,11 +144,13 @@ def test_one_wrong_password_costs_one_auth() -> None:
             password="wrong",
             ssl_context=AUTHORITY.client(),
         )
-        with Outbox(MemoryStore(), transport) as outbox:
+        with Outbox(MemoryStore(), transport, listeners=[heard]) as outbox:
             for number in range(20):
                 outbox.submit(a_message(ANN, id=f"m{number}"))
             outbox.drain()
         assert sum(command.startswith("AUTH") for command in sink.commands) == 1
+    (paused,) = (notice for notice in heard.notices if isinstance(notice, RelayPaused))
+    assert paused.wait >= dt.timedelta(seconds=47)
 
 
 def test_once_the_first_message_was_answered_all_workers_go() -> None:
@@ -328,3 +348,14 @@ def test_of_a_chain_of_which_no_relay_can_be_used_only_those_are_asked_again_tha
             chain.deliver(a_message(ANN, id=f"m{number}"), [ANN])
 
     assert (len(wrong.seen), len(down.seen)) == (1, 5)
+
+
+def test_a_chain_all_of_whose_relays_are_costly_to_ask_is_so_itself() -> None:
+    hung_up = RelayUnavailable("b:25", "connection lost at AUTH")
+    hung_up.costly = True
+    both = [Relay("a:25", WRONG), Relay("b:25", hung_up)]
+    with pytest.raises(RelayUnavailable) as caught:
+        ChainTransport(*both, clock=ManualClock()).deliver(a_message(ANN), [ANN])
+
+    assert caught.value.costly
+    assert not DOWN.costly

@@ -237,6 +237,28 @@ def test_whom_the_relay_s_fault_kept_from_his_attempt_is_not_given_up_by_count()
     assert fates(verdict) == [A, W, F]
 
 
+def test_who_waits_for_a_relay_of_several_is_charged_with_no_attempt() -> None:
+    verdict = judged(claim(W, W), outcome(Untried("b:25: down", HOUR), Untried("", MINUTE)), LAST)
+
+    assert verdict == Released(delay=HOUR, fates=claim(W, W).fates, reason="r0@x: b:25: down")
+
+
+def test_who_waits_so_is_not_given_up_by_count_beside_others_either() -> None:
+    verdict = judged(claim(W, W, W), outcome(Accepted(), Untried("", HOUR), TempFailed()), LAST)
+
+    assert isinstance(verdict, Retry)
+    assert verdict.delay == HOUR
+    assert fates(verdict) == [A, W, F]
+
+
+def test_who_waits_so_is_given_up_by_age_and_comes_back_no_sooner_than_in_a_second() -> None:
+    never = judged(claim(W, age=4 * DAY), outcome(Untried("b:25: down", MINUTE)))
+
+    assert isinstance(never, Dead)
+    assert never.reason == "gave up by age: r0@x: b:25: down"
+    assert delay(judged(claim(W), outcome(Untried("", ZERO)))) == SECOND
+
+
 def test_he_is_given_up_by_age_with_the_fault_as_the_reason() -> None:
     fault = RelayMisconfigured("mx:25", "535 bad password")
     verdict = judged(claim(W, W, age=4 * DAY), outcome(Accepted(), Untried(), fault=fault))
@@ -360,7 +382,7 @@ RESULTS: st.SearchStrategy[Result | None] = st.one_of(
     st.builds(Accepted),
     st.builds(PermFailed),
     st.builds(Uncertain),
-    st.builds(Untried),
+    st.builds(Untried, st.just(""), st.none() | st.timedeltas(ZERO, 2 * DAY)),
     st.builds(TempFailed, st.just(""), st.none() | st.timedeltas(ZERO, 2 * DAY)),
 )
 POLICIES = st.builds(
@@ -471,7 +493,7 @@ def test_nobody_is_asked_again_sooner_than_he_wished(
     wishes = [
         result.retry_after
         for result in (report.results.get(recipient) for recipient in held.recipients)
-        if isinstance(result, TempFailed) and result.retry_after is not None
+        if isinstance(result, TempFailed | Untried) and result.retry_after is not None
     ]
     assert all(delay(verdict) >= wish for wish in wishes)
     assert not report.fault or delay(verdict) >= relay_wait
@@ -483,7 +505,8 @@ def test_attempts_are_bounded(held: Claim, report: Outcome, policy: RetryPolicy,
     verdict = judge(held, report, policy, rng)
 
     over = policy.next_wait(held.attempt, age=held.age, rng=random.Random(1)) is None
-    spared = report.fault and any(isinstance(report.results.get(r), Untried) for r in held.recipients)
+    untried = [x for r in held.recipients if isinstance(x := report.results.get(r), Untried)]
+    spared = untried if report.fault else [x for x in untried if x.retry_after is not None]
     assert not (over and isinstance(verdict, Retry) and not spared)
 
 

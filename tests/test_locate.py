@@ -385,7 +385,15 @@ def test_a_password_comes_from_the_environment_else_from_its_file(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"", "is empty"), (b"\n", "is empty"), (b"\xff", "not UTF-8")]
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff", "not UTF-8"),
+        (b"\xef\xbb\xbfpw\n", "byte order mark"),
+        (b"pw\nmore\n", "more than one line"),
+        (b"\npw", "more than one line"),
+    ],
 )
 def test_a_password_file_without_a_password_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "pw").write_bytes(content)

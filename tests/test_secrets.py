@@ -32,6 +32,13 @@ MISTYPED = [
     "smtps://u:PW@h:0",
     "smtp://:PW@h",
     "smtp://u:PW%00@h",
+    "smtp://localhost:25/shop:PW",
+    "smtp://shop@localhost/PW",
+    "smtps://localhost/PW?timeout=3s",
+    "smtp://localhost#password=PW",
+    "lmtp://localhost:24;password=PW",
+    "smtp://localhost?timeout=3s;password=PW",
+    "smtp://localhost?timeout=3s#PW",
 ]
 
 

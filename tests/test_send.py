@@ -582,13 +582,16 @@ def test_a_settle_that_fails_stores_it_once_and_loses_no_fate() -> None:
     assert fates(store) == {ANN: Fate.ACCEPTED, BOB: Fate.WAITING}
 
 
-def test_what_is_kept_nowhere_is_said_to_be() -> None:
+def test_what_is_kept_nowhere_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore(max_messages=1)
     store.put([a_message(id="other")])
     with pytest.raises(StoreFull) as caught:
         Runner(store, Relay("a:25", BUSY), rng=Hasty()).send(a_message(), store_first=False)
 
-    assert caught.value.__notes__ == ["m1 was not delivered to everybody, and is stored nowhere"]
+    lost = "m1 was not delivered to everybody, and is stored nowhere: send it again"
+    assert caught.value.__notes__ == [lost]
+    assert lost in caplog.text
+    assert "lease" not in caplog.text + str(caught.value)
 
 
 def test_an_id_that_the_store_knows_keeps_what_it_knows() -> None:
@@ -600,9 +603,12 @@ def test_an_id_that_the_store_knows_keeps_what_it_knows() -> None:
     assert (type(sent.verdict), sent.noted, fates(store)) == (Dead, False, {ANN: Fate.WAITING})
 
 
-def test_an_interrupt_loses_what_was_not_stored_as_was_said() -> None:
+def test_an_interrupt_loses_what_was_not_stored_as_was_said(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         Outbox(store, Relay("a:25", KeyboardInterrupt())).send(a_message(), store_first=False)
 
     assert store.get("m1") is None
+    assert [note[:24] for note in caught.value.__notes__] == ["m1 is stored nowhere: wh"]
+    assert "m1 is stored nowhere" in caplog.text
+    assert "lease" not in caplog.text

@@ -8,18 +8,19 @@ import re
 import ssl
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from certificates import LONG_AGO, Authority
-from command_line import CommandLine
+from command_line import CommandLine, Ran
 
-from outbox import Accepted, Outcome, PermFailed
+from outbox import Accepted, ChainTransport, Outcome, PermFailed, SMTPTransport
 from outbox.cli.advice import _WORDS, Trouble, advice, of_fault, of_result
 from outbox.cli.send_test import _certificate, _read
-from outbox.errors import RelayMisconfigured, RelayUnavailable
-from outbox.outcome import Result, TempFailed, Uncertain
+from outbox.errors import ConfigurationError, RelayMisconfigured, RelayUnavailable
+from outbox.outcome import Result, TempFailed, Uncertain, Untried
 from outbox.testing import SMTPSink
 from outbox.transports.smtp.reply import Reply
 from outbox.transports.smtp.secured import Secured
@@ -427,6 +428,115 @@ def test_another_transport_is_told_of_plainly(
     assert "\x1b" not in ran.out
 
 
+def configured(outbox: CommandLine, monkeypatch: pytest.MonkeyPatch, made: Any) -> Callable[..., Ran]:
+    """`send-test` through a transport that a program makes."""
+    monkeypatch.setitem(sys.modules, "pigeon", types.ModuleType("pigeon"))
+    monkeypatch.setattr(sys.modules["pigeon"], "loft", lambda: made, raising=False)
+    outbox.environ(OUTBOX_TRANSPORT="python:pigeon:loft")
+    return lambda *options: outbox("send-test", "--to", "ann@example.org", *options)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "what"),
+    [
+        (Outcome(results={}), 75, "uncertain ann@example.org: the transport reported nothing"),
+        (None, 75, "uncertain ann@example.org: _Odd.deliver returned None"),
+        (
+            Outcome(results={"ann@example.org": "yes"}, relay="a"),  # type: ignore[dict-item]  # what a stranger may do
+            75,
+            "uncertain ann@example.org: _Odd.deliver reported a value of type str",
+        ),
+        (ValueError("kaputt"), 75, "deferred ann@example.org: ValueError: kaputt"),
+        (ConfigurationError("no key"), 78, "wrong _Odd: no key"),
+    ],
+    ids=["nothing", "none", "odd", "exception", "setting"],
+)
+def test_what_a_transport_should_not_answer_is_taken_as_a_worker_takes_it(
+    outbox: CommandLine, monkeypatch: pytest.MonkeyPatch, answer: Any, status: int, what: str
+) -> None:
+    class _Odd:
+        def deliver(self, message: Any, recipients: Any, /) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        def close(self) -> None:
+            pass
+
+    ran = configured(outbox, monkeypatch, _Odd())()
+
+    assert ran.status == status
+    assert what in words(ran.out)
+    assert "bug in outbox" not in ran.err
+
+
+# -- several relays
+
+
+def test_what_is_known_of_one_relay_is_said_of_no_other(
+    outbox: CommandLine, monkeypatch: pytest.MonkeyPatch, authority: Authority, tmp_path: Path
+) -> None:
+    with SMTPSink(tls=authority.server()) as first, SMTPSink() as second:
+        first.on("rcpt", reply="450 4.7.1 greylisted")
+        secure = SMTPTransport(first.host, first.port, security="tls", ca_file=ca_file(authority, tmp_path))
+        send = configured(
+            outbox, monkeypatch, ChainTransport(secure, SMTPTransport(second.host, second.port))
+        )
+        ran, told = send(), send("--json").data
+        names = [f"{sink.host}:{sink.port}" for sink in (first, second)]
+    lines = [line.split(maxsplit=1) for line in ran.out.splitlines()]
+    facts = [line for line in lines if line and line[0] in ("relay", "TLS")]
+
+    assert ran.status == 0
+    assert facts[0] == ["relay", names[0]]
+    assert facts[1][1].startswith("TLS 1.")
+    assert facts[2:] == [["relay", names[1]], ["TLS", "none: all of this went in clear"]]
+    assert [each["relay"] for each in told["relays"]] == names
+    assert [each["tls"] is None for each in told["relays"]] == [False, True]
+    assert told["tls"] is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "what"),
+    [
+        ("550 5.1.1 no such user", "no such mailbox"),
+        ("450 4.2.2 over quota", "mailbox, or the server's disk"),
+    ],
+)
+def test_a_refusal_by_one_of_several_relays_is_told_with_what_to_do(
+    outbox: CommandLine, monkeypatch: pytest.MonkeyPatch, reply: str, what: str
+) -> None:
+    with SMTPSink() as first, SMTPSink() as second:
+        first.on("rcpt", reply="450 4.7.1 greylisted")
+        second.on("rcpt", reply=reply)
+        both = [SMTPTransport(sink.host, sink.port) for sink in (first, second)]
+        ran = configured(outbox, monkeypatch, ChainTransport(*both))()
+
+    assert f"{second.host}:{second.port}: {reply}; before that" in words(ran.out)
+    assert what in words(ran.out)
+
+
+def test_mail_that_only_a_relay_that_is_down_could_take_is_told_so(
+    outbox: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SMTPSink() as gone:
+        pass
+    with SMTPSink(max_size=10) as small:
+        both = [SMTPTransport(sink.host, sink.port) for sink in (small, gone)]
+        ran = configured(outbox, monkeypatch, ChainTransport(*both))()
+
+    assert ran.status == 75
+    assert "untried ann@example.org: " in words(ran.out)
+    assert "the only relay that could take it" in words(ran.out)
+
+
+def test_it_says_how_long_it_waits_for_who_says_nothing(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", url(sink, timeout="7s"))
+
+    assert "(it has 7 s to say who it is)" in ran.out
+
+
 # -- usage
 
 
@@ -502,6 +612,76 @@ def test_a_socket_that_is_missing_is_a_server_that_does_not_run(outbox: CommandL
     assert "no server listens at that path" in words(ran.out)
 
 
+def test_a_path_that_is_no_socket_is_told(outbox: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", f"lmtp+unix:{path}")
+        assert "a socket (no file, no folder)?" in words(ran.out), path
+
+
+def test_a_socket_needs_no_tls() -> None:
+    trouble = RelayMisconfigured(
+        "/run/lmtp", "it does not offer STARTTLS, and nothing was sent in clear: does it …?"
+    )
+
+    assert "leave security= out" in advice(of_fault(trouble))
+
+
+def test_an_address_that_this_machine_has_not_is_none_to_connect_from(outbox: CommandLine) -> None:
+    with SMTPSink() as sink:
+        relay = url(sink, source_address="192.0.2.1")
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+
+    assert "name an address of this machine in source_address=" in words(ran.out)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "what"),
+    [
+        ("127.0.0.1", "expired", "have it renewed"),
+        ("mx.example.org", "", "as the certificate names it"),
+        ("127.0.0.1", "unknown", "add ca_file= to the URL"),
+        ("", "", "write smtp://"),
+    ],
+)
+def test_what_is_wrong_with_tls_is_told_with_what_to_do(
+    outbox: CommandLine, tmp_path: Path, name: str, fault: str, what: str
+) -> None:
+    authority = Authority()
+    options = {} if fault == "unknown" else {"ca_file": ca_file(authority, tmp_path)}
+    server = authority.server(name, expired=fault == "expired") if name else None
+    with SMTPSink(tls=server) as sink:
+        relay = url(sink, **options).replace("smtp:", "smtps:")
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+
+    assert ran.status == 78
+    assert what in words(ran.out)
+
+
+@pytest.mark.parametrize(("token", "what"), [("other", "get a new one"), ("Bearer t0ken", "the token alone")])
+def test_a_token_that_is_refused_or_none_is_no_password(
+    outbox: CommandLine, authority: Authority, tmp_path: Path, token: str, what: str
+) -> None:
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "token").chmod(0o600)
+    outbox.environ(OUTBOX_SMTP_TOKEN_FILE=str(tmp_path / "token"))
+    with SMTPSink(tls=authority.server(), users={"app": "t0ken"}, mechanisms=["XOAUTH2"]) as sink:
+        relay = url(sink, "app", security="tls", ca_file=ca_file(authority, tmp_path))
+        ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
+
+    assert what in words(ran.out)
+    assert "app password" not in words(ran.out)
+
+
+def test_where_a_transport_of_one_s_own_goes_is_no_secret(outbox: CommandLine) -> None:
+    ran = outbox("status", "--transport", "python:a.b:C?host=localhost&port=25")
+    other = outbox("status", "--transport", "python:a.b:C?key=x")
+
+    assert "warning" not in ran.err
+    assert "OUTBOX_TRANSPORT" in other.err
+    assert "PASSWORD_FILE" not in other.err
+
+
 @pytest.mark.parametrize(
     ("reply", "what"),
     [("550 5.7.1 who are you?", "add local_hostname="), ("500 5.5.2 no such command", "write lmtp://")],
@@ -549,10 +729,11 @@ def test_a_number_in_what_is_no_reply_is_no_code() -> None:
     assert trouble.code is None
 
 
-def test_a_connection_that_was_lost_is_not_taken_for_a_wrong_password() -> None:
-    lost = Lost(Step.AUTH, "the server closed it")
+def test_a_connection_that_was_lost_at_the_login_may_be_a_wrong_password_and_elsewhere_is_not() -> None:
+    at_auth, at_ehlo = (Lost(step, "the server closed it") for step in (Step.AUTH, Step.EHLO))
 
-    assert "ended the connection" in advice(caused(RelayUnavailable, str(lost), lost))
+    assert "where the password is wrong" in advice(caused(RelayUnavailable, str(at_auth), at_auth))
+    assert "ended the connection" in advice(caused(RelayUnavailable, str(at_ehlo), at_ehlo))
 
 
 @pytest.mark.parametrize("words", _WORDS.values())
@@ -562,7 +743,7 @@ def test_every_advice_is_a_sentence_without_its_first_letter(words: str) -> None
     assert len(words) < 300
 
 
-@pytest.mark.parametrize("result", [Accepted("250 ok"), None])
+@pytest.mark.parametrize("result", [Accepted("250 ok"), Untried()])
 def test_who_was_accepted_has_no_trouble(result: Any) -> None:
     assert of_result(result, "a", "", []) is None
 

@@ -394,6 +394,9 @@ def test_where_auth_itself_is_unknown_no_second_is_sent(code: str) -> None:
         ({"username": "u"}, "one of them is missing"),
         ({"username": "u", "password": "s3cret", "token": lambda: "t"}, "not both"),
         ({"username": "u", "token": "s3cret"}, "is a function"),
+        ({"username": "u", "password": "s3cret\nmore"}, "a line end or another control"),
+        ({"username": "u\r", "password": "s3cret"}, "a line end or another control"),
+        ({"username": "u", "password": "\ufeffs3cret"}, "byte order mark"),
         ({"username": "u\1auth=x", "token": lambda: "t"}, "control character"),
     ],
 )

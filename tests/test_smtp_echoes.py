@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, quote_plus, unquote_plus
 
 import pytest
 from certificates import Authority
@@ -107,6 +108,59 @@ def test_a_line_that_is_no_reply_is_told_without_it() -> None:
         reader.take()
 
     assert caught.value.said == "you said ***"
+
+
+@pytest.mark.parametrize(
+    "password",
+    [PASSWORD, "correct horse battery staple", 'a$b!c&d"e<f>g%h', "pÄsswörtchen", "İstanbul-s3cret"],
+)
+@pytest.mark.parametrize(
+    "echo",
+    [
+        lambda password: password[:-3],
+        lambda password: password[1:10],
+        str.upper,
+        str.lower,
+        quote,
+        quote_plus,
+        lambda password: "".join(f"%{octet:02x}" for octet in password.encode()),
+        " ".join,
+        lambda password: f"<{password}>",
+        lambda password: f"{password[:7]} 5.7.1 {password[7:]}",
+    ],
+    ids=["cut", "middle", "upper", "lower", "quoted", "plus", "all quoted", "spaced", "bracketed", "lines"],
+)
+def test_eight_characters_of_it_are_hidden_however_they_are_written(
+    password: str, echo: Callable[[str], str]
+) -> None:
+    said = Password("app", password).scrub(f"5.7.1 what is {echo(password)}, tell me")
+    secret = password.lower().replace(" ", "")
+
+    assert said.startswith("5.7.1 what is ")
+    assert said.endswith(", tell me")
+    assert "***" in said
+    shown = unquote_plus(said).lower().replace("5.7.1", "").replace(" ", "")
+    assert not any(secret[n : n + 8] in shown for n in range(len(secret) - 7))
+
+
+def test_what_is_no_piece_of_it_is_shown() -> None:
+    scrub = Password("app", PASSWORD).scrub
+
+    assert (
+        scrub("100% of hunters keep 2 s3crets, say hunter2") == "100% of hunters keep 2 s3crets, say hunter2"
+    )
+    assert Password("app", "p4ssw").scrub("P4SSW was p4ss") == "*** was p4ss"
+
+
+def test_one_that_two_lines_of_a_reply_share_is_shown_in_neither(sink: SMTPSink) -> None:
+    reply = f"550-5.7.1 not with {PASSWORD[:7]}\r\n550-5.7.1 {PASSWORD[7:]}\r\n550 5.7.1 sorry\r\n"
+    sink.on("rcpt", reply=reply.encode())
+    told = everything_told(sink, username="app", password=PASSWORD)
+
+    assert PASSWORD[:7] not in told
+    assert PASSWORD[7:] not in told
+    assert "550 5.7.1 sorry" in told
+    assert "550-***" in told
 
 
 def test_a_very_short_password_is_not_spelled_by_the_stars() -> None:

@@ -22,6 +22,14 @@ NEVER: list[dict[str, Any]] = [
     {"reply": "5500 no such user"},
     {"reply": "550-a\n551 b"},
     {"reply": "550 a\n550 b"},
+    {"reply": "999 x"},
+    {"reply": "150 x"},
+    {"step": "lhlo"},
+    {"step": "starttls"},
+    {"step": "auth"},
+    {"step": "ehlo", "address": "ann@example.org"},
+    {"step": "connect", "address": "ann@example.org"},
+    {"address": "<ann@example.org>"},
     {"reply": 550},
     {"after": 1},
     {"after": dt.timedelta(seconds=-1)},
@@ -40,6 +48,31 @@ NEVER: list[dict[str, Any]] = [
 def test_a_rule_that_could_never_come_about_is_refused(rule: dict[str, Any]) -> None:
     with SMTPSink() as sink, pytest.raises(ConfigurationError):
         sink.on(**{"step": "rcpt", "reply": "550 no", **rule})
+
+
+def test_the_greetings_of_smtp_never_come_over_lmtp() -> None:
+    with SMTPSink(protocol="lmtp") as sink:
+        sink.on("lhlo", reply="250 yes")
+        for step in ("ehlo", "helo"):
+            with pytest.raises(ConfigurationError, match="it speaks LMTP"):
+                sink.on(step, reply="250 yes")
+
+
+@pytest.mark.parametrize("setting", ["tls", "starttls"])
+@pytest.mark.parametrize("given", [True, "cert.pem"])
+def test_what_is_no_ssl_context_is_refused_at_once(setting: str, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{setting} of an SMTPSink is an ssl\.SSLContext"):
+        SMTPSink(**{setting: given})
+
+
+def test_a_domain_is_the_same_in_either_case_and_a_mailbox_is_not() -> None:
+    with SMTPSink() as sink, smtplib.SMTP(sink.host, sink.port) as smtp:
+        sink.on("rcpt", "ann@Example.ORG", reply="550 5.1.1 no")
+        smtp.ehlo()
+        smtp.mail("s@example.org")
+        codes = [smtp.rcpt(each)[0] for each in ("ann@EXAMPLE.org", "Ann@example.org")]
+
+    assert codes == [550, 250]
 
 
 @pytest.mark.parametrize("gate", [{"step": "dto"}, {"step": "dot", "times": 0}], ids=str)

@@ -796,7 +796,7 @@ def secrets_of(error: BaseException | None) -> str:
     return shown
 
 
-@pytest.mark.parametrize("password", ["s3cr3t-pä'\\ß", "s3cr3t\tpw", 's3cr3t"'])
+@pytest.mark.parametrize("password", ["s3cr3t-pä'\\ß", "s3cr3t pw", 's3cr3t"'])
 @pytest.mark.parametrize("said", ["what is {}?\r\n", "535-{}\r\n235 x\r\n", "535 {}\r\n"])
 def test_a_password_that_a_server_repeats_in_whichever_way_is_not_shown(
     authority: Authority, password: str, said: str

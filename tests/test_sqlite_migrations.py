@@ -68,7 +68,7 @@ def test_every_message_stands_where_it_stood(store: SQLiteStore) -> None:
         "dead", "dead1@example.org", "dead2@example.org", attributes={"made": "by the first cut"}
     )
     assert set(dead.summary.fates.values()) == {Fate.FAILED}
-    assert [attempt.results[r].reply for attempt in dead.history for r in attempt.results] == [  # type: ignore[union-attr]  # every result of this attempt has a reply
+    assert [attempt.results[r].reply for attempt in dead.history for r in attempt.results] == [
         "550 no such user"
     ] * 2
 

@@ -128,10 +128,11 @@ def encode_results(results: Mapping[str, Result]) -> str:
     rows: dict[str, list[Any]] = {}
     for recipient, result in results.items():
         row: list[Any] = [_NAMES[type(result)]]
-        if not isinstance(result, Untried):
+        wait = result.retry_after if isinstance(result, TempFailed | Untried) else None
+        if not isinstance(result, Untried) or result.reply or wait is not None:
             row.append(result.reply)
-        if isinstance(result, TempFailed) and result.retry_after is not None:
-            row.append(result.retry_after.total_seconds())
+        if wait is not None:
+            row.append(wait.total_seconds())
         rows[recipient] = row
     return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
@@ -149,10 +150,9 @@ def decode_results(text: str) -> dict[str, Result]:
 
 
 def _result(name: str, reply: str = "", seconds: float | None = None) -> Result:
-    if name == "untried":
-        return Untried()
-    if seconds is not None:
-        return TempFailed(reply, dt.timedelta(seconds=seconds))
     kind: Any = _RESULTS[name]
+    if seconds is not None:
+        waiting = Untried if kind is Untried else TempFailed
+        return waiting(reply, dt.timedelta(seconds=seconds))
     result: Result = kind(reply)
     return result

@@ -93,7 +93,13 @@ class RelayFault(OutboxError):
     A transport raises it only while nothing is known of any recipient;
     otherwise it returns an :class:`~outbox.Outcome` that carries the fault.
     Its text is escaped and capped, for much of it was said by a stranger.
+
+    *costly*: asking again may cost more than an answer.  A password was said,
+    and each that is wrong may be one of those after which its account is
+    locked.  Such a relay is asked as seldom as a misconfigured one.
     """
+
+    costly: bool = False
 
     def __init__(self, relay: str, reason: str) -> None:
         super().__init__(relay, reason)
@@ -110,3 +116,5 @@ class RelayUnavailable(RelayFault):
 
 class RelayMisconfigured(RelayFault):
     """The relay refuses us for a reason that only a person can mend (TLS, credentials, settings)."""
+
+    costly = True

@@ -20,6 +20,7 @@ POISON_LIMIT: Final = 4
 _ZERO: Final = dt.timedelta(0)
 _ONCE_MORE: Final = dt.timedelta(minutes=1)
 """The wait of those whose attempts are used up, and the last one was not theirs but the relay's fault."""
+_SOON: Final = dt.timedelta(seconds=1)
 _SILENT: Final = Uncertain("the transport reported nothing for this recipient")
 
 
@@ -56,6 +57,8 @@ def judge(
     if isinstance(report, RelayFault):
         return _relay_fault(claim, report, policy, relay_wait)
     results = {r: report.results.get(r, _SILENT) for r in claim.recipients}
+    if report.fault is None and results and all(map(_excused, results.values())):
+        return _put_back(claim, _words(results, claim.fates, report), policy, max(_SOON, _asked(results)))
     fates = dict(claim.fates)
     fates.update((r, _fate(claim, fates[r], result, policy)) for r, result in results.items())
     wait = policy.next_wait(claim.attempt, age=claim.age, rng=rng)
@@ -66,10 +69,9 @@ def judge(
     reason = _words(results, fates, report)
     if not _open(fates):
         return _settled(fates, report, over + reason)
-    asked = [r.retry_after for r in results.values() if isinstance(r, TempFailed) and r.retry_after]
     # A relay that is down is not asked again sooner than its own pause ends.
     floor = relay_wait if report.fault else _ZERO
-    delay = _capped(max([_ONCE_MORE if wait is None else wait, floor, *asked]), claim)
+    delay = _capped(max(_ONCE_MORE if wait is None else wait, floor, _asked(results)), claim)
     return Retry(delay=delay, fates=fates, reason=reason, outcome=report)
 
 
@@ -91,10 +93,25 @@ def _fate(claim: Claim, old: Fate, result: Result, policy: RetryPolicy) -> Fate:
 def _spared(
     results: Mapping[str, Result], report: Outcome, policy: RetryPolicy, claim: Claim
 ) -> frozenset[str]:
-    """Those whom the relay's fault kept from their attempt: they are not given up by count, only by age."""
-    if report.fault is None or _too_old(claim, policy):
+    """Those whom a relay's fault kept from their attempt: they are not given up by count, only by age."""
+    if _too_old(claim, policy):
         return frozenset()
-    return frozenset(r for r, result in results.items() if isinstance(result, Untried))
+    return frozenset(
+        r
+        for r, result in results.items()
+        if _excused(result) or (report.fault and isinstance(result, Untried))
+    )
+
+
+def _excused(result: Result) -> bool:
+    """Whether it was not this message's fault, nor that of the relay for others."""
+    return isinstance(result, Untried) and result.retry_after is not None
+
+
+def _asked(results: Mapping[str, Result]) -> dt.timedelta:
+    """The longest wait that was asked for."""
+    waits = [r.retry_after for r in results.values() if isinstance(r, TempFailed | Untried) and r.retry_after]
+    return max(waits, default=_ZERO)
 
 
 def _too_old(claim: Claim, policy: RetryPolicy) -> bool:
@@ -102,9 +119,13 @@ def _too_old(claim: Claim, policy: RetryPolicy) -> bool:
 
 
 def _relay_fault(claim: Claim, fault: RelayFault, policy: RetryPolicy, wait: dt.timedelta) -> Verdict:
+    return _put_back(claim, str(fault), policy, wait)
+
+
+def _put_back(claim: Claim, reason: str, policy: RetryPolicy, wait: dt.timedelta) -> Verdict:
     if _too_old(claim, policy):
-        return _settled(_given_up(claim.fates), None, f"gave up by age: {fault}")
-    return Released(delay=_capped(wait, claim), fates=claim.fates, reason=str(fault))
+        return _settled(_given_up(claim.fates), None, f"gave up by age: {reason}")
+    return Released(delay=_capped(wait, claim), fates=claim.fates, reason=reason)
 
 
 def _open(fates: Mapping[str, Fate]) -> bool:
@@ -136,6 +157,7 @@ def _words(results: Mapping[str, Result], fates: Mapping[str, Fate], report: Out
     """The first reply that is not an acceptance, the gravest fate first; else the relay's fault."""
     for fate in (Fate.UNCERTAIN, Fate.FAILED, Fate.DOUBTFUL, Fate.WAITING):
         for recipient, result in results.items():
-            if fates[recipient] is fate and isinstance(result, TempFailed | PermFailed | Uncertain):
+            told = not isinstance(result, Accepted) and (result.reply or not isinstance(result, Untried))
+            if told and fates[recipient] is fate:
                 return f"{recipient}: {result.reply}"
     return "" if report.fault is None else str(report.fault)

@@ -55,7 +55,16 @@ class Uncertain:
 
 @attrs.frozen
 class Untried:
-    """Known not to have been handed over, for no fault of this recipient."""
+    """Known not to have been handed over, for no fault of this recipient.
+
+    *reply* says why, where that is known.  *retry_after*, where it is given,
+    is the least wait of this message alone: the relay is well for others, and
+    what kept this one from it (one of several relays is down) costs it no
+    attempt, however often.
+    """
+
+    reply: str = attrs.field(default="", converter=printable)
+    retry_after: dt.timedelta | None = None
 
 
 Result: TypeAlias = Accepted | TempFailed | PermFailed | Uncertain | Untried

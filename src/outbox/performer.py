@@ -185,14 +185,17 @@ class Performer:
         self._all_done.set()
         self.errands.give_up()
 
-    def leave(self, worker: Worker) -> None:
-        """*worker* is gone: take back all that he holds; what he had claimed and not settled runs out."""
+    def leave(self, worker: Worker, *, stored: bool = True) -> None:
+        """*worker* is gone: take back all that he holds; what he had claimed and not settled runs out.
+
+        *stored*: the store has it, and gives it out again then.
+        """
         self._end_turn(worker)
         self._arrive(worker)
         self.errands.abandon(worker.errand)
         with self._lock:
             left = self._leases.abandon(worker)
-        if left:
+        if left and stored:
             _LOG.warning(
                 "a worker ended and left without a verdict: %s; they are taken up again when their leases run out",
                 ", ".join(claim.message.id for claim in left),

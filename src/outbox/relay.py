@@ -13,12 +13,12 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .errors import RelayFault, RelayMisconfigured
+from .errors import RelayFault
 
 __all__ = ["UNANSWERED", "Admission", "Go", "Pause", "Relays", "Wait"]
 
 _UNAVAILABLE: Final = (5.0, 300.0)
-_MISCONFIGURED: Final = (60.0, 900.0)
+_COSTLY: Final = (60.0, 900.0)
 _WHILE_PROBING: Final = 1.0
 _BEHIND: Final = 1.0
 _MAX_DOUBLINGS: Final = 16
@@ -88,14 +88,15 @@ class Relays:
     the others for no longer.
 
     A relay that fails is paused: five seconds at first, doubling to five
-    minutes; a misconfigured one a minute, doubling to a quarter of an hour.
+    minutes; one that is costly to ask (a misconfigured one, say) a minute,
+    doubling to a quarter of an hour.
     When the pause is over one message goes as a probe, and the others wait
     for its report.  A message that has met the fault lets the others go
     first, for it may be the cause; it probes where there is no other.
 
     *hasty*: where the relay is unavailable the first fault pauses nothing,
     and the next message probes at once: for a run that is too short to wait
-    a pause out.  What is misconfigured is not asked twice in haste: a wrong
+    a pause out.  What is costly is not asked twice in haste: a wrong
     password said again and again locks its account.
     """
 
@@ -153,7 +154,7 @@ class Relays:
         """The relay answered to the message of this id; True where that ended a pause."""
         relay = self._relays.get(key)
         fault = None if relay is None else relay.fault
-        if relay is not None and isinstance(fault, RelayMisconfigured) and relay.probe != message:
+        if relay is not None and fault is not None and fault.costly and relay.probe != message:
             # Over a connection of before, perhaps: that says nothing of the password for the next one.
             return False
         self._relays.pop(key, None)
@@ -180,10 +181,9 @@ class Relays:
             relay.probe = None
 
     def _pause(self, relay: _Relay, fault: RelayFault) -> float:
-        misconfigured = isinstance(fault, RelayMisconfigured)
-        if self._hasty and relay.faults == 0 and not misconfigured:
+        if self._hasty and relay.faults == 0 and not fault.costly:
             return 0.0
-        first, most = _MISCONFIGURED if misconfigured else _UNAVAILABLE
+        first, most = _COSTLY if fault.costly else _UNAVAILABLE
         return min(most, first * 2.0 ** min(relay.faults, _MAX_DOUBLINGS)) * self._rng.uniform(0.8, 1.2)
 
 
@@ -191,7 +191,7 @@ def _counts(relay: _Relay, fault: RelayFault, now: float, message: str) -> bool:
     """Whether a failure is one of its own: workers that were under way report the same one, and it counts once."""
     if relay.fault is None or relay.probe == message:
         return True
-    if isinstance(fault, RelayMisconfigured) and not isinstance(relay.fault, RelayMisconfigured):
+    if fault.costly and not relay.fault.costly:
         return True
     return relay.probe is None and relay.paused_until <= now
 

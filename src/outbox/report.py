@@ -20,6 +20,7 @@ from .values import printable
 __all__ = ["failed", "fault_of", "joined", "merged", "named", "strung", "understood"]
 
 _WITH_REPLY: Final = (Accepted, PermFailed, Uncertain)
+_WITH_WAIT: Final = (TempFailed, Untried)
 
 
 def understood(answer: object, recipients: Sequence[str], transport: str) -> tuple[Outcome, Sequence[str]]:
@@ -103,7 +104,9 @@ def joined(faults: Sequence[RelayFault]) -> RelayFault:
     only_a_person = all(isinstance(fault, RelayMisconfigured) for fault in different)
     kind = RelayMisconfigured if only_a_person else RelayUnavailable
     relays = ", ".join(dict.fromkeys(fault.relay for fault in different))
-    return kind(relays, "; ".join(map(str, different)))
+    fault = kind(relays, "; ".join(map(str, different)))
+    fault.costly = all(each.costly for each in different)
+    return fault
 
 
 def strung(dialogues: Iterable[str]) -> str:
@@ -113,7 +116,7 @@ def strung(dialogues: Iterable[str]) -> str:
 
 def named(result: Result, relay: str) -> Result:
     """The same result, and its reply begins with who gave it."""
-    if isinstance(result, Untried) or not relay:
+    if not relay or (isinstance(result, Untried) and not result.reply):
         return result
     return attrs.evolve(result, reply=f"{relay}: {result.reply}")
 
@@ -126,10 +129,9 @@ def _result(given: object, transport: str, oddities: list[str]) -> Result:
     for kind in _WITH_REPLY:
         if isinstance(given, kind):
             return given if type(given) is kind else kind(given.reply)
-    if isinstance(given, TempFailed):
-        return _temp_failed(given, transport, oddities)
-    if isinstance(given, Untried):
-        return Untried()
+    for waiting in _WITH_WAIT:
+        if isinstance(given, waiting):
+            return _waiting(given, waiting, transport, oddities)
     odd = (
         f"{transport} reported {_kind(given)} for a recipient, which is no result: what it sent is not known"
     )
@@ -137,12 +139,14 @@ def _result(given: object, transport: str, oddities: list[str]) -> Result:
     return Uncertain(odd)
 
 
-def _temp_failed(given: TempFailed, transport: str, oddities: list[str]) -> TempFailed:
+def _waiting(
+    given: TempFailed | Untried, kind: type[TempFailed | Untried], transport: str, oddities: list[str]
+) -> Result:
     wait: object = given.retry_after
     if isinstance(wait, dt.timedelta | None):
-        return given if type(given) is TempFailed else TempFailed(given.reply, wait)
+        return given if type(given) is kind else kind(given.reply, wait)
     oddities.append(f"{transport} asked for {_kind(wait)} as retry_after, which is no timedelta")
-    return TempFailed(given.reply)
+    return kind(given.reply)
 
 
 def _kind(value: object) -> str:

@@ -105,10 +105,11 @@ class Sender:
             claim = self._reserve.claim(message, self._orders.clock)
             try:
                 return self._deliver(self._unstored, claim, self._orders.clock.monotonic())
-            except StoreError as error:
-                if not (isinstance(error, AmbiguousPut) or self._reserve.has(claim)):
-                    error.add_note(f"{message.id} was not delivered to everybody, and is stored nowhere")
-                raise
+            except BaseException as error:
+                if isinstance(error, AmbiguousPut) or self._reserve.has(claim):
+                    raise
+                found = _of_what_is_nowhere(error, message.id)
+                raise found from found.__cause__
             finally:
                 self._reserve.forget(claim)
 
@@ -143,7 +144,7 @@ class Sender:
             follow(act.deliver_now(self._setup, claim), perform)
         finally:
             # An interrupt leaves the lease to run out, as a crash does: whether it was sent is not known.
-            performer.leave(worker)
+            performer.leave(worker, stored=performer is self._stored)
         (end,) = (notice for notice in told if isinstance(notice, Settled | LeaseLost))
         return Sent(id=claim.message.id, verdict=end.verdict, noted=isinstance(end, Settled))
 
@@ -202,6 +203,18 @@ class Sender:
             # Under the same lock as the next one is started: there is never none where there is a lease.
             self._keeper = None
             return False
+
+
+def _of_what_is_nowhere(error: BaseException, id: str) -> BaseException:
+    """What ended the sending of a message that is not stored, with a note of that; no lease of it runs out."""
+    lost = f"{id} is stored nowhere: whether it was sent is not known, and it is not sent again unless you do"
+    if isinstance(error, StoreError):
+        lost = f"{id} was not delivered to everybody, and is stored nowhere: send it again"
+        # What is around it speaks of leases.
+        error = error.__cause__ if isinstance(error.__cause__, StoreError) else error
+    _LOG.warning("%s", lost)
+    error.add_note(lost)
+    return error
 
 
 class _HandsOver(Store, SupportsHandOver, Protocol):

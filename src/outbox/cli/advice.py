@@ -12,7 +12,8 @@ from typing import Final
 import attrs
 
 from outbox.errors import RelayFault
-from outbox.outcome import PermFailed, Result, TempFailed, Uncertain
+from outbox.outcome import Accepted, PermFailed, Result, Uncertain, Untried
+from outbox.transports.smtp.dial import NoSource
 from outbox.transports.smtp.steps import Lost, Step
 from outbox.transports.smtp.transcript import Heard
 
@@ -41,6 +42,8 @@ _UNKNOWN: Final = re.compile(
 
 _BEFORE: Final = frozenset({530, 538})
 _OUR_WORDS: Final[Mapping[str, str]] = {
+    "is the token of this user": "token",
+    "without 'Bearer'": "token form",
     "takes a token instead": "wants token",
     "): it takes a password": "wants password",
     "authenticate: the server does": "no login",
@@ -49,6 +52,22 @@ _OUR_WORDS: Final[Mapping[str, str]] = {
     "set local_hostname": "our name",
 }
 """What we say ourselves of what is missing; the first that is met holds."""
+_OF_TLS: Final[Mapping[str, str]] = {
+    "is somebody in between": "injected",
+    "does not speak TLS there": "plain",
+    "has expired": "expired",
+    "is not valid yet": "expired",
+    "certificate is not for": "other name",
+    "authority known here": "stranger",
+    "certificate of ours": "our certificate",
+}
+"""The same of what a handshake came to."""
+_OF_CAUSE: Final[Mapping[type[BaseException], str]] = {
+    socket.gaierror: "name",
+    NoSource: "source",
+    FileNotFoundError: "no socket",
+    NotADirectoryError: "no socket",
+}
 
 _WORDS: Final[Mapping[str, str]] = {
     "name": "the name has no address here: is it spelled right, and can this machine look names up (a resolver, a network)?",
@@ -63,8 +82,24 @@ _WORDS: Final[Mapping[str, str]] = {
     "tls mute": "nothing came of the handshake: something on the way that looks into TLS may stop it, or what listens there is "
     "no mail server. Nothing was sent in clear: neither the password nor the mail",
     "no smtp": "what answers there is no mail server: is it the right host and port?",
-    "no socket": "no server listens at that path: is it running, and is this the path that it is configured to listen at? "
-    "Seen from within a container or a chroot it is another",
+    "no socket": "no server listens at that path: is it running, is this the path that it is configured to listen at, and a socket (no "
+    "file, no folder)? Seen from within a container or a chroot it is another",
+    "source": "name an address of this machine in source_address=, of the relay's family (IPv4 or IPv6), or leave it out",
+    "plain": "write smtp:// where it is a mail server: it begins in clear there, and a login waits for STARTTLS all the same. Or it is "
+    "none: is it the right host and port? Nothing of the mail was sent",
+    "expired": "have it renewed by whoever runs the relay, and look at the clocks of both: what it says is above. Until then "
+    "nothing was sent in clear: neither the password nor the mail",
+    "other name": "write the host into the URL as the certificate names it (above), or have it issued for this name, too; "
+    "nothing was sent in clear: neither the password nor the mail",
+    "stranger": "if it is the relay that you mean, add ca_file= to the URL: a PEM file with the authority that signed its certificate, "
+    "or the certificate itself where that is self-signed; nothing was sent in clear: neither the password nor the mail",
+    "our certificate": "add client_cert= (and client_key=) to the URL, with the certificate that it knows you by; nothing was sent in "
+    "clear: neither the password nor the mail",
+    "unix tls": "leave security= out: a Unix socket leads to this machine, and takes mail in clear",
+    "token": "get a new one: it may be over, of another user, or not for sending mail by SMTP. The file that "
+    "OUTBOX_SMTP_TOKEN_FILE names is read anew for each connection",
+    "token form": "the file that OUTBOX_SMTP_TOKEN_FILE names has to hold the token alone, on one line: no 'Bearer' before it, no quotes, "
+    "no blank",
     "injected": "nobody had asked for what came there: somebody on the way may be injecting text before TLS begins. Look at "
     "what is in between, and ask from another network. Nothing was sent in clear: neither the password nor the mail",
     "greeting": "it takes no mail from this machine's address (dynamic, without a name, or on a blocklist): "
@@ -105,6 +140,10 @@ _WORDS: Final[Mapping[str, str]] = {
     "later": "it cannot take it now. A queue tries again by itself; if it stays so, ask who runs the relay",
     "uncertain": "it was given the whole message, and did not say whether it took it: look whether it has arrived. "
     "A queue would send it again, under the same Message-ID",
+    "left out": "the only relay that could take it cannot be used now, while others can: mend that one, or wait until it is back. A "
+    "queue tries again by itself, and other mail goes on meanwhile",
+    "login hung up": "some servers end the connection where the password is wrong: check the user name and the password; otherwise a "
+    "limit, a restart, or something on the way",
     "hung up": "the server, or something on the way, ended the connection: a firewall that looks into SMTP, a limit, a restart",
     "never": "what it said is all there is to know: look its words up, or ask who runs the relay",
 }
@@ -141,19 +180,28 @@ def of_fault(fault: RelayFault) -> Trouble:
 
 
 def of_result(result: Result, recipient: str, relay: str, heard: Sequence[Heard]) -> Trouble | None:
-    """Why this recipient was not accepted; None where he was, or was not tried."""
-    if not isinstance(result, TempFailed | PermFailed | Uncertain):
+    """Why this recipient was not accepted; None where he was, or was not tried and nobody knows why."""
+    if isinstance(result, Accepted) or not (result.reply or not isinstance(result, Untried)):
         return None
-    found = _REPLY.match(result.reply)
-    said = next((each for each in reversed(heard) if found and str(each.reply) == result.reply), None)
+    by, reply = _speaker(result.reply, relay)
+    found = _REPLY.match(reply)
+    said = next((each for each in reversed(heard) if found and str(each.reply) == reply), None)
     return Trouble(
         text=f"{recipient}: {result.reply}",
-        relay=relay,
+        relay=by,
         step=said.step if said else None,
         code=int(found[1]) if found else None,
         enhanced=(found[2] or "") if found else "",
         result=result,
     )
+
+
+def _speaker(reply: str, relays: str) -> tuple[str, str]:
+    """Which of *relays* said it, and what that one said: where several answered, its name stands in front."""
+    for relay in relays.split(", ") if ", " in relays else ():
+        if reply.startswith(f"{relay}: "):
+            return relay, reply.removeprefix(f"{relay}: ").partition("; before that ")[0]
+    return relays, reply
 
 
 def advice(trouble: Trouble) -> str:
@@ -162,8 +210,8 @@ def advice(trouble: Trouble) -> str:
 
 
 def _kind(trouble: Trouble) -> str:
-    if isinstance(trouble.result, Uncertain):
-        return "uncertain"
+    if isinstance(trouble.result, Uncertain | Untried):
+        return "uncertain" if isinstance(trouble.result, Uncertain) else "left out"
     if trouble.result is not None:
         return _of_message(trouble) if trouble.code else _not_sent(trouble)
     return _of_network(trouble) or _of_relay(trouble)
@@ -172,16 +220,14 @@ def _kind(trouble: Trouble) -> str:
 def _of_network(trouble: Trouble) -> str:
     for cause in trouble.causes:
         match cause:
-            case socket.gaierror():
-                return "name"
+            case socket.gaierror() | NoSource() | FileNotFoundError() | NotADirectoryError():
+                return next(kind for error, kind in _OF_CAUSE.items() if isinstance(cause, error))
             case ssl.SSLError():
-                return "injected" if "is somebody in between" in trouble.text else "tls"
+                return next((kind for said, kind in _OF_TLS.items() if said in trouble.text), "tls")
             case Lost() if cause.astray:
                 return _of_stray(cause)
-            case FileNotFoundError():
-                return "no socket"
             case ConnectionRefusedError():
-                return "refused"
+                return "no socket" if _by_path(trouble) else "refused"
             case TimeoutError():
                 return _of_silence(trouble)
             case OSError() if cause.errno in _NO_ROUTE:
@@ -194,9 +240,9 @@ def _of_relay(trouble: Trouble) -> str:
     if trouble.step is Step.GREETING and trouble.code:
         return "later" if trouble.code < 500 else "greeting"  # noqa: PLR2004 - 5xx
     if trouble.step is not None:
-        return "hung up"
+        return "hung up" if trouble.step is not Step.AUTH else "login hung up"
     if "offer STARTTLS" in text:
-        return "no tls"
+        return "unix tls" if _by_path(trouble) else "no tls"
     if "refused STARTTLS" in text or (not trouble.code and ("TLS" in text or "certificate" in text)):
         return "tls"
     if trouble.code in _BEFORE:
@@ -206,6 +252,11 @@ def _of_relay(trouble: Trouble) -> str:
     if "authenticate" in text or "was refused by" in text or trouble.code in (534, 535):
         return "login"
     return "later" if trouble.code and trouble.code < 500 else "never"  # noqa: PLR2004 - 5xx
+
+
+def _by_path(trouble: Trouble) -> bool:
+    """Whether the relay is a Unix socket."""
+    return "/" in trouble.relay
 
 
 def _of_silence(trouble: Trouble) -> str:

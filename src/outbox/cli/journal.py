@@ -173,7 +173,7 @@ def _reply(verdict: Verdict, recipient: str) -> str:
     """What the relay said of this recipient, else why the message was not handed over."""
     results = verdict.outcome.results if verdict.outcome is not None else {}
     result = results.get(recipient)
-    if result is not None and not isinstance(result, Untried):
+    if result is not None and (result.reply or not isinstance(result, Untried)):
         return result.reply
     return "" if isinstance(verdict, Delivered) else verdict.reason
 

@@ -61,7 +61,7 @@ def _attempt_data(attempt: Attempt) -> dict[str, Any]:
 
 
 def reply_of(result: Result) -> str:
-    return "" if isinstance(result, Untried) else result.reply
+    return result.reply
 
 
 def full_id(store: SupportsBrowse, text: str) -> str:

@@ -27,16 +27,17 @@ import attrs
 from outbox.address import parse_mailbox
 from outbox.clock import SystemClock
 from outbox.errors import RelayFault
+from outbox.handover import hand_over
 from outbox.locate import Config, masked, spell
 from outbox.mail import from_email
 from outbox.message import Message
-from outbox.outcome import Accepted, Outcome, PermFailed, Untried
+from outbox.outcome import Accepted, Outcome, PermFailed, Uncertain, Untried
 from outbox.protocols import Transport
 from outbox.transports.smtp import SMTPTransport
 from outbox.transports.smtp.extensions import Extensions
 from outbox.transports.smtp.secured import Secured
 from outbox.transports.smtp.steps import Step
-from outbox.transports.smtp.transcript import LOG, Heard
+from outbox.transports.smtp.transcript import LOG, Heard, Reached, Reaching
 from outbox.values import printable
 
 from .advice import Trouble, advice, of_fault, of_result
@@ -55,6 +56,7 @@ took it; 78 a password, a certificate or a setting has to be mended
 """
 
 _ID: Final = re.compile(rb"^Message-ID: *(\S+)", re.IGNORECASE | re.MULTILINE)
+_SILENT: Final = Uncertain("the transport reported nothing for this recipient")
 _SOON: Final = dt.timedelta(days=21)
 _TEXT: Final = """\
 This is a test message. The command `outbox send-test` sent it on
@@ -85,10 +87,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         message = _message(options, config, relay)
         watch.tell(f"One test message from {message.sender} to {', '.join(message.recipients)},")
         watch.tell(f"through {relay}. It is not stored.")
-        try:
-            report: Outcome | RelayFault = transport.deliver(message, message.recipients)
-        except RelayFault as fault:
-            report = fault
+        report = _whole(hand_over(transport, message, message.recipients), message)
         shown = _shown(transport, report)
     found = _Finding.of(message, report, watch, shown)
     if console.as_json:
@@ -97,6 +96,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for line in found.lines(console.width, quiet=console.verbosity < 0):
             console.line(line)
     return found.status
+
+
+def _whole(report: Outcome | RelayFault, message: Message) -> Outcome | RelayFault:
+    """With a result for everybody: whom the transport says nothing of may have it."""
+    if isinstance(report, RelayFault):
+        return report
+    return attrs.evolve(report, results={r: report.results.get(r, _SILENT) for r in message.recipients})
 
 
 def _message(options: argparse.Namespace, config: Config, relay: str) -> Message:
@@ -125,16 +131,13 @@ def _shown(transport: Transport, report: Outcome | RelayFault) -> Secured | None
     return transport.presented() if doubtful and isinstance(transport, SMTPTransport) else None
 
 
-class _Watch(logging.Handler):
-    """Hears the dialogue as it goes, shows it, and keeps what there is to say of it afterwards."""
+@attrs.define
+class _Met:
+    """What was found out of one relay, over the last connection to it."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.DEBUG)
-        self.said: list[str] = []
-        self.heard: list[Heard] = []
-        self.secured: Secured | None = None
-        self._console = console
-        self._shown = not console.as_json and console.verbosity >= 0
+    relay: str = ""
+    secured: Secured | None = None
+    heard: list[Heard] = attrs.Factory(list)
 
     @property
     def offers(self) -> Extensions | None:
@@ -142,22 +145,49 @@ class _Watch(logging.Handler):
         told = [heard.reply for heard in self.heard if heard.step in (Step.EHLO, Step.LHLO)]
         return Extensions.parse(told[-1]) if told and told[-1].code == 250 else None  # noqa: PLR2004 - done
 
+    def data(self) -> dict[str, Any]:
+        return {
+            "relay": printable(self.relay),
+            "tls": _facts_of(self.secured),
+            "offers": None if self.offers is None else dict(self.offers.offers),
+        }
+
+
+class _Watch(logging.Handler):
+    """Hears the dialogue as it goes, shows it, and keeps what there is to say of it afterwards."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.DEBUG)
+        self.said: list[str] = []
+        self.met: dict[str, _Met] = {}
+        self._now = _Met()
+        self._console = console
+        self._shown = not console.as_json and console.verbosity >= 0
+
     def tell(self, text: str) -> None:
         if self._shown:
             self._console.line(printable(text, 1000))
 
     def emit(self, record: logging.LogRecord) -> None:
         about = getattr(record, "about", None)
-        if isinstance(about, Heard):
-            self.heard.append(about)
-        elif isinstance(about, Secured):
-            self.secured = about
+        self._note(about)
         text = record.getMessage()
         if not self.said:
             self.tell("")
             self.tell("    ms C: by us, S: by the server")
         self.said.append(text)
         self.tell(text)
+        if isinstance(about, Reached):
+            self.tell(f"       (it has {about.seconds:.0f} s to say who it is)")
+
+    def _note(self, about: object) -> None:
+        match about:
+            case Reaching(relay=relay):
+                self._now = self.met[relay] = _Met(relay)
+            case Heard():
+                self._now.heard.append(about)
+            case Secured():
+                self._now.secured = about
 
 
 @attrs.frozen(kw_only=True)
@@ -167,9 +197,8 @@ class _Finding:
     message: Message
     report: Outcome | RelayFault
     said: Sequence[str]
-    secured: Secured | None
+    met: Sequence[_Met]
     presented: Secured | None
-    offers: Extensions | None
     troubles: Sequence[Trouble]
 
     @classmethod
@@ -180,10 +209,9 @@ class _Finding:
             message=message,
             report=report,
             said=watch.said,
-            secured=watch.secured,
+            met=list(watch.met.values()),
             presented=presented,
-            offers=watch.offers,
-            troubles=_troubles(report, watch.heard),
+            troubles=_troubles(report, [heard for met in watch.met.values() for heard in met.heard]),
         )
 
     @property
@@ -205,6 +233,11 @@ class _Finding:
     def relay(self) -> str:
         return printable(self.report.relay)
 
+    @property
+    def _only(self) -> _Met:
+        """What there is to say of the relay, where it was one."""
+        return self.met[0] if len(self.met) == 1 else _Met()
+
     def data(self) -> dict[str, Any]:
         results = self.report.results if isinstance(self.report, Outcome) else {}
         return {
@@ -213,9 +246,9 @@ class _Finding:
             "sender": self.message.sender,
             "relay": self.relay,
             "results": {r: {"result": RESULTS[type(x)], "reply": reply_of(x)} for r, x in results.items()},
-            "tls": _facts_of(self.secured),
+            **{name: value for name, value in self._only.data().items() if name != "relay"},
             "presented": _facts_of(self.presented),
-            "offers": None if self.offers is None else dict(self.offers.offers),
+            "relays": [met.data() for met in self.met],
             "wrong": [{"what": each.text, "advice": advice(each)} for each in self.troubles],
             "dialogue": list(self.said),
         }
@@ -235,24 +268,30 @@ class _Finding:
             yield "Not delivered: nothing of the message was sent."
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        if self.secured is not None:
-            yield "TLS", f"{self.secured.version.replace('TLSv', 'TLS ')}, {self.secured.cipher}"
-            yield "certificate", _certificate(self.secured, SystemClock().now())
+        for met in self.met:
+            if len(self.met) > 1:
+                yield "relay", printable(met.relay)
+            yield from self._facts_of(met)
+        yield "Message-ID", self.message_id
+
+    def _facts_of(self, met: _Met) -> Iterator[tuple[str, str]]:
+        if met.secured is not None:
+            yield "TLS", f"{met.secured.version.replace('TLSv', 'TLS ')}, {met.secured.cipher}"
+            yield "certificate", _certificate(met.secured, SystemClock().now())
         elif self.presented is not None:
             yield from _read(self.presented, SystemClock().now())
-        elif self.offers is not None and isinstance(self.report, Outcome):
+        elif met.offers is not None and isinstance(self.report, Outcome):
             yield "TLS", "none: all of this went in clear"
-        if self.offers is not None:
-            offers = [f"{name} {more}".strip() for name, more in self.offers.offers.items()]
+        if met.offers is not None:
+            offers = [f"{name} {more}".strip() for name, more in met.offers.offers.items()]
             yield "offers", printable(", ".join(offers)) or "nothing besides plain SMTP"
-        yield "Message-ID", self.message_id
 
     def _accepted(self) -> Iterator[tuple[str, str]]:
         results = self.report.results if isinstance(self.report, Outcome) else {}
         for recipient, result in results.items():
             if isinstance(result, Accepted):
                 yield "accepted", f"{printable(recipient)}: {result.reply}".removesuffix(": ")
-            elif isinstance(result, Untried):
+            elif isinstance(result, Untried) and not result.reply:
                 yield "untried", printable(recipient)
 
 

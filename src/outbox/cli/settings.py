@@ -73,14 +73,17 @@ def _warn_of_secret(name: str, url: str, console: Console) -> None:
         what = "the password" if ":***@" in masked(url) else "what may be a password"
         console.complain(
             f"warning: {what} in --{name} can be seen by everybody on this machine who lists processes; "
-            f"{_BETTER[name]}"
+            f"{_BETTER[name] if url.partition(':')[0] in _BY_FILE else _ELSEWHERE[name]}"
         )
 
 
-_BETTER: Final = {
-    "store": "put the URL into OUTBOX_STORE or the configuration file",
-    "transport": "put it into a file and name that with OUTBOX_SMTP_PASSWORD_FILE",
+_ELSEWHERE: Final = {
+    name: f"put the URL into OUTBOX_{name.upper()} or the configuration file"
+    for name in ("store", "transport")
 }
+_BETTER: Final = _ELSEWHERE | {"transport": "put it into a file and name that with OUTBOX_SMTP_PASSWORD_FILE"}
+_BY_FILE: Final = frozenset({"smtp", "smtps", "lmtp"})
+"""What a password file is read for."""
 
 
 def add_serving(parser: argparse.ArgumentParser) -> None:

@@ -288,6 +288,14 @@ def _secret_in(what: str, path: Path) -> str:
     secret = secret.removesuffix("\n").removesuffix("\r")
     if not secret:
         raise ConfigurationError(f"the {what} file {path} is empty")
+    if secret.startswith("\ufeff"):
+        raise ConfigurationError(
+            f"the {what} file {path} begins with a byte order mark (U+FEFF), which would be sent: save it without one"
+        )
+    if "\n" in secret or "\r" in secret:
+        raise ConfigurationError(
+            f"the {what} file {path} holds more than one line: leave the {what} alone in it"
+        )
     return secret
 
 

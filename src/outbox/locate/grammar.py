@@ -13,7 +13,7 @@ from outbox.errors import ConfigurationError
 from outbox.values import quoted
 
 from .hints import did_you_mean
-from .masking import masked
+from .masking import masked, secrets_in, without
 from .schemes import check_scheme
 
 __all__ = ["Url"]
@@ -126,7 +126,8 @@ class Url:
             try:
                 found[name] = known[name](value)
             except (ConfigurationError, ValueError) as error:
-                raise self.wrong(f"option {name}: {error}") from None
+                # It may quote the value, and that what was mistaken for its end.
+                raise self.wrong(f"option {name}: {without(str(error), secrets_in(self.text))}") from None
         return found
 
 

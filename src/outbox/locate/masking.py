@@ -27,7 +27,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
             *("timeout", "security", "local_hostname", "source_address"),
             *("ca_file", "client_cert", "client_key", "pipelining", "dialogue"),
         ),
-        "python": ("path",),
+        "python": ("path", "host", "port", "user", "username", "sender", "region"),
     }
 )
 """The options of the URLs, none of which is secret; all that lead to a mail server have those of smtp:, a python: URL others beside."""
@@ -44,6 +44,10 @@ _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
 _VALUE: Final = re.compile(r"&[^=&]*=?")
 _SHORT: Final = 4
 _OPTION: Final = re.compile(rf"(?P<shown>[?&](?!(?:{_NAMES})=)(?:[^=&]*=)?).+", re.DOTALL)
+_MAIL: Final = re.compile(r"((?:smtps?|lmtp):/*+[^/?#;]*[/#;])[^?]+")
+"""The URL of a mail server, and what has no meaning behind its host: a path, a fragment, parameters."""
+_BEHIND: Final = re.compile(r"(\?[^;#]*[;#]).+", re.DOTALL)
+"""What follows options in a way that separates nothing here."""
 
 
 def masked(url: str) -> str:
@@ -83,7 +87,8 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 def _hidden(url: str) -> str:
     if not _PATH.match(url):
-        url = _without_password(url)
+        url = _MAIL.sub(rf"\1{_STARS}", _without_password(url))
+    url = _BEHIND.sub(rf"\1{_STARS}", url)
     return _OPTION.sub(rf"\g<shown>{_STARS}", url)
 
 

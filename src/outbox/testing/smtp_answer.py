@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, Literal, Self, TypeAlias, get_args
 
 import attrs
@@ -34,6 +35,8 @@ Step: TypeAlias = Literal[
     "quit",
 ]
 """``content`` is its first bytes, which are not answered unless a rule says so; ``dot`` is its end."""
+
+_OF_NOBODY: Final = frozenset({"connect", "ehlo", "helo", "lhlo", "starttls"})
 
 Close: TypeAlias = bool | Literal["half", "reset"]
 Reply: TypeAlias = str | bytes | Iterable[bytes] | None
@@ -109,15 +112,27 @@ class Answer:
 
 
 def check_rule(
-    step: object, whom: object, *, connection: int | None = None, skip: int = 0, times: int | None = None
+    step: object,
+    whom: object,
+    *,
+    connection: int | None = None,
+    skip: int = 0,
+    times: int | None = None,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """See that the rule can come about.
+    """See that the rule can come about; *missing* are the steps that are not here, each with the reason.
 
     Raises:
         ConfigurationError: it never would.
     """
     if step not in get_args(Step):
         raise ConfigurationError(f"{step!r} is no step: it is one of {', '.join(get_args(Step))}")
+    if step in missing:
+        raise ConfigurationError(f"nobody comes to {step!r} here: {missing[str(step)]}")
+    if isinstance(whom, str) and whom and step in _OF_NOBODY:
+        raise ConfigurationError(f"at {step!r} nobody is named yet: leave the address out")
+    if isinstance(whom, str) and whom.startswith("<") and whom.endswith(">"):
+        raise ConfigurationError(f"an address is written without its brackets: {whom[1:-1]!r}")
     if not (whom is None or isinstance(whom, str) or callable(whom)):
         raise ConfigurationError(f"a rule is for an address, a function of one, or None, not for {whom!r}")
     _check_number("skip", skip, 0)
@@ -137,7 +152,7 @@ def _check_reply(reply: object) -> None:
     if isinstance(reply, str):
         if not _is_whole(reply.splitlines()):
             raise ConfigurationError(
-                f"{reply!r} is no reply: each line has the same code, such as '550 5.1.1 no such user', "
+                f"{reply!r} is no reply: each line has the same code, from 200 to 599, such as '550 5.1.1 no such user', "
                 "and a hyphen behind it where another follows; give it as bytes to send it as it is"
             )
     elif not (reply is None or isinstance(reply, Iterable)):
@@ -152,6 +167,7 @@ def _is_whole(lines: list[str]) -> bool:
         code.isascii()
         and code.isdecimal()
         and len(code) == 3
+        and code[0] in "2345"
         and all(line.startswith(code) for line in lines)
         and all(mark == "-" for mark in marks[:-1])
         and marks[-1] in ("", " ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -127,7 +127,9 @@ class _Rule:
     def fits(self, heard: Heard) -> bool:
         if self.step != heard.step or self.connection not in (None, heard.connection) or self.left == 0:
             return False
-        return self.whom(heard.address) if callable(self.whom) else self.whom in (None, heard.address)
+        if callable(self.whom):
+            return self.whom(heard.address)
+        return self.whom is None or _comparable(self.whom) == _comparable(heard.address)
 
     def use(self) -> bool:
         """Note one use; False while it is still to be skipped."""
@@ -136,6 +138,12 @@ class _Rule:
             return False
         self.left = None if self.left is None else self.left - 1
         return True
+
+
+def _comparable(address: str) -> str:
+    """A domain is the same in either case, and what stands before it need not be (RFC 5321 section 2.4)."""
+    local, at, host = address.rpartition("@")
+    return f"{local}{at}{host.lower()}" if at else address
 
 
 class Failed(Exception):
@@ -149,9 +157,10 @@ class Script:
         failure: What the hook, or a function that names addresses, raised first.
     """
 
-    def __init__(self, hook: Hook | None) -> None:
+    def __init__(self, hook: Hook | None, missing: Mapping[str, str] | None = None) -> None:
         self.failure: BaseException | None = None
         self._hook = hook
+        self._missing = missing or {}
         self._lock = threading.Lock()
         self._rules: list[_Rule] = []
         self._stopped = False
@@ -171,7 +180,7 @@ class Script:
         Raises:
             ConfigurationError: it could never come about.
         """
-        check_rule(step, whom, connection=connection, skip=skip, times=times)
+        check_rule(step, whom, connection=connection, skip=skip, times=times, missing=self._missing)
         if isinstance(then, Answer):
             then.check()
         rule = _Rule(step=step, whom=whom, connection=connection, skip=skip, left=times, then=then)

@@ -116,6 +116,12 @@ class SMTPSink:
         clock: Clock | None = None,
     ) -> None:
         _check(protocol, manners, mechanisms, offers)
+        for name, context in (("tls", tls), ("starttls", starttls)):
+            if not isinstance(context, ssl.SSLContext | None):
+                raise ConfigurationError(
+                    f"{name} of an SMTPSink is an ssl.SSLContext with a certificate "
+                    f"(SSLContext(PROTOCOL_TLS_SERVER), load_cert_chain), not {context!r}"
+                )
         self._setup = Setup(
             protocol=protocol,
             offers=tuple(offers),
@@ -129,7 +135,7 @@ class SMTPSink:
         )
         self._max_connections = max_connections
         self._ledger = Ledger(clock or SystemClock(), room)
-        self._script = Script(hook)
+        self._script = Script(hook, _missing(self._setup))
         self._lock = threading.Lock()
         self._connections = 0
         self._sessions: dict[Session, threading.Thread] = {}
@@ -214,7 +220,10 @@ class SMTPSink:
 
         Args:
             address: Only for this sender or recipient, or those for whom a
-                function says so: see :class:`Heard`.
+                function says so: see :class:`Heard`.  The recipient at
+                ``rcpt``, and at ``dot`` over LMTP; the sender elsewhere, at
+                ``dot`` over SMTP too, where one answer is for all recipients.
+                Its domain is the same in either case.
             reply: Such as ``"550 5.1.1 no such user"``, of several lines
                 ``"550-5.1.1 no\\n550 5.1.1 such user"``; bytes go out as they
                 are, whole or not, and an iterable of bytes piece by piece, such
@@ -231,7 +240,8 @@ class SMTPSink:
 
         Raises:
             ConfigurationError: such a rule could never come about: the step is
-                none, the text no reply, a number out of its range.
+                none, or not of this server, the text no reply, a number out of
+                its range.
         """
         answer = Answer(reply, close=close, after=after, drip=drip, cut=cut, at=at)
         self._script.add(answer, step, address, connection=connection, skip=skip, times=times)
@@ -353,6 +363,17 @@ def _check(protocol: str, manners: str, mechanisms: Sequence[str], offers: Seque
     ):
         if said not in known:
             raise ConfigurationError(f"{name} {said!r} of an SMTPSink is none of {', '.join(known)}")
+
+
+def _missing(setup: Setup) -> Mapping[str, str]:
+    """The steps that nobody comes to, each with the reason."""
+    greetings = {step: f"it speaks {setup.protocol.upper()}" for step in ("ehlo", "helo", "lhlo")}
+    missing = {step: why for step, why in greetings.items() if step not in setup.hello}
+    if setup.starttls is None:
+        missing["starttls"] = "it has no starttls=, and does not offer it"
+    if setup.users is None:
+        missing["auth"] = "it has no users=, and does not offer it"
+    return missing
 
 
 def _listener(host: str, port: int, path: str | None) -> socket.socket:

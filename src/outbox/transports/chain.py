@@ -12,7 +12,7 @@ import attrs
 
 from outbox.breakers import Breakers
 from outbox.clock import Clock, SystemClock
-from outbox.errors import ConfigurationError, RelayFault, RelayMisconfigured
+from outbox.errors import ConfigurationError, RelayFault
 from outbox.handover import hand_over, shares
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
@@ -25,6 +25,8 @@ from .several import close_all, distinct, expire_all, expired
 __all__ = ["ChainTransport"]
 
 _LOG: Final = logging.getLogger("outbox.transports.chain")
+_AT_LEAST: Final = dt.timedelta(seconds=1)
+"""The wait for a relay that failed, and may be asked again: another message may be asking it now."""
 
 
 class ChainTransport:
@@ -42,11 +44,16 @@ class ChainTransport:
     - refused him for good in its own words, unless *after_refusal*.
 
     A relay that failed is passed over for a while (five seconds, doubling to
-    five minutes; longer where it is misconfigured) and tried again with one
+    five minutes; longer where it is misconfigured or its login failed) and tried again with one
     message; only where all are passed over, all are tried, but those that are
     misconfigured only where all are.  So it costs the others' mail one
     connection now and then.  One that is not known yet is tried with one
     message, for whose report the others wait, 30 s at most.
+
+    Whom a relay that failed is the only one left for waits for that one alone,
+    at no cost of an attempt (:attr:`Untried.retry_after <outbox.Untried>`):
+    while another relay answers, the chain is not left alone, and takes
+    others' mail.
 
     The outcome names the relays that answered.  Where more than one did,
     each reply begins with the name of its own, and behind it stands what the
@@ -88,11 +95,11 @@ class ChainTransport:
         """Hand *message* over for *recipients*, each through the first relay that takes him.
 
         Raises:
-            RelayFault: none of the relays can be used, and nothing was handed over for anybody.
+            RelayFault: none of the relays answered, and nothing was handed over for anybody.
         """
         trail = self._follow(message, recipients, self._closed)
         if not trail.asked:
-            trail = self._follow(message, recipients, self._misconfigured if trail.mends else self._insist)
+            trail = self._follow(message, recipients, self._costly if trail.cheap else self._insist)
         return trail.outcome()
 
     def expire(self) -> None:
@@ -118,9 +125,16 @@ class ChainTransport:
             key = f"{number}/{inner}"
             fault = closed(key, message)
             if fault is None:
-                trail.add(share, self._ask(key, transport, message, share))
+                report = self._ask(key, transport, message, share)
+                well = isinstance(report, Outcome) and report.fault is None
+                trail.add(share, report, _AT_LEAST if well else self._pause(key))
             else:
-                trail.pass_over(share, fault)
+                trail.pass_over(share, fault, self._pause(key))
+
+    def _pause(self, key: str) -> dt.timedelta:
+        """How long a relay is left alone from now, and who can go to no other with it."""
+        closed = self._breakers.closed_for(key)
+        return max(_AT_LEAST, closed.delay) if closed else _AT_LEAST
 
     def _closed(self, key: str, message: Message) -> RelayFault | None:
         """Why this relay is passed over; None where it may be spoken to."""
@@ -134,15 +148,15 @@ class ChainTransport:
             # Not known yet: that another tries it is no reason to pass it over.
             self._breakers.await_report([key], UNANSWERED - admission.under_way)
 
-    def _misconfigured(self, key: str, message: Message) -> RelayFault | None:
-        """Where all are passed over, and time may mend one of them: those that it will not are not asked again."""
+    def _costly(self, key: str, message: Message) -> RelayFault | None:
+        """Where all are passed over, and one of them may be asked in vain: those that may not are not asked again."""
         closed = self._breakers.closed_for(key)
-        if closed is not None and isinstance(closed.fault, RelayMisconfigured):
+        if closed is not None and closed.fault is not None and closed.fault.costly:
             return closed.fault
         return self._insist(key, message)
 
     def _insist(self, key: str, message: Message) -> RelayFault | None:
-        """Where all are passed over, and a person has to mend each of them, each is asked again."""
+        """Where all are passed over, and none may be asked in vain, each is asked again."""
         self._breakers.insist(key, message.id)
         return None
 
@@ -181,10 +195,11 @@ class _Trail:
     def __init__(self, recipients: Sequence[str], after_refusal: bool) -> None:
         self._after_refusal = after_refusal
         self._said: dict[str, list[_Said]] = {recipient: [] for recipient in recipients}
-        self._kept: set[str] = set()
+        self._kept: dict[str, list[Untried]] = {}
         self._faults: list[RelayFault] = []
         self._relays: list[str] = []
         self._dialogues: list[str] = []
+        self._well = False
         self.asked = False
 
     @property
@@ -193,23 +208,26 @@ class _Trail:
         return [r for r, said in self._said.items() if not any(map(self._final, said))]
 
     @property
-    def mends(self) -> bool:
-        """Whether time may mend one of the faults."""
-        return not all(isinstance(fault, RelayMisconfigured) for fault in self._faults)
+    def cheap(self) -> bool:
+        """Whether one of them may be asked in vain."""
+        return not all(fault.costly for fault in self._faults)
 
-    def pass_over(self, recipients: Sequence[str], fault: RelayFault) -> None:
-        """A relay is left alone because of *fault*: it was not asked for these."""
+    def pass_over(self, recipients: Sequence[str], fault: RelayFault, pause: dt.timedelta) -> None:
+        """A relay is left alone because of *fault*, for *pause*: it was not asked for these."""
         self._faults.append(fault)
-        self._kept.update(recipients)
+        for recipient in recipients:
+            self._keep(recipient, Untried(str(fault), pause))
 
-    def add(self, recipients: Sequence[str], report: Outcome | RelayFault) -> None:
-        """A relay was asked for these."""
+    def add(self, recipients: Sequence[str], report: Outcome | RelayFault, pause: dt.timedelta) -> None:
+        """A relay was asked for these; *pause* is how long it is left alone, where it failed."""
         self.asked = True
         if isinstance(report, RelayFault):
-            self.pass_over(recipients, report)
+            self.pass_over(recipients, report, pause)
             return
         if report.fault is not None:
             self._faults.append(report.fault)
+        else:
+            self._well = True
         if report.relay not in self._relays:
             self._relays.append(report.relay)
         self._dialogues.append(report.dialogue)
@@ -218,20 +236,23 @@ class _Trail:
             result = report.results.get(
                 recipient, Uncertain("the transport reported nothing for this recipient")
             )
-            if isinstance(result, Untried):
-                self._kept.add(recipient)
-            else:
+            if not isinstance(result, Untried):
                 self._said[recipient].append(_Said(report.relay, result))
+            elif report.fault is not None:
+                self._keep(recipient, Untried(str(report.fault), pause))
+            else:
+                self._keep(recipient, result)
 
     def outcome(self) -> Outcome:
         """The reports of all as one.
 
         Raises:
-            RelayFault: no relay said anything of anybody, and one at least failed.
+            RelayFault: no relay said anything of anybody, and those that were asked failed.
         """
         results = {recipient: self._result(recipient, said) for recipient, said in self._said.items()}
         left_out = any(isinstance(result, Untried) for result in results.values())
-        fault = joined(self._faults) if left_out and self._faults else None
+        # Where one is well, those left out wait for the others, and nobody else does.
+        fault = joined(self._faults) if left_out and self._faults and not self._well else None
         if fault is not None and all(isinstance(result, Untried) for result in results.values()):
             raise fault
         return Outcome(
@@ -249,17 +270,32 @@ class _Trail:
     def _result(self, recipient: str, said: Sequence[_Said]) -> Result:
         decisive = self._decisive(recipient, said)
         if decisive is None:
-            return Untried()
+            return self._left_out(recipient, said)
         result = decisive.result
         if isinstance(result, TempFailed):
             result = attrs.evolve(result, retry_after=_most_patient(said))
         if len(self._relays) == 1:
             return result
-        before = "; ".join(f"{s.relay}: {_reply(s.result)}" for s in said if s is not decisive)
+        before = "; ".join(f"{s.relay}: {s.result.reply}" for s in said if s is not decisive)
         told = named(result, decisive.relay)
         if not before or isinstance(told, Untried):
             return told
         return attrs.evolve(told, reply=f"{told.reply}; before that {before}")
+
+    def _left_out(self, recipient: str, said: Sequence[_Said]) -> Untried:
+        """Why nobody has decided on this recipient, and when the first relay may be asked that could."""
+        if not self._well:
+            return Untried()
+        kept = self._kept.get(recipient, [])
+        why = [each.reply for each in kept if each.reply]
+        before = [f"{each.relay}: {each.result.reply}" for each in said]
+        waits = [each.retry_after for each in kept if each.retry_after is not None]
+        return Untried(
+            "; before that ".join(filter(None, ["; ".join(why), "; ".join(before)])), min(waits, default=None)
+        )
+
+    def _keep(self, recipient: str, why: Untried) -> None:
+        self._kept.setdefault(recipient, []).append(why)
 
     def _decisive(self, recipient: str, said: Sequence[_Said]) -> _Said | None:
         """The word that counts: one that ends it, else the latest that puts him off; None where that is missing."""
@@ -274,7 +310,3 @@ class _Trail:
 def _most_patient(said: Sequence[_Said]) -> dt.timedelta | None:
     asked = [s.result.retry_after for s in said if isinstance(s.result, TempFailed) and s.result.retry_after]
     return max(asked, default=None)
-
-
-def _reply(result: Result) -> str:
-    return "" if isinstance(result, Untried) else result.reply

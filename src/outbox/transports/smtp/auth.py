@@ -214,6 +214,14 @@ def credentials(username: str | None, password: str | None, token: TokenSource |
 
 
 def _check_text(name: str, text: str) -> None:
+    if text.startswith("\ufeff"):
+        raise ConfigurationError(
+            f"the SMTP {name} begins with a byte order mark (U+FEFF), as some editors write it: save its file without one"
+        )
+    if "\0" not in text and _CONTROL.search(text):
+        raise ConfigurationError(
+            f"the SMTP {name} holds a line end or another control character: it is one line"
+        )
     # Asked so, no exception is made that would hold the password.
     if "\0" in text or _SURROGATE.search(text):
         raise ConfigurationError(

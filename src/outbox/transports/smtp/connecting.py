@@ -15,7 +15,7 @@ from .opening import opening
 from .server import Server
 from .steps import Lost, Step
 from .tls import tls_words, wants_certificate
-from .transcript import Recorder
+from .transcript import Reached, Reaching, Recorder
 
 __all__ = ["connect"]
 
@@ -28,9 +28,11 @@ def connect(server: Server, clock: Clock, recorder: Recorder) -> Connection:
     """
     # Before anybody waits for us: a token may have to be fetched from elsewhere.
     identity = server.identity()
-    recorder.noted(f"connecting to {server.relay}")
+    recorder.noted(f"connecting to {server.relay}", Reaching(server.relay))
     connected = _reached(server, Deadline(clock, server.timeouts.seconds(Step.CONNECT)))
-    recorder.noted(f"connected to {_peer(server, connected)}")
+    recorder.noted(
+        f"connected to {_peer(server, connected)}", Reached(server.timeouts.seconds(Step.GREETING))
+    )
     connection = Connection(connected, server, clock)
     connection.record(recorder)
     try:
@@ -56,7 +58,10 @@ def _fault(server: Server, lost: Lost) -> RelayFault:
     if isinstance(lost.__cause__, ssl.SSLError) and wants_certificate(lost.__cause__):
         # Under TLS 1.3 the server says so when the handshake is over for us.
         return RelayMisconfigured(server.relay, tls_words(lost.__cause__, server.tls_name))
-    return RelayUnavailable(server.relay, printable(str(lost)))
+    fault = RelayUnavailable(server.relay, printable(str(lost)))
+    # Some servers hang up on a wrong password.
+    fault.costly = lost.step is Step.AUTH
+    return fault
 
 
 def _reached(server: Server, deadline: Deadline) -> socket.socket:

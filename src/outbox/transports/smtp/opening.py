@@ -161,5 +161,8 @@ def _rejected(plan: Opening, who: Identity, name: str, reply: Reply, reason: str
     user = quoted(who.username, 80)
     said = who.scrub(str(reply)) + (f" [{who.scrub(reason)}]" if reason else "")
     if reply.kind is Kind.NOT_NOW:
-        return plan.unavailable(f"user {user} cannot authenticate by {name} now: {said}")
+        fault = plan.unavailable(f"user {user} cannot authenticate by {name} now: {said}")
+        # Some say no more than that of a wrong password.
+        fault.costly = True
+        return fault
     return plan.misconfigured(f"user {user} was refused by {name}: {said} ({who.advice})")

@@ -18,10 +18,11 @@ from outbox.values import abridged, printable
 
 from .content import Content
 from .reply import Kind, Reply
+from .scrub import scrubbed
 from .secured import Secured
 from .steps import Lost, Step
 
-__all__ = ["LOG", "Heard", "Kept", "Recorder", "Transcript"]
+__all__ = ["LOG", "Heard", "Kept", "Reached", "Reaching", "Recorder", "Transcript"]
 
 Kept: TypeAlias = Literal["failed", "never"]
 """Of which attempts the dialogue is kept."""
@@ -41,6 +42,20 @@ class Heard:
 
     step: Step
     reply: Reply
+
+
+@attrs.frozen
+class Reaching:
+    """A new connection to *relay* is begun: what was found out over an earlier one says nothing of it."""
+
+    relay: str
+
+
+@attrs.frozen
+class Reached:
+    """The connection stands; whoever is there has so many *seconds* to greet, or to shake hands."""
+
+    seconds: float
 
 
 _What: TypeAlias = bytes | Reply | Content | str
@@ -184,7 +199,7 @@ class Transcript(Recorder):
             about = None
 
     def _shown(self, reply: Reply) -> Reply:
-        return attrs.evolve(reply, lines=tuple(map(self._scrub, reply.lines)))
+        return attrs.evolve(reply, lines=tuple(scrubbed(self._scrub, reply.lines)))
 
     def _lines(self, entry: _Entry) -> Iterator[str]:
         """Milliseconds, who spoke, what was said."""
@@ -196,8 +211,8 @@ class Transcript(Recorder):
                     yield f"{start} {printable(line.decode('utf-8', 'backslashreplace'))}"
             case Reply():
                 last = len(what.lines) - 1
-                for number, text in enumerate(what.lines):
-                    yield f"{start} {what.code}{' ' if number == last else '-'}{self._scrub(text)}"
+                for number, text in enumerate(scrubbed(self._scrub, what.lines)):
+                    yield f"{start} {what.code}{' ' if number == last else '-'}{text}"
             case Content():
                 yield f"{start} (content, {what.size:,} bytes)"
             case _:
