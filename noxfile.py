@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nox
@@ -34,7 +34,8 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 ONCE = tuple(
     f"tests/test_{name}.py"
     for name in (
-        *("crash_filesystem", "crash_sqlite", "filesystem_crash", "kill", "benchmarks", "benchmarks_smtp"),
+        *("crash_filesystem", "crash_sqlite", "filesystem_crash", "kill", "chaos", "poison"),
+        *("benchmarks", "benchmarks_smtp", "simulation", "benchmarks_drain"),
         *("store_suite", "transport_suite", "write_a_store", "store_machine"),
         *("smtp_faults", "smtp_hostile", "smtp_fuzz", "smtplib_faults"),
         *(
@@ -201,6 +202,15 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Eight runners, killed and stopped at random for ten minutes over 100,000 messages, on each of the two stores."""
+    session.install("-e", ".", *group("tests"))
+    session.run(
+        "pytest", "-n", "0", "-rP", "tests/test_chaos.py", *session.posargs, env={"OUTBOX_CHAOS": "long"}
+    )
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """10,000 messages through servers that fail at every step; ``OUTBOX_FAULTS_SEED`` is another run."""
     session.install("-e", ".", *group("tests"))
@@ -224,6 +234,7 @@ def interop(session: nox.Session) -> None:
 
 
 PEERS = ("huey", "litequeue", "persist-queue", "django-mailer", "django-post_office", "mailqueue-runner")
+DRAINING = ("huey", "django-post_office")
 
 
 @nox.session
@@ -248,10 +259,26 @@ def bench_smtp(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "smtp.py"), *options)
 
 
-def install_peers(session: nox.Session) -> Path:
+@nox.session(name="bench-drain")
+def bench_drain(session: nox.Session) -> None:
+    """The Runner beside a bare loop, its peers and Postfix's queue; ``-- --help`` tells the options."""
+    # What the session `interop` stands on, for the same Postfix.
+    session.install(".", "trustme>=1.2")
+    options = list(session.posargs)
+    asked = {"--help", "-h"} & set(options)
+    if not asked and not {"--postfix", "--receiver"} & set(options):
+        tree = Path(session.create_tmp(), "postfix")
+        session.run("python", "tests/interop/packages.py", str(tree), "postfix")
+        options += ["--postfix", str(tree)]
+    if not asked and not {"--no-peers", "--peers"} & set(options):
+        options += ["--peers", str(install_peers(session, DRAINING))]
+    session.run("python", str(ROOT / "benchmarks" / "drain.py"), *options)
+
+
+def install_peers(session: nox.Session, peers: Sequence[str] = PEERS) -> Path:
     """An environment for each, thrown away with the session's own; one that cannot be installed has none."""
     folder = Path(session.create_tmp(), "peers")
-    for peer in PEERS:
+    for peer in peers:
         environment = folder / peer
         session.run("python", "-m", "venv", "--clear", "--without-pip", str(environment))
         try:

@@ -48,7 +48,7 @@ class Peer(NamedTuple):
     close: Callable[[], Any] = lambda: None
 
 
-def _content() -> bytes:
+def content() -> bytes:
     mail = EmailMessage(policy=email.policy.SMTP)
     mail["From"], mail["To"], mail["Subject"] = _SENDER, _RECIPIENT, _SUBJECT
     mail.set_content(_BODY)
@@ -76,7 +76,7 @@ def huey(folder: Path) -> Peer:
         raise NotImplementedError(content)
 
     return Peer(
-        _content, queue.task()(send), None, lambda: _pragmas(queue.storage.conn.execute), queue.storage.close
+        content, queue.task()(send), None, lambda: _pragmas(queue.storage.conn.execute), queue.storage.close
     )
 
 
@@ -98,7 +98,7 @@ def litequeue(folder: Path) -> Peer:
 
     queue()
     durability = lambda: _pragmas(queue().conn.execute)  # noqa: E731 - one of five fields
-    return Peer(lambda: _content().decode(), lambda content: queue().put(content), batch, durability)
+    return Peer(lambda: content().decode(), lambda content: queue().put(content), batch, durability)
 
 
 def persist_queue(folder: Path) -> Peer:
@@ -106,10 +106,10 @@ def persist_queue(folder: Path) -> Peer:
 
     queue = SQLiteAckQueue(str(folder), multithreading=True)
     durability = lambda: _pragmas(queue._putter.execute)  # noqa: E731, SLF001 - one of five fields; it tells nowhere else
-    return Peer(_content, queue.put, None, durability, queue.close)
+    return Peer(content, queue.put, None, durability, queue.close)
 
 
-def _django(folder: Path, *apps: str, wal: bool, **settings: Any) -> Any:
+def django_with(folder: Path, *apps: str, wal: bool, **settings: Any) -> Any:
     import django
     from django.conf import settings as configuration
     from django.core.management import call_command
@@ -142,7 +142,7 @@ def _of_django(connection: Any) -> Durability:
 
 
 def django_mailer(folder: Path, *, wal: bool = False) -> Peer:
-    connection = _django(folder, "mailer", wal=wal, EMAIL_BACKEND="mailer.backend.DbBackend")
+    connection = django_with(folder, "mailer", wal=wal, EMAIL_BACKEND="mailer.backend.DbBackend")
     from django.core.mail import EmailMessage as Mail, get_connection
 
     def make() -> Any:
@@ -163,7 +163,7 @@ def django_mailer_wal(folder: Path) -> Peer:
 
 
 def django_post_office(folder: Path, *, wal: bool = False) -> Peer:
-    connection = _django(folder, "post_office", wal=wal, EMAIL_BACKEND="post_office.EmailBackend")
+    connection = django_with(folder, "post_office", wal=wal, EMAIL_BACKEND="post_office.EmailBackend")
     from post_office import mail
 
     def make() -> dict[str, str]:
@@ -193,7 +193,7 @@ def mailqueue_runner(folder: Path, *, synced: bool = False) -> Peer:
             _sync(queue / "new")
 
     text = "the directory synced by us" if synced else "the file is synced, the directory is not"
-    return Peer(_content, submit, None, lambda: Durability(synced, f"maildir: {text}"))
+    return Peer(content, submit, None, lambda: Durability(synced, f"maildir: {text}"))
 
 
 def _sync(folder: Path) -> None:

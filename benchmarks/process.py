@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["child", "descriptors", "memory", "threads"]
+__all__ = ["child", "descriptors", "memory", "peak", "threads"]
 
 _HERE: Final = Path(__file__).parent
 _PROC: Final = Path("/proc/self")
@@ -26,6 +27,17 @@ def memory() -> int:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
     return pages * mmap.PAGESIZE
+
+
+def peak() -> int:
+    """The most resident bytes that this program has had; 0 where the system does not tell."""
+    # What getrusage tells includes what our parent had before it became us.
+    found = re.search(r"^VmHWM:\s*(\d+) kB", _read(_PROC / "status"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def descriptors() -> int:

@@ -25,11 +25,10 @@ import os
 import platform
 import resource
 import smtplib
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +36,7 @@ import report
 from laps import Spread, lap, ratios, spread
 from ours import CONTENT, mail
 from process import child
+from receivers import environment, program, receiver
 
 from outbox import Accepted, Delivery, Outcome, SupportsBatch
 from outbox.transports.smtp import SMTPTransport
@@ -89,14 +89,14 @@ def by_smtplib(port: int, number: int) -> Turn:
 
 
 def by_source(postfix: Path) -> Callable[[int, int], Turn]:
-    source = _program(postfix, "smtp-source")
+    source = program(postfix, "smtp-source")
 
     def run(port: int, number: int) -> Turn:
         options = ["-d", "-s", str(_SESSIONS), "-m", str(number), "-l", str(len(CONTENT))]
         command = [source, *options, "-f", SENDER, "-t", RECIPIENT, f"127.0.0.1:{port}"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        subprocess.run(command, check=True, env=_environment(postfix))
+        subprocess.run(command, check=True, env=environment(postfix))
         seconds = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -216,64 +216,6 @@ def memory(port: int, *, rounds: int, size: int) -> str:
 
 def _figure(figure: Spread) -> str:
     return f"{figure.median:.1f} ({figure.low:.1f} to {figure.high:.1f})"
-
-
-# --- the receivers ---
-
-
-@contextlib.contextmanager
-def receiver(postfix: Path | None) -> Iterator[int]:
-    """A receiver in a process of its own; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    if postfix:
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        # Ten sessions and what they leave behind them.
-        command = [_program(postfix, "smtp-sink"), *user, "-m", "200", f"127.0.0.1:{port}", "200"]
-        environment = _environment(postfix)
-    else:
-        command = [sys.executable, "-c", _OURS, str(port)]
-        environment = dict(os.environ)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as process:
-        try:
-            _wait_for(process, port)
-            yield port
-        finally:
-            process.terminate()
-
-
-_OURS: Final = """
-import sys
-from outbox.testing import SMTPSink
-with SMTPSink(port=int(sys.argv[1]), room=1 << 40):
-    sys.stdin.read()
-"""
-
-
-def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
-    until = time.monotonic() + _PATIENCE.total_seconds()
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the receiver did not start; its own words are above") from None
-            time.sleep(0.05)
-        else:
-            return
-
-
-def _program(postfix: Path, name: str) -> str:
-    for folder in ("usr/sbin", "sbin", "bin", "."):
-        if (postfix / folder / name).is_file():
-            return str(postfix / folder / name)
-    raise SystemExit(f"there is no {name} in {postfix}")
-
-
-def _environment(postfix: Path) -> dict[str, str]:
-    """An unpacked Postfix finds its own libraries only when it is told where they are."""
-    folders = sorted({str(path.parent) for path in postfix.rglob("libpostfix-*.so")})
-    return {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)} if folders else dict(os.environ)
 
 
 # --- the program ---

@@ -8,6 +8,7 @@ from outbox.errors import StoreUnavailable
 from outbox.events import Notice
 from outbox.lifecycle import Claim, Settlement, State
 from outbox.message import Message
+from outbox.protocols import Exchanged
 from outbox.stores.memory import MemoryStore
 
 PATIENCE = 10.0
@@ -64,3 +65,8 @@ class FailingStore(MemoryStore):
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
         self._maybe_fail("settle")
         return super().settle(settlements)
+
+    def exchange(self, settlements: Sequence[Settlement], /, **settings: object) -> Exchanged:
+        self._maybe_fail("settle")
+        self._maybe_fail("claim")
+        return super().exchange(settlements, **settings)  # type: ignore[arg-type]  # passed on as they came

@@ -15,6 +15,7 @@ from outbox.message import Message
 from outbox.outbox import Outbox
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.protocols import Transport
+from outbox.relay.admission import lasting
 from outbox.retry import RetryPolicy
 from outbox.stores.memory import MemoryStore
 from outbox.testing.clock import ManualClock
@@ -28,7 +29,7 @@ BUSY = TempFailed("451 busy")
 NO_USER = PermFailed("550 no such user")
 TOO_BIG = PermFailed("not sent: the server takes 1000 at most", by_us=True)
 CUT = Uncertain("the connection was lost after the dot")
-A_PAUSE = dt.timedelta(seconds=5 * random.Random(1).uniform(0.8, 1.2))
+A_PAUSE = lasting(5 * random.Random(1).uniform(0.8, 1.2))
 MINUTE = dt.timedelta(minutes=1)
 CLOCK = ManualClock()
 
@@ -367,6 +368,19 @@ def test_a_relay_that_failed_is_passed_over_and_tried_again_with_one_message() -
         deliver(both, ANN, id=f"m{number}")
 
     assert (len(first.seen), len(second.seen)) == (3, 3)
+
+
+def test_a_relay_that_cuts_off_three_messages_in_a_row_is_passed_over() -> None:
+    class Cutting(Relay):
+        def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+            return attrs.evolve(super().deliver(message, recipients), cut=True)
+
+    first, second = Cutting("a:25", TempFailed("connection lost")), Relay("b:25")
+    under_test = chain(first, second)
+    for number in range(5):
+        deliver(under_test, ANN, id=f"m{number}")
+
+    assert (len(first.seen), len(second.seen)) == (3, 5)
 
 
 def test_where_all_are_passed_over_all_are_tried() -> None:

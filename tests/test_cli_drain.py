@@ -294,7 +294,7 @@ def test_run_does_not_stay_where_no_worker_is_left(
     def broken(*_: object) -> None:
         raise SystemExit("out of the blue")
 
-    monkeypatch.setattr("outbox.crew.Crew._work_once", broken)
+    monkeypatch.setattr("outbox.crew.Crew._live_once", broken)
     ran = outbox("run", "-q")
     assert ran.status == 70
     assert "SystemExit" in ran.err

@@ -13,6 +13,7 @@ from test_docs import ROOT, blocks
 from outbox import Message, Outbox
 from outbox.errors import RelayUnavailable
 from outbox.lifecycle import Released
+from outbox.locate.config import Config
 from outbox.testing.recording import RecordingTransport
 
 PAGE: Final = ROOT / "docs" / "relays.md"
@@ -23,6 +24,7 @@ EXAMPLES: Final = {
 }
 CHAIN: Final = "A second relay when the first fails"
 ROUTE: Final = "Different relays for different mail"
+TREATED: Final = "How a relay is treated"
 SEND: Final = "A mail that goes now"
 
 Names: TypeAlias = dict[str, Any]
@@ -49,6 +51,7 @@ def test_every_example_of_the_page_is_played() -> None:
     assert {heading: len(examples) for heading, examples in EXAMPLES.items()} == {
         CHAIN: 1,
         ROUTE: 2,
+        TREATED: 2,
         SEND: 1,
     }
 
@@ -70,6 +73,18 @@ def test_the_routes_lead_where_the_page_says(bound: Names) -> None:
         domains.relay(message, f"a@{host}") for host in ("corp.example", "x.corp.example", "example.org")
     ] == ["corp.example", "corp.example", "otherwise"]
     assert queues.relay(message, "a@corp.example") == "mail.bulk"
+
+
+def test_the_limits_are_those_that_the_configuration_file_says(bound: Names, tmp_path: Path) -> None:
+    for names in play(TREATED, bound):
+        names["outbox"].close()
+    (said,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    file = tmp_path / "outbox.toml"
+    file.write_text(said, encoding="utf-8")
+    message = Message(recipients=("a@corp.example",), content=b"")
+
+    assert Config.load(file, environ={}).limits == bound["limits"]
+    assert set(bound["limits"]) == {"*", bound["transport"].relay(message, "a@corp.example")}
 
 
 def test_a_code_goes_now_and_waits_where_its_relay_is_down(bound: Names) -> None:

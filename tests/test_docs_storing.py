@@ -55,6 +55,7 @@ def test_every_example_of_the_page_is_played() -> None:
         "When it is full": 1,
         "Content at rest": 3,
         "What stays, and for how long": 1,
+        "When another process submits": 0,
         "A newer release, and a disk that errs": 0,
     }
 

@@ -146,3 +146,14 @@ def test_a_requeue_makes_due_now_what_was_put_by_a_clock_that_was_years_ahead(
     assert statuses(store.requeue(["died", "waits"])) == ["done", "done"]
     assert sorted(ids(take(store))) == ["died", "waits"]
     store.close()
+
+
+def test_what_another_process_delivered_is_not_due_any_more(
+    open_spool: Callable[..., FilesystemStore],
+) -> None:
+    looker, worker = open_spool(), open_spool()
+    put(worker, mail("a"), mail("b"))
+    assert looker.next_due(["mail"]) == 0 * SECOND
+    for claim in take(worker, limit=2):
+        settle(worker, claim, delivered(claim))
+    assert looker.next_due(["mail"]) is None

@@ -153,19 +153,29 @@ def test_one_wrong_password_costs_one_auth_and_the_next_no_sooner_than_in_a_minu
     assert paused.wait >= dt.timedelta(seconds=47)
 
 
-def test_once_the_first_message_was_answered_all_workers_go() -> None:
+FIRST = 8
+"""So many messages show that a relay is well: with each round that it takes the connections double."""
+
+
+def made_known(store: MemoryStore, heard: Heard) -> None:
+    """The relay has taken the first messages, one after the other."""
+    for number in range(FIRST):
+        store.put([a_message(ANN, id=f"first{number}")])
+        heard.wait_for(Settled, number + 1)
+
+
+def test_once_the_first_messages_were_answered_all_workers_go() -> None:
     together, met = threading.Barrier(4), threading.Event()
 
     def deliver(message: Message, _: str) -> None:
-        if message.id != "m0" and not met.is_set():
+        if not message.id.startswith("first") and not met.is_set():
             together.wait(PATIENCE)
             met.set()
 
     store, heard = MemoryStore(), Heard()
-    store.put([a_message(ANN, id="m0")])
     outbox = Outbox(store, FunctionTransport(deliver), workers=4, listeners=[heard])
     with outbox, outbox.running():
-        heard.wait_for(Settled)
+        made_known(store, heard)
         store.put([a_message(ANN, id=f"m{number}") for number in range(1, 20)])
         assert met.wait(PATIENCE)
 
@@ -175,19 +185,18 @@ def test_what_all_workers_meet_at_once_is_told_once() -> None:
 
     class Changed(Relay):
         def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
-            if message.id != "m0":
+            if not message.id.startswith("first"):
                 together.wait(PATIENCE)
                 self.answer = WRONG
             return super().deliver(message, recipients)
 
     store, heard, relay = MemoryStore(), Heard(), Changed("a:25")
-    store.put([a_message(ANN, id="m0")])
     with Outbox(store, relay, workers=4, listeners=[heard]) as outbox, outbox.running():
-        heard.wait_for(Settled)
+        made_known(store, heard)
         store.put([a_message(ANN, id=f"m{number}") for number in range(1, 20)])
-        heard.wait_for(Settled, 5)
+        heard.wait_for(Settled, FIRST + 4)
 
-    assert len(relay.seen) == 5, "those under way, and none of the others"
+    assert len(relay.seen) == FIRST + 4, "those under way, and none of the others"
     assert sum(isinstance(notice, RelayPaused) for notice in heard.notices) == 1
 
 

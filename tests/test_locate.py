@@ -21,6 +21,7 @@ from outbox.locate import (
     transport_from_url,
 )
 from outbox.protocols import Store, Transport
+from outbox.relay import RelayLimits
 from outbox.retry import RetryPolicy
 
 
@@ -272,6 +273,11 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         uncertain = "hold"
         [retry.queues]
         "mail.bulk" = "1h*3"
+        [limits]
+        per_second = 10
+        connections = 4
+        [limits.relays]
+        "corp.example" = { per_hour = 100.5, per_day = 1000, new_connections_per_minute = 6 }
         """,
     )
     config = Config.load(file, environ={})
@@ -286,6 +292,10 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
             schedule=(minute, 5 * minute, 5 * minute), timeout=dt.timedelta(days=2), uncertain="hold"
         ),
         "mail.bulk": RetryPolicy(schedule=(hour, hour, hour)),
+    }
+    assert config.limits == {
+        "*": RelayLimits(connections=4, per_second=10),
+        "corp.example": RelayLimits(per_hour=100.5, per_day=1000, new_connections_per_minute=6),
     }
 
 
@@ -305,6 +315,17 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         ("[retry]\nattempt = 3\n", "unknown key 'attempt'; did you mean 'attempts'?"),
         ("[retry.queues.mail]\nattempts = 0\n", ":2: retry.queues.mail.attempts: must be a whole number"),
         ("[retry]\nqueues = 3\n", "queues must be a table"),
+        ("limits = 3\n", ":1: limits: must be a table, such as { per_second = 10 }, not a number"),
+        ("[limits]\nper_minute = 3\n", ":2: limits.per_minute: unknown key 'per_minute'"),
+        ("[limits]\nper_secnd = 3\n", "did you mean 'per_second'?"),
+        ("[limits]\nconnections = 1.5\n", ":2: limits.connections: must be a whole number from 1"),
+        ("[limits]\nper_day = 0\n", ":2: limits.per_day: must be a number above 0, not 0"),
+        ("[limits]\nper_day = inf\n", ":2: limits.per_day: must be a number above 0"),
+        ("[limits]\nper_day = '3'\n", ":2: limits.per_day: must be a number, not '3'"),
+        ("[limits]\nrelays = 3\n", "limits: relays must be a table of relays"),
+        ('[limits.relays]\n"mx" = 3\n', ":2: limits.relays.mx: must be a table"),
+        ('[limits.relays]\n"*" = { per_day = 3 }\n', ":2: limits.relays.*: what holds for all others"),
+        ("[limits.relays.mx]\nper_hour = -1\n", ":2: limits.relays.mx.per_hour: must be a number above 0"),
         ("store = \n", "is not TOML"),
         ("store = '\udcff'", "is not TOML"),
     ],

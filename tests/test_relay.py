@@ -178,6 +178,21 @@ def test_the_message_that_tripped_it_probes_where_there_is_no_other(relays: Rela
     assert relays.admit("mx", 11.0, "t") == Go(probe=True)
 
 
+def test_it_does_so_again_after_each_pause(relays: Relays) -> None:
+    relays.failed("mx", DOWN, 0.0, "t")
+    assert isinstance(relays.admit("mx", 10.0, "t"), Wait)
+    relays.admit("mx", 10.0, "m")
+    relays.failed("mx", DOWN, 10.0, "m")
+    assert isinstance(relays.admit("mx", 100.0, "t"), Wait)
+
+
+def test_of_those_that_met_the_fault_the_latest_hundred_are_remembered(relays: Relays) -> None:
+    for number in range(101):
+        relays.failed("mx", DOWN, 0.0, f"m{number}")
+    assert isinstance(relays.admit("mx", 10.0, "m1"), Wait)
+    assert relays.admit("mx", 10.0, "m0") == Go(probe=True)
+
+
 def test_a_hasty_run_lets_another_message_probe_at_once_after_the_first_fault() -> None:
     relays = Relays(random.Random(1), hasty=True)
     relays.failed("mx", DOWN, 0.0, "t")

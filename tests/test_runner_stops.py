@@ -14,8 +14,8 @@ from outbox.lifecycle import Claim, State
 from outbox.message import Message
 from outbox.outbox import Outbox
 from outbox.outcome import Accepted
-from outbox.performer import Performer
 from outbox.runner import Runner
+from outbox.shift import Shift
 from outbox.stores.memory import MemoryStore
 from outbox.testing.recording import RecordingTransport
 
@@ -125,7 +125,7 @@ def test_run_forever_raises_where_its_workers_ended_although_nobody_stopped_it(
     def die(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Performer, "leave", die)
+    monkeypatch.setattr(Shift, "forsake", die)
     with pytest.raises(OutboxError, match="MemoryError"):
         Runner(Broken(), RecordingTransport(), workers=2).run_forever()
 
@@ -236,7 +236,7 @@ def test_leaving_an_outbox_stops_the_runners_it_made_before_its_store_is_closed(
 def test_a_suspect_beside_a_slow_transaction_stalls_nobody(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.performer._FOR_ISOLATION", dt.timedelta(milliseconds=10))
+    monkeypatch.setattr("outbox.desk._FOR_ISOLATION", 0.01)
     store, heard = MemoryStore(), Heard()
     store.put([a_message(0)])
     runner = Runner(store, slow, queues=["slow", "mail"], workers=2, listeners=[heard])

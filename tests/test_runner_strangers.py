@@ -10,7 +10,7 @@ import pytest
 from running import PATIENCE, SECOND, FailingStore, Heard, a_message, the_state
 
 from outbox.errors import OutboxError, RelayUnavailable, StoreError
-from outbox.events import Notice, RelayPaused, RelayResumed, Settled
+from outbox.events import Notice, RelayResumed, Settled
 from outbox.lifecycle import Claim, Event, Fate, Settlement, State
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
@@ -218,7 +218,7 @@ def test_the_leases_of_a_worker_that_failed_run_out_and_his_messages_are_deliver
     finally:
         runner.stop()
     assert store.browse() == []
-    assert "left without a verdict" in caplog.text
+    assert "left without a written verdict" in caplog.text
 
 
 def test_a_drain_that_cannot_note_what_it_sent_names_it() -> None:
@@ -235,7 +235,7 @@ def test_a_drain_that_cannot_note_what_it_sent_names_it() -> None:
 def test_a_message_that_expires_while_its_relay_is_paused_keeps_nobody_else_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("outbox.relay._UNAVAILABLE", (0.01, 0.01))
+    monkeypatch.setattr("outbox.relay.breaker._UNAVAILABLE", (0.01, 0.01))
     clock = ManualClock()
     store, transport, heard = MemoryStore(clock=clock), RecordingTransport(), Heard()
     expires = clock.now() + 2 * SECOND
@@ -244,7 +244,7 @@ def test_a_message_that_expires_while_its_relay_is_paused_keeps_nobody_else_from
     runner = Runner(store, transport, clock=clock, workers=1, listeners=[heard])
     runner.start()
     try:
-        heard.wait_for(RelayPaused)
+        heard.wait_until(lambda notices: Event.RELEASED in map(_event, notices))
         transport.fault = None
         clock.advance(10 * SECOND)
         store.put([a_message(n) for n in range(3)])

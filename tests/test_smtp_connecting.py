@@ -22,7 +22,7 @@ from outbox.message import Message
 from outbox.outcome import Accepted
 from outbox.testing.clock import ManualClock
 from outbox.testing.smtp_sink import SMTPSink
-from outbox.transports.smtp import SMTPTransport, Timeouts
+from outbox.transports.smtp import SMTPTransport, Timeouts, connecting, dial as dialling
 from outbox.transports.smtp.dial import Deadline, dial
 
 A: Final = "ann@example.org"
@@ -405,6 +405,24 @@ def test_a_socket_that_leads_nowhere_is_closed() -> None:
     with pytest.raises(RelayUnavailable, match="connection lost"):
         deliver(SMTPTransport("mail.example.org", 25, connect=lambda *_: made, security="none"))
     assert made.fileno() == -1
+
+
+def test_a_socket_is_closed_whatever_is_raised_before_it_is_spoken_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for place, name in [(connecting, "_peer"), (connecting, "Connection"), (dialling, "_hasten")]:
+        with monkeypatch.context() as patched:
+            made, far = socket.socketpair()
+            patched.setattr(place, name, interrupted)
+            with far, pytest.raises(KeyboardInterrupt):
+                deliver(
+                    SMTPTransport("mail.example.org", 25, connect=lambda *_, it=made: it, security="none")
+                )
+            assert made.fileno() == -1, name
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_pair_of_sockets_in_this_process_will_do() -> None:

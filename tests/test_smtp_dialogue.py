@@ -174,6 +174,37 @@ def test_a_loss_is_temporary_before_the_dot_and_uncertain_behind_it(
     )
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Stage(breaks={("read", Step.MAIL): Lost(Step.MAIL, "closed")}),
+        Stage(breaks={("read", Step.RCPT): Lost(Step.RCPT, "reset")}),
+        Stage(breaks={("write", Step.CONTENT): Lost(Step.CONTENT, "reset")}),
+        Stage(breaks={("read", Step.DOT): Lost(Step.DOT, "no answer in time")}),
+        Stage({Step.MAIL: "421 4.3.2 going down"}),
+        Stage({Step.RCPT: "421 4.3.2 going down"}),
+        Stage({Step.DATA: "421 4.3.2 going down"}),
+        Stage({Step.DOT: "421 4.3.2 going down"}),
+    ],
+)
+def test_a_message_whose_connection_ended_before_it_had_its_answer_says_so(stage: Stage) -> None:
+    assert hand_over(stage, A).cut
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Stage(),
+        Stage({Step.MAIL: "450 not now"}),
+        Stage({Step.RCPT: "550 5.1.1 no such user"}),
+        Stage({Step.DOT: "451 4.3.0 try later"}),
+        Stage({Step.RCPT: "550 5.1.1 no"}, {("read", Step.RSET): Lost(Step.RSET, "gone")}),
+    ],
+)
+def test_one_that_had_its_answer_was_not_cut_off(stage: Stage) -> None:
+    assert not hand_over(stage, A).cut
+
+
 def test_what_was_lost_before_mail_was_sent_is_no_affair_of_the_message() -> None:
     with pytest.raises(Lost):
         hand_over(Stage(breaks={("write", Step.MAIL): Lost(Step.MAIL, "the server had closed it")}), A)
@@ -191,7 +222,16 @@ def test_it_is_uncertain_from_the_moment_the_kernel_has_the_dot(
     assert type(report.results[A]) is result
 
 
-@pytest.mark.parametrize("sent", [0, 10_000])
+@pytest.mark.parametrize("said", REFUSALS)
+def test_what_came_before_the_first_byte_of_a_content_is_no_answer_to_it(said: str) -> None:
+    lost = Lost(Step.CONTENT, "the server spoke out of turn", reply=reply(said), astray=True)
+    report = hand_over(Stage(breaks={("write", Step.CONTENT): lost}), A)
+
+    assert report.in_vain
+    assert report.results == {A: TempFailed(str(lost))}
+
+
+@pytest.mark.parametrize("sent", [1, 10_000])
 @pytest.mark.parametrize(("said", "result"), REFUSALS.items())
 def test_a_refusal_that_came_before_the_content_was_written_counts(
     sent: int, said: str, result: Result

@@ -17,7 +17,7 @@ from outbox.transports.smtp.commands import GROUP, Terms
 from outbox.transports.smtp.dsn import DSN, original_recipient, xtext
 from outbox.transports.smtp.envelope import prepare
 from outbox.transports.smtp.extensions import Extensions
-from outbox.transports.smtp.reply import Reply
+from outbox.transports.smtp.reply import Kind, Reply
 from outbox.transports.smtp.steps import Dialogue, HangUp, Hear, Lost, Pour, Read, Step, Write
 from outbox.transports.smtp.transaction import Transaction
 
@@ -156,12 +156,15 @@ def test_the_next_envelope_goes_with_the_content_and_is_not_sent_again() -> None
 
     assert play.said[1] == (f"S: a\r\n.\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<{B}>\r\nDATA\r\n")
     assert play.due == [3, 1 + 3]
-    assert first.results == {A: Accepted("250 taken first")}
+    assert first.held
     assert second.due == 3
-    assert second.results == {}
+    assert first.results == second.results == {}
 
     then = Play(OK, OK, GO, "250 taken second")
+    then(second.answered())
+    first.release(second)
     hand_over(then, second)
+    assert first.results == {A: Accepted("250 taken first")}
     assert then.said == ["S: a\r\n.\r\n"]
     assert second.results == {B: Accepted("250 taken second")}
 
@@ -298,6 +301,47 @@ def test_after_a_limit_no_further_group_names_anybody() -> None:
 
 
 # --- losses ------------------------------------------------------------------------------------
+
+
+SILENT = Lost(Step.DATA, "no whole reply", late=True)
+
+
+@pytest.mark.parametrize(
+    ("replies", "own"),
+    [
+        (["250 sender ok", OK, GO], True),
+        (["250 sender ok", "550 who?", "554 nobody"], True),
+        (["250 sender ok", OK, "421 leaving"], True),
+        (["550 not you", "503 MAIL first", "503 RCPT first"], True),
+        ([OK, Lost(Step.RCPT, "354", astray=True, kind=Kind.GO_ON)], False),
+        ([OK, OK, Lost(Step.DATA, "250", astray=True, kind=Kind.DONE)], True),
+        ([OK, "503 no", SILENT], False),
+        ([OK, OK, SILENT], True),
+        ([OK, SILENT], True),
+        (["421 leaving"], True),
+        ([OK, CLOSED], True),
+    ],
+)
+@pytest.mark.parametrize("said", ["250 taken", "554 spam"])
+def test_whose_the_reply_to_a_dot_was_shows_in_what_follows(
+    said: str, replies: Sequence[str | Lost], own: bool
+) -> None:
+    first, second = transaction(), transaction([B])
+    hand_over(Play("250 sender ok", OK, GO, said), first, second)
+    Play(*replies)(second.answered())
+    first.release(second)
+
+    known = Accepted(said) if said.startswith("2") else PermFailed(said)
+    assert (first.results[A] == known) is own
+    assert isinstance(first.results[A], type(known) if own else Uncertain)
+
+
+def test_what_is_held_when_an_interrupt_comes_is_uncertain() -> None:
+    first = transaction()
+    hand_over(Play(OK, OK, GO, "250 taken"), first, transaction([B]))
+    first.doubt()
+
+    assert isinstance(first.results[A], Uncertain)
 
 
 def test_of_what_follows_nothing_is_known_where_the_dot_has_no_answer() -> None:

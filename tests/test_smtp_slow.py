@@ -19,6 +19,7 @@ IDLE: Final = {
     "closed": [END],
     "reset": [RESET],
     "out of turn": [b"250 what?\r\n"],
+    "late news": [b"550 5.7.1 the one before was spam\r\n"],
 }
 
 
@@ -141,3 +142,39 @@ def test_it_is_begun_again_once_and_then_it_is_its_own_failure(
     assert kinds(outcomes) == [["Accepted"], ["TempFailed"], ["Accepted"]]
     assert "421" in str(next(iter(outcomes[1].results.values())))
     assert len(room.connections) == 3
+
+
+class Late(Server):
+    """Says what it thinks of the message before when the recipient of the next was named, and then answers that."""
+
+    def answer(self, step: str, usual: bytes) -> bool:
+        if step == "rcpt r" and self.room.messages and len(self.room.connections) == 1:
+            self.say([b"550 5.7.1 the one before was spam\r\n"])
+            self.say([usual], pause=0.05)
+            return True
+        return super().answer(step, usual)
+
+
+def test_news_in_the_place_of_the_answer_to_a_recipient_refuse_nobody(
+    monkeypatch: pytest.MonkeyPatch, room: Room, pipelining: bool
+) -> None:
+    servers = (Late(room, "none", None, pipelining=pipelining) for _ in range(9))
+    transport = staged(monkeypatch, room, servers)
+    outcomes = list(transport.deliver_many(delivery(str(number)) for number in range(3)))
+
+    assert kinds(outcomes) == [["Accepted"]] * 3
+    assert senders(room) == ["0", "1", "2"]
+
+
+def test_who_is_refused_over_a_used_connection_costs_no_other_one(
+    room: Room, transport: SMTPTransport
+) -> None:
+    each = [delivery("0"), delivery("1", "no@example.org"), delivery("2", "no@example.org"), delivery("3")]
+
+    assert kinds(list(transport.deliver_many(each))) == [
+        ["Accepted"],
+        ["PermFailed"],
+        ["PermFailed"],
+        ["Accepted"],
+    ]
+    assert len(room.connections) == 1

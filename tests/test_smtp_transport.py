@@ -23,6 +23,7 @@ from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.protocols import SupportsIdle, Transport
 from outbox.testing.clock import ManualClock
+from outbox.testing.smtp_script import Step
 from outbox.testing.smtp_sink import Heard, SMTPSink
 from outbox.transports.smtp import SMTPTransport, Timeouts
 from outbox.transports.smtp.connection import Connection
@@ -211,6 +212,23 @@ def test_what_a_used_connection_refuses_for_good_at_mail_is_asked_again_over_a_n
     assert sink.connections == 3
 
 
+@pytest.mark.parametrize("said", ["550 5.1.8 sender refused", "451 4.3.0 too much of it"])
+def test_what_mail_was_refused_by_is_no_fault_of_a_relay_that_cannot_be_asked_again(
+    sink: SMTPSink, transport: SMTPTransport, said: str
+) -> None:
+    deliver(transport)
+    sink.on("mail", reply=said, times=1)
+    sink.on("connect", reply="421 4.7.0 one at a time", close=True, times=1)
+    outcome = deliver(transport)
+
+    assert outcome.results == {A: TempFailed(said)}
+    assert isinstance(outcome.fault, RelayUnavailable)
+    assert f"S: {said}" in outcome.dialogue
+    assert "could not be asked again" in outcome.dialogue
+    sink.on("mail", reply="550 5.1.8 sender refused")
+    assert isinstance(deliver(transport).results[A], PermFailed)
+
+
 def test_a_server_that_takes_so_many_over_a_connection_is_sent_the_others_over_new_ones(
     sink: SMTPSink, transport: SMTPTransport
 ) -> None:
@@ -339,6 +357,16 @@ def test_a_connection_lost_in_a_transaction_leaves_the_following_untried(
 
     assert [type(outcome.results[r]) for r in everybody] == [Uncertain] * 100 + [Untried] * 50
     assert outcome.fault is None
+
+
+@pytest.mark.parametrize(("step", "cut"), [("rcpt", True), ("dot", True), ("quit", False)])
+def test_an_outcome_says_whether_its_connection_was_lost_in_the_middle(
+    sink: SMTPSink, transport: SMTPTransport, step: Step, cut: bool
+) -> None:
+    sink.on(step, close=True, times=1)
+
+    assert deliver(transport).cut is cut
+    assert not deliver(transport).cut, "the next message has a connection of its own"
 
 
 # --- one connection for many messages ----------------------------------------------------------

@@ -474,6 +474,28 @@ def secured(pair: Pair) -> Iterator[tuple[Pair, Any]]:
     pair.wire.close()
 
 
+def test_a_socket_that_is_secured_already_is_written_to_a_record_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, secured: tuple[Pair, ssl.SSLSocket]
+) -> None:
+    """Of several records, not taken whole, none would count as sent, and the dot may be in the first of them."""
+    pair, server = secured
+    ours = pair.wire._socket
+    assert isinstance(ours, ssl.SSLSocket)
+    wire = Wire(ours, Timeouts(), SystemClock())
+    server.sendall(b"220 mx\r\n")
+    wire.read(Step.GREETING)
+    sizes: list[int] = []
+
+    def send(_: object, data: bytes) -> int:
+        sizes.append(len(data))
+        return len(data)
+
+    monkeypatch.setattr(type(ours), "send", send)
+    wire.pour(Content.of(b"x" * 40_000))
+
+    assert max(sizes) == 16 << 10
+
+
 @pytest.mark.parametrize("rest", [0, 1, 2, 3, 100])
 def test_under_tls_a_dot_that_was_read_and_answered_was_sent(
     secured: tuple[Pair, ssl.SSLSocket], rest: int

@@ -131,6 +131,18 @@ def test_what_is_no_text_is_no_dialogue() -> None:
     assert understood(odd, ["a"], "It")[0].dialogue == ""
 
 
+def test_that_a_connection_was_cut_is_passed_on_and_anything_else_is_not_that() -> None:
+    cut = Outcome(results={"a": TempFailed("no")}, relay="a", cut=True)
+    odd = Outcome(results={"b": TempFailed("no")}, relay="b")
+    object.__setattr__(odd, "cut", "yes")
+    both = merged([(["a"], cut), (["b"], understood(odd, ["b"], "It")[0])])
+
+    assert understood(cut, ["a"], "It")[0].cut
+    assert not understood(odd, ["b"], "It")[0].cut
+    assert isinstance(both, Outcome)
+    assert both.cut
+
+
 def test_the_dialogues_of_several_relays_stand_one_behind_the_other() -> None:
     one, two = (Outcome(results={r: TempFailed("no")}, relay=r, dialogue=f"S: {r}") for r in "ab")
     both = merged([(["a"], one), (["b"], two)])

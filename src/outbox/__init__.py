@@ -72,6 +72,7 @@ from .protocols import (
     Suspension,
     Transport,
 )
+from .relay import RelayLimits
 from .retry import RetryPolicy
 from .runner import Runner, Sent, Tally
 
@@ -114,6 +115,7 @@ __all__ = [
     "QueueCount",
     "Record",
     "RelayFault",
+    "RelayLimits",
     "RelayMisconfigured",
     "RelayPaused",
     "RelayResumed",

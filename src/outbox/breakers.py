@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import random
 import threading
@@ -12,7 +13,7 @@ import attrs
 
 from .clock import Clock
 from .errors import RelayFault
-from .relay import Admission, Go, Pause, Relays, Wait
+from .relay import Admission, Go, Pause, RelayLimits, Relays, Wait, limits_by_key
 
 __all__ = ["Breakers"]
 
@@ -33,14 +34,28 @@ class Breakers:
     """:class:`~outbox.relay.Relays` for several threads, some of which wait for what another's probe brings.
 
     A forked child begins anew: none of its threads would report its parent's
-    probes.
+    probes.  *who* tells those who ask apart.
     """
 
-    def __init__(self, clock: Clock, rng: random.Random, *, hasty: bool = False) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        hasty: bool = False,
+        limits: RelayLimits | Mapping[str, RelayLimits] | None = None,
+        who: Callable[[], int] = threading.get_ident,
+    ) -> None:
         self._clock = clock
         self._rng = rng
         self._hasty = hasty
+        self._limits = limits_by_key(limits)
+        self._who = who
         self._known = self._anew()
+
+    def apart(self, *, hasty: bool) -> Breakers:
+        """Others with the same limits, who know nothing of the relays yet."""
+        return Breakers(self._clock, self._rng, hasty=hasty, limits=self._limits, who=self._who)
 
     def closed_for(self, key: str) -> Wait | None:
         """Why nothing may be handed over now; without taking the probe."""
@@ -49,14 +64,16 @@ class Breakers:
             return known.relays.closed_for(key, self._clock.monotonic())
 
     def admit(
-        self, keys: Collection[str], message: str, *, patience: float
+        self, keys: Collection[str], message: str, *, patience: float, wanted: int | None = None
     ) -> Mapping[str, Admission] | Wait:
-        """May the message of this id go to these relays?
+        """May the message of this id go to these relays, and up to *wanted* messages with it?
+
+        With *wanted* each Go takes a connection, until :meth:`leave`.
 
         A Wait for all, and nothing is taken, where one is being probed and
         has been for less than *patience* seconds: see :meth:`await_report`.
         """
-        known, here = self._here(), threading.get_ident()
+        known, here = self._here(), self._who()
         now = self._clock.monotonic()
         with known.changed:
             # Who is sent for by a delivery of this very thread would wait for himself.
@@ -66,16 +83,16 @@ class Breakers:
                 closed = known.relays.closed_for(key, now)
                 if closed is not None and closed.probing and closed.under_way < patience:
                     return closed
-            found = {key: known.relays.admit(key, now, message) for key in others}
+            found = {key: known.relays.admit(key, now, message, wanted) for key in others}
             known.probers.update((key, here) for key, go in found.items() if isinstance(go, Go) and go.probe)
-        return {**found, **dict.fromkeys(own, Go())}
+            return {**found, **{key: known.relays.join(key, now, wanted) for key in own}}
 
     def insist(self, key: str, message: str) -> None:
         """The message of this id goes to this relay, however it is."""
         known = self._here()
         with known.changed:
             known.relays.insist(key, self._clock.monotonic(), message)
-            known.probers[key] = threading.get_ident()
+            known.probers[key] = self._who()
 
     def await_report(
         self, keys: Collection[str], seconds: float, until: Callable[[], bool] = lambda: False
@@ -87,6 +104,16 @@ class Breakers:
                 lambda: until() or not any(known.relays.probing(key) for key in keys), max(0.0, seconds)
             )
 
+    def leave(self, key: str, go: Go | None = None, *, unused: int = 0, well: bool = True) -> None:
+        """A connection that was taken is free; see :meth:`outbox.relay.Relays.leave`."""
+        now = self._clock.monotonic()
+        self._report(key, lambda relays: relays.leave(key, now, go, unused=unused, well=well))
+
+    def put_off(self, key: str) -> dt.timedelta:
+        """How long a message of this relay is given back for, that may not go now: not all for as long."""
+        now = self._clock.monotonic()
+        return self._report(key, lambda relays: relays.put_off(key, now))
+
     def answered(self, key: str, message: str) -> bool:
         """The relay answered; True where that ended a pause."""
         return self._report(key, lambda relays: relays.answered(key, message))
@@ -95,6 +122,11 @@ class Breakers:
         """The relay failed; how long it is left alone."""
         now = self._clock.monotonic()
         return self._report(key, lambda relays: relays.failed(key, fault, now, message))
+
+    def cut(self, key: str, message: str, relay: str = "") -> Pause | None:
+        """The connection was lost in the middle of the message; the pause, where it is the relay's doing."""
+        now = self._clock.monotonic()
+        return self._report(key, lambda relays: relays.cut(key, now, message, relay))
 
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was this message: another may go."""
@@ -120,4 +152,8 @@ class Breakers:
         return self._known
 
     def _anew(self) -> _Known:
-        return _Known(Relays(self._rng, hasty=self._hasty))
+        relays = Relays(self._rng, hasty=self._hasty, limits=self._limits)
+        return _Known(relays, changed=self._condition())
+
+    def _condition(self) -> threading.Condition:
+        return threading.Condition()

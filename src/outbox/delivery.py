@@ -1,8 +1,12 @@
-"""A worker's life, as straight-line code that does nothing itself.
+"""The lives of a worker and of the clerk, as straight-line code that does nothing itself.
 
 The generators here yield actions and are sent their results.  The runner
 performs the actions on threads; a simulation performs them in one, seeded.
 A store that fails is *thrown* into the generator as the StoreError it raised.
+
+Workers speak to the relays, the clerk to the store: he writes what the
+workers have noted since he last wrote, and claims what they will want next,
+in one commit.  Between them lies the desk (:mod:`outbox.desk`).
 """
 
 from __future__ import annotations
@@ -15,15 +19,17 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
+from .desk import Noted, Run, Spoiled, Work, released
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Notice, Settled, StoreFailed
 from .judge import before, judge
-from .lifecycle import Claim, Released, Settlement, Verdict
+from .lifecycle import Claim, Settlement
 from .outcome import Outcome
+from .protocols import Exchanged
 from .relay import Wait
 from .retry import RetryPolicy
 
-__all__ = ["Action", "Script", "Setup", "deliver_now", "keep", "sweep", "tidy", "work"]
+__all__ = ["Action", "Script", "Setup", "clerk", "deliver_now", "keep", "sweep", "tidy", "work"]
 
 R = TypeVar("R")
 
@@ -31,7 +37,6 @@ MAX_BATCH: Final = 100
 _QUICK: Final = dt.timedelta(milliseconds=10)
 _TIDY_EVERY: Final = dt.timedelta(seconds=10)
 _SWEEP_AT_MOST: Final = 50
-_WHILE_PROBED: Final = dt.timedelta(milliseconds=50)
 _ZERO: Final = dt.timedelta(0)
 
 
@@ -52,36 +57,70 @@ class Stop(enum.Enum):
 
 
 @attrs.frozen
-class Proceed(Action[bool]):
-    """Give up the turn held, and take the next; False: this worker's life ends."""
+class Take(Action[Run | None]):
+    """Wait for something to deliver, *size* messages at most; None: this worker's life ends."""
+
+    size: int
 
 
 @attrs.frozen
-class Open(Action["Wait | None"]):
-    """Is there any relay to speak to?  Otherwise claiming would only be writing."""
+class Begin(Action[None]):
+    """Begin to hand over what the worker's run brings."""
 
 
 @attrs.frozen
-class ClaimDue(Action[Sequence[Claim]]):
-    """Claim up to *limit* due messages."""
+class Report(Action["Handed | None"]):
+    """What came of the next message of the run; None: no more was handed over."""
 
+
+@attrs.frozen
+class Pull(Action[Claim | None]):
+    """The one claim of a run that goes to several relays; None: it may not be delivered any more."""
+
+
+@attrs.frozen
+class Note(Action[None]):
+    """Leave a verdict to the clerk; *took* is how long the delivery lasted."""
+
+    settlement: Settlement
+    took: dt.timedelta = _ZERO
+
+
+@attrs.frozen
+class Drop(Action[None]):
+    """The run is over."""
+
+
+@attrs.frozen
+class Collect(Action[Work | None]):
+    """Wait for something to write, or for a want of claims; None: the clerk's life ends."""
+
+
+@attrs.frozen
+class Exchange(Action[Exchanged]):
+    """Write *settlements* and claim up to *limit*, in one commit where the store can."""
+
+    settlements: Sequence[Settlement]
     limit: int
+    max_bytes: int
 
 
 @attrs.frozen
-class Isolate(Action["dt.timedelta | None"]):
-    """Wait until nothing else of this process is in flight; otherwise for how long to give the claim back."""
+class Deal(Action[None]):
+    """Lay claims on the desk."""
+
+    claims: Sequence[Claim]
 
 
 @attrs.frozen
 class TakeUp(Action["Stop | dt.timedelta"]):
-    """Take the next claim of a batch in hand: how long ago it was claimed, or why it is left."""
+    """Take a claim in hand: how long ago it was made, or why it is left."""
 
     claim: Claim
 
 
 @attrs.frozen
-class Admit(Action["Wait | None"]):
+class Admit(Action[Wait | None]):
     """May this claim go to its relay now?  None is yes, and :class:`Deliver` follows."""
 
     claim: Claim
@@ -94,8 +133,9 @@ class AwaitProbe(Action[bool]):
 
 @attrs.frozen
 class Handed:
-    """What came of handing over: the report, how long it took, how long the relay is now left alone."""
+    """What came of handing a claim over: the report, how long it took, how long the relay is now left alone."""
 
+    claim: Claim
     report: Outcome | RelayFault
     took: dt.timedelta
     relay_wait: dt.timedelta = _ZERO
@@ -120,18 +160,6 @@ class Tell(Action[None]):
     """Tell the listeners."""
 
     notice: Notice
-
-
-@attrs.frozen
-class Idle(Action[bool]):
-    """Wait for something to claim, or until the relay may be asked again; False: this worker's life ends."""
-
-    closed: Wait | None
-
-
-@attrs.frozen
-class Gather(Action[None]):
-    """Wait until every worker is at his end: what is given back before, another would claim again."""
 
 
 @attrs.frozen
@@ -188,23 +216,94 @@ def ask(action: Action[R]) -> Script[R]:
 
 
 def work(setup: Setup) -> Script[None]:
-    """Claim, deliver, judge, settle; until the performer says that it is enough."""
-    hand = _Hand(setup)
-    while (yield from ask(Proceed())):
-        closed = yield from ask(Open())
-        claims = None if closed else (yield from _persistently(setup, ClaimDue(hand.size)))
-        if claims:
-            yield from _deliver_all(hand, claims)
-        elif not (yield from ask(Idle(closed))):
-            break
-    if hand.aside:
-        yield from ask(Gather())
-    yield from _release(hand, hand.aside)
+    """Take, deliver, judge, note; until there is nothing more to take."""
+    size = 1
+    while (run := (yield from ask(Take(size)))) is not None:
+        took = yield from (_deliver_run(setup) if len(run.lane) == 1 else _deliver_to_several(setup))
+        yield from ask(Drop())
+        if took is not None:
+            size = min(size * 2, MAX_BATCH) if took < _QUICK else max(1, size // 2)
+
+
+def _deliver_run(setup: Setup) -> Script[dt.timedelta | None]:
+    """Deliver one message after the other; how long each of them took."""
+    took, number = _ZERO, 0
+    yield from ask(Begin())
+    while (handed := (yield from ask(Report()))) is not None:
+        yield from ask(Note(_judged(setup, handed), handed.took))
+        took, number = took + handed.took, number + 1
+    return took / number if number else None
+
+
+def _deliver_to_several(setup: Setup) -> Script[dt.timedelta | None]:
+    """Deliver the one message of a run to each of its relays."""
+    claim = yield from ask(Pull())
+    handed = None if claim is None else (yield from _delivered(setup, claim))
+    match handed:
+        case Handed(took=took):
+            yield from ask(Note(_judged(setup, handed), took))
+            return took
+        case Settlement():
+            yield from ask(Note(handed))
+    return None
+
+
+def clerk(setup: Setup) -> Script[None]:
+    """Write what was noted and claim what is wanted; until everybody is at his end."""
+    failures = 0
+    while (collected := (yield from ask(Collect()))) is not None:
+        yield from _see_to(collected.spoiled)
+        settlements = [settlement for settlement, _ in collected.noted]
+        try:
+            exchanged = yield from ask(Exchange(settlements, collected.limit, collected.max_bytes))
+        except StoreError as error:
+            failures += 1
+            yield from _falter(setup, error, failures, settlements)
+            continue
+        failures = 0
+        yield from _deal(exchanged.claims)
+        yield from _tell(collected.noted, exchanged.lost)
+
+
+def _see_to(spoiled: Sequence[Spoiled]) -> Script[None]:
+    for each in spoiled:
+        verdict = None if each.since is None else before(each.claim, each.since)
+        # It was not handed over: where the lease ran out by our clock alone, nobody has to wait for it, nor to doubt.
+        yield from ask(Note(Settlement(each.claim, verdict) if verdict else released(each.claim)))
+
+
+def _deal(claims: Sequence[Claim]) -> Script[None]:
+    fresh = []
+    for claim in claims:
+        verdict = before(claim)
+        if verdict is None:
+            fresh.append(claim)
+        else:
+            yield from ask(Note(Settlement(claim, verdict)))
+    if fresh:
+        yield from ask(Deal(fresh))
+
+
+def _falter(
+    setup: Setup, error: StoreError, failures: int, settlements: Sequence[Settlement]
+) -> Script[None]:
+    """Wait before a failing store is asked again, or raise: what was not written is collected again."""
+    if setup.store_tries is not None and failures >= setup.store_tries:
+        raise _naming(error, settlements) from error
+    wait = _back_off(failures, setup.rng)
+    yield from ask(Tell(StoreFailed(error, wait, [settlement.claim for settlement in settlements])))
+    yield from ask(Rest(wait, within_grace=bool(settlements)))
 
 
 def deliver_now(setup: Setup, claim: Claim) -> Script[None]:
     """Deliver, judge and settle a claim that was made elsewhere; what came of it is told."""
-    yield from _deliver_all(_Hand(setup), [claim])
+    handed = yield from _delivered(setup, claim)
+    if handed is None:
+        yield from ask(Tell(LeaseLost(claim)))
+    elif isinstance(handed, Settlement):
+        yield from _settle(setup, handed)
+    else:
+        yield from _settle(setup, _judged(setup, handed), handed.took)
 
 
 def keep(lease: dt.timedelta) -> Script[None]:
@@ -234,129 +333,62 @@ def sweep() -> Script[None]:
         yield from ask(Tell(StoreFailed(error, _TIDY_EVERY)))
 
 
-@attrs.define
-class _Hand:
-    """What one worker keeps in mind: the size of his next batch, and what he gives back at his end."""
-
-    setup: Setup
-    size: int = 1
-    aside: list[Settlement] = attrs.Factory(list)
-
-    def grow(self, took: dt.timedelta) -> None:
-        self.size = min(self.size * 2, MAX_BATCH) if took < _QUICK else max(1, self.size // 2)
-
-
-def _deliver_all(hand: _Hand, claims: Sequence[Claim]) -> Script[None]:
-    if claims[0].lost:
-        crowded = yield from ask(Isolate())
-        if crowded is not None:
-            yield from _settle(hand.setup, [_released(claim, crowded, "") for claim in claims])
-            return
-    released: list[Settlement] = []
-    for claim in claims:
-        released += yield from _deliver_one(hand, claim)
-    yield from _release(hand, released)
-
-
-def _deliver_one(hand: _Hand, claim: Claim) -> Script[Sequence[Settlement]]:
-    """Deliver the claim, unless there is a verdict already; how it is released, where it is not handed over."""
+def _delivered(setup: Setup, claim: Claim) -> Script[Handed | Settlement | None]:
+    """Deliver the claim, unless there is a verdict already; None where its lease was lost."""
     while True:
         since = yield from ask(TakeUp(claim))
         if since is Stop.LOST:
-            yield from ask(Tell(LeaseLost(claim)))
-            return ()
+            return None
         if since is Stop.STOPPING:
-            return [_released(claim, _ZERO, "")]
+            return released(claim)
         verdict = before(claim, since)
         if verdict is not None:
-            yield from _settle(hand.setup, [Settlement(claim, verdict)])
-            return ()
+            return Settlement(claim, verdict)
         # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
         closed = yield from ask(Admit(claim))
         if closed is None:
-            yield from _deliver(hand, claim)
-            return ()
+            return (yield from ask(Deliver(claim)))
         # Meanwhile the lease may be lost, or the message expire: all is asked again.
         if not (closed.probing and (yield from ask(AwaitProbe()))):
-            return (yield from _give_back(hand, claim, closed))
+            return released(claim, setup.pause(closed.delay), closed.reason)
 
 
-def _give_back(hand: _Hand, claim: Claim, closed: Wait) -> Script[Sequence[Settlement]]:
-    """How a claim is released whose relays are all closed; nothing, where that is left to the worker's end."""
-    setup = hand.setup
-    settlement = _released(claim, setup.pause(closed.delay), closed.reason)
-    if not setup.draining:
-        return [settlement]
-    if closed.probing:
-        # It comes again at once, for the probe may succeed; not more often than a probe can be waited for.
-        yield from ask(Rest(_WHILE_PROBED))
-        return [settlement]
-    # Given back now it would be claimed again, and again; other relays' messages are still to come.
-    hand.aside.append(settlement)
-    return ()
-
-
-def _deliver(hand: _Hand, claim: Claim) -> Script[None]:
-    setup = hand.setup
-    handed = yield from ask(Deliver(claim))
-    hand.grow(handed.took)
+def _judged(setup: Setup, handed: Handed) -> Settlement:
+    claim = handed.claim
     policy = setup.policy(claim.message.queue)
     verdict = judge(claim, handed.report, policy, setup.rng, relay_wait=setup.pause(handed.relay_wait))
-    settlement = Settlement(claim, verdict)
-    if setup.draining and isinstance(verdict, Released):
-        # Given back now it would be due now, and come again before all others.
-        hand.aside.append(settlement)
-    else:
-        yield from _settle(setup, [settlement], handed.took)
+    return Settlement(claim, verdict)
 
 
-def _release(hand: _Hand, released: Sequence[Settlement]) -> Script[None]:
-    if released:
-        yield from _settle(hand.setup, released)
-
-
-def _settle(setup: Setup, settlements: Sequence[Settlement], took: dt.timedelta = _ZERO) -> Script[None]:
-    # Until this is written nothing new is claimed: a delivered message whose
-    # settle is forgotten would be sent twice.
-    try:
-        answer = yield from _persistently(setup, Settle(settlements), within_grace=True)
-    except StoreError as error:
-        handed = [s.claim.message.id for s in settlements if s.verdict.outcome is not None]
-        if not handed:
-            raise
-        raise _naming(error, handed) from error
-    if answer is None:
-        return
-    lost = {(claim.message.id, claim.token) for claim in answer}
-    for settlement in settlements:
-        claim, verdict = settlement.claim, settlement.verdict
-        stale = (claim.message.id, claim.token) in lost
-        yield from ask(Tell(LeaseLost(claim, verdict) if stale else Settled(claim, verdict, took)))
-
-
-def _persistently(setup: Setup, action: Action[R], *, within_grace: bool = False) -> Script[R | None]:
-    """Ask a store until it answers; None: there is no time left to ask again."""
-    tries = 0
+def _settle(setup: Setup, settlement: Settlement, took: dt.timedelta = _ZERO) -> Script[None]:
+    failures = 0
     while True:
         try:
-            return (yield from ask(action))
+            lost = yield from ask(Settle([settlement]))
         except StoreError as error:
-            tries += 1
-            if setup.store_tries is not None and tries >= setup.store_tries:
-                raise
-            wait = _back_off(tries, setup.rng)
-            unwritten = [s.claim for s in action.settlements] if isinstance(action, Settle) else []
-            yield from ask(Tell(StoreFailed(error, wait, unwritten)))
-            if not (yield from ask(Rest(wait, within_grace))):
-                return None
+            failures += 1
+            yield from _falter(setup, error, failures, [settlement])
+        else:
+            return (yield from _tell([(settlement, took)], lost))
+
+
+def _tell(noted: Sequence[Noted], lost: Sequence[Claim]) -> Script[None]:
+    gone = {(claim.message.id, claim.token) for claim in lost}
+    for settlement, took in noted:
+        claim, verdict = settlement.claim, settlement.verdict
+        stale = (claim.message.id, claim.token) in gone
+        yield from ask(Tell(LeaseLost(claim, verdict) if stale else Settled(claim, verdict, took)))
 
 
 def _back_off(tries: int, rng: random.Random) -> dt.timedelta:
     return dt.timedelta(seconds=min(30.0, 0.1 * 2 ** min(tries, 10)) * rng.uniform(0.5, 1.0))
 
 
-def _naming(error: StoreError, handed: Sequence[str]) -> StoreError:
+def _naming(error: StoreError, settlements: Sequence[Settlement]) -> StoreError:
     """The error, and what a person has to know: which messages were handed over without a note of it."""
+    handed = [each.claim.message.id for each in settlements if each.verdict.outcome is not None]
+    if not handed:
+        return error
     # A stranger's subclass may be made in another way than ours.
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == StoreError.__module__)
     named: StoreError = kind(
@@ -364,8 +396,3 @@ def _naming(error: StoreError, handed: Sequence[str]) -> StoreError:
         "they may go out again when their leases have run out"
     )
     return named
-
-
-def _released(claim: Claim, delay: dt.timedelta, reason: str) -> Settlement:
-    verdict: Verdict = Released(delay=delay, fates=claim.fates, reason=reason)
-    return Settlement(claim, verdict)

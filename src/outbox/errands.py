@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -23,7 +24,7 @@ from .handover import THE_ONLY_RELAY, hand_over, shares
 from .lifecycle import Claim
 from .outcome import Outcome, TempFailed, Uncertain, Untried
 from .protocols import SupportsRelays, Transport
-from .relay import UNANSWERED, Wait
+from .relay import UNANSWERED, Go, Pause, Wait
 from .report import failed, merged
 
 __all__ = ["Errand", "Errands"]
@@ -79,6 +80,11 @@ class Errands:
         self._probing: set[Errand] = set()
 
     @property
+    def breakers(self) -> Breakers:
+        """What is known of the relays."""
+        return self._breakers
+
+    @property
     def faults(self) -> Mapping[str, RelayFault]:
         """The last fault of each relay that was paused."""
         with self._lock:
@@ -91,9 +97,44 @@ class Errands:
             return None
         return self._breakers.closed_for(THE_ONLY_RELAY)
 
-    def await_opening(self, closed: Wait, until: Callable[[], bool]) -> None:
-        """Wait for the report of the probe that :meth:`open` told of, and not long after *until* is so."""
-        self._breakers.await_report([THE_ONLY_RELAY], closed.delay.total_seconds(), until)
+    def closed(self, lane: Sequence[str]) -> Wait | None:
+        """Why nothing may go to a relay now; of several, who takes the message up asks himself."""
+        return self._breakers.closed_for(lane[0]) if len(lane) == 1 else None
+
+    def admit_run(self, key: str, message: str, wanted: int) -> Go | Wait:
+        """May the message of this id go to this relay now, and others behind it, *wanted* in all?
+
+        Whoever asked takes it at once (:meth:`take`), and leaves the relay when that is over (:meth:`leave`).
+        """
+        answer = self._breakers.admit([key], message, patience=math.inf, wanted=wanted)
+        return answer if isinstance(answer, Wait) else answer[key]
+
+    def leave(self, key: str, go: Go, handed: int, *, well: bool) -> None:
+        """What was admitted is over: *handed* were handed over, *well* where no connection was lost by that."""
+        self._breakers.leave(key, go, unused=max(0, go.number - handed), well=well)
+
+    def put_off(self, key: str) -> dt.timedelta:
+        """For how long to give back a message of this relay that may not go now; not all for as long."""
+        return self._breakers.put_off(key)
+
+    def take(self, errand: Errand, key: str, message: str, go: Go) -> None:
+        """*errand* goes to this relay, as :meth:`admit_run` allowed."""
+        errand.message = message
+        self._take(errand, {key} if go.probe else set())
+
+    def report(
+        self, errand: Errand, key: str, report: Outcome | RelayFault, message: str
+    ) -> tuple[dt.timedelta, bool]:
+        """What a relay reported of a message: how long it is left alone, and whether that is news to who waits."""
+        news: list[Notice] = []
+        probed = key in errand.probing
+        wait = self._note(key, report, message, news)
+        if probed:
+            self.abandon(errand)
+        # Not before: a listener who sends would wait for a probe that waits for him.
+        for notice in news:
+            self._tell(notice)
+        return wait or _ZERO, probed or bool(news) or wait is not None
 
     def admit(self, claim: Claim, errand: Errand) -> Wait | None:
         """May *claim* go to any of its relays now?  None is yes, and :meth:`deliver` follows."""
@@ -126,6 +167,22 @@ class Errands:
         *goes_on* is asked before each relay but the first whether more of it
         may be handed over.
         """
+        script = self.delivering(claim, errand, goes_on)
+        share = next(script)
+        while True:
+            try:
+                share = script.send(self.hand_over(claim, share, errand))
+            except StopIteration as end:
+                handed: Handed = end.value
+                return handed
+            except BaseException:
+                script.close()
+                raise
+
+    def delivering(
+        self, claim: Claim, errand: Errand, goes_on: Callable[[Claim], bool]
+    ) -> Generator[Sequence[str], Outcome | RelayFault, Handed]:
+        """:meth:`deliver` as a script: it yields whom to hand *claim* over for, and is sent what was reported."""
         begun = self._clock.monotonic()
         reports: list[tuple[Sequence[str], Outcome | RelayFault]] = []
         waits: list[dt.timedelta] = []
@@ -135,7 +192,9 @@ class Errands:
                 if reports and not goes_on(claim):
                     reports.append((share, Outcome.same(share, Untried())))
                     continue
-                report, wait = self._deliver_share(claim, key, share, errand, news)
+                report = yield share
+                wait = self._note(key, report, claim.message.id, news)
+                errand.probing.discard(key)
                 reports.append((share, report))
                 waits += _waits_of(share, report, wait)
         finally:
@@ -147,7 +206,7 @@ class Errands:
             reports.append((share, closed.fault or Outcome.same(share, Untried())))
             waits.append(closed.delay)
         took = dt.timedelta(seconds=self._clock.monotonic() - begun)
-        return Handed(merged(reports), took, min(waits, default=_ZERO))
+        return Handed(claim, merged(reports), took, min(waits, default=_ZERO))
 
     def abandon(self, errand: Errand) -> None:
         """Nothing is learned from the probes that are still out."""
@@ -179,30 +238,33 @@ class Errands:
             if probing:
                 self._probing.add(errand)
 
-    def _deliver_share(
-        self, claim: Claim, key: str, share: Sequence[str], errand: Errand, news: list[Notice]
-    ) -> tuple[Outcome | RelayFault, dt.timedelta | None]:
+    def hand_over(self, claim: Claim, share: Sequence[str], errand: Errand) -> Outcome | RelayFault:
+        """One step of :meth:`delivering`: hand *claim* over for *share*."""
         try:
-            report = hand_over(self._transport, claim.message, share)
+            return hand_over(self._transport, claim.message, share)
         except BaseException as error:
             if errand.interruptible:
                 raise
             _LOG.exception("the transport failed with an exception of its own on %s", claim.message.id)
-            report = failed(error, share)
-        wait = self._note(key, report, claim.message.id, news)
-        errand.probing.discard(key)
-        return report, wait
+            return failed(error, share)
 
     def _note(
         self, key: str, report: Outcome | RelayFault, message: str, news: list[Notice]
     ) -> dt.timedelta | None:
         """Tell the relay's breaker how it did; how long it is left alone, or None where it is well."""
         fault = report if isinstance(report, RelayFault) else report.fault
-        if fault is None:
-            if self._breakers.answered(key, message):
-                news.append(RelayResumed(key))
-            return None
-        pause = self._breakers.failed(key, fault, message)
+        if fault is not None:
+            pause = self._breakers.failed(key, fault, message)
+            return self._paused(pause, fault, news)
+        if isinstance(report, Outcome) and report.cut:
+            cut_off = self._breakers.cut(key, message, report.relay)
+            if cut_off is not None and cut_off.fault is not None:
+                self._paused(cut_off, cut_off.fault, news)
+        elif self._breakers.answered(key, message):
+            news.append(RelayResumed(key))
+        return None
+
+    def _paused(self, pause: Pause, fault: RelayFault, news: list[Notice]) -> dt.timedelta:
         with self._lock:
             self._faults[fault.relay] = fault
         if pause.news:

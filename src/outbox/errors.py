@@ -23,6 +23,8 @@ are called, and stand in ``__cause__``.  No message carries a secret.
 
 from __future__ import annotations
 
+import datetime as dt
+
 from .values import printable
 
 __all__ = [
@@ -94,17 +96,23 @@ class RelayFault(OutboxError):
     otherwise it returns an :class:`~outbox.Outcome` that carries the fault.
     Its text is escaped and capped, for much of it was said by a stranger.
 
+    *retry_after* is the least wait that the relay asked for, for all messages,
+    where it did: so long it is left alone, a day at most.
+
     *costly*: asking again may cost more than an answer.  A password was said,
     and each that is wrong may be one of those after which its account is
     locked.  Such a relay is asked as seldom as a misconfigured one.
     """
 
+    retry_after: dt.timedelta | None = None
     costly: bool = False
 
-    def __init__(self, relay: str, reason: str) -> None:
+    def __init__(self, relay: str, reason: str, *, retry_after: dt.timedelta | None = None) -> None:
         super().__init__(relay, reason)
         self.relay = relay
         self.reason = reason
+        if retry_after is not None:
+            self.retry_after = retry_after
 
     def __str__(self) -> str:
         return printable(f"{self.relay}: {self.reason}")

@@ -53,7 +53,7 @@ def _frozen_claims(claims: Iterable[Claim]) -> tuple[Claim, ...]:
 
 @attrs.frozen
 class StoreFailed:
-    """The store failed; the worker tries again after *wait*.
+    """The store failed; it is asked again after *wait*.
 
     *claims* are those whose verdicts could not be written: until they are,
     what was sent of them is known to this process alone.
@@ -66,4 +66,7 @@ class StoreFailed:
 
 Notice: TypeAlias = Settled | LeaseLost | RelayPaused | RelayResumed | StoreFailed
 Listener: TypeAlias = Callable[[Notice], None]
-"""Called in the worker's thread after the fact; what it raises is logged and changes nothing."""
+"""Called after the fact, in the thread that writes verdicts, and must not block it for long; of relays, in a worker's.
+
+What it raises is logged and changes nothing.  It may submit, send, drain and stop.
+"""

@@ -61,6 +61,8 @@ def judge(
         return _put_back(claim, _words(results, claim.fates, report), policy, max(_SOON, _asked(results)))
     fates = dict(claim.fates)
     fates.update((r, _fate(claim, fates[r], result, policy)) for r, result in results.items())
+    if all(fate is Fate.ACCEPTED for fate in fates.values()):
+        return Delivered(fates=fates, outcome=report)
     wait = policy.next_wait(claim.attempt, age=claim.age, rng=rng)
     over = "" if wait is not None or not _open(fates) else f"gave up after attempt {claim.attempt}: "
     if wait is None:

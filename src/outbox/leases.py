@@ -1,4 +1,4 @@
-"""The leases that the workers of one process hold, and whose each is.
+"""The leases that one process holds.
 
 Not safe for threads by itself; the performer asks under its lock.
 """
@@ -17,26 +17,25 @@ __all__ = ["Lease", "Leases"]
 
 @attrs.define
 class Lease:
-    """A claim in *owner*'s hands; *begun* and *deadline* are by the monotonic clock, from before the store was asked."""
+    """A claim in our hands; *begun* and *deadline* are by the monotonic clock, from before the store was asked."""
 
     claim: Claim
-    owner: object
     begun: float
     deadline: float
     lost: bool = False
 
 
 class Leases:
-    """Kept for as long as their owner has them: what he leaves behind is extended by nobody and runs out."""
+    """Kept for as long as somebody is at them: what is left behind is extended by nobody and runs out."""
 
     def __init__(self, length: dt.timedelta) -> None:
         self._length = length.total_seconds()
         self._leases: dict[tuple[str, str], Lease] = {}
 
-    def grant(self, claims: Iterable[Claim], owner: object, begun: float) -> None:
-        """*owner* has made these claims, by a call that began then."""
+    def grant(self, claims: Iterable[Claim], begun: float) -> None:
+        """These claims were made by a call that began then."""
         for claim in claims:
-            self._leases[_key(claim)] = Lease(claim, owner, begun, begun + self._length)
+            self._leases[_key(claim)] = Lease(claim, begun, begun + self._length)
 
     def alive(self, claim: Claim, now: float) -> Lease | None:
         """The claim's lease; None where it was lost or ran out, and is forgotten."""
@@ -47,15 +46,9 @@ class Leases:
         return lease
 
     def end(self, claims: Iterable[Claim]) -> None:
-        """These were settled."""
+        """These were settled, or left behind."""
         for claim in claims:
             self._leases.pop(_key(claim), None)
-
-    def abandon(self, owner: object) -> Sequence[Claim]:
-        """*owner* is gone: forget what he still had, and say what that was."""
-        left = [lease.claim for lease in self._leases.values() if lease.owner is owner]
-        self.end(left)
-        return left
 
     def held(self) -> Sequence[Lease]:
         """Those that are to be extended."""

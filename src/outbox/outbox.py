@@ -17,6 +17,7 @@ from .errors import ConfigurationError, UnsupportedError
 from .events import Listener
 from .performer import Tally
 from .protocols import Store, SupportsTransaction, SupportsWait, Transport
+from .relay import RelayLimits
 from .retry import RetryPolicy
 from .runner import Runner, Sent, beside
 from .submitter import Mail, MessageOptions, Submitter
@@ -32,6 +33,7 @@ class RunnerOptions(TypedDict, total=False):
     lease: dt.timedelta
     grace: dt.timedelta
     listeners: Sequence[Listener]
+    limits: RelayLimits | Mapping[str, RelayLimits] | None
 
 
 class Outbox(Submitter):

@@ -84,6 +84,10 @@ class Outcome:
             there is none.
         fault: What befell the relay after some recipients' results were
             known; those it left without one are :class:`Untried`.
+        cut: The connection was lost, or closed by the server (421), once the
+            message's own transaction had begun.  It is an attempt like any
+            other; where it befalls one message after the other, their relay
+            is left alone.  Two outcomes are the same without it.
         dialogue: What was said on the way to it, line by line, for a person
             to read: without content and secrets.  It is escaped, and abridged
             to 16 KiB; ``""`` where nothing was kept.  No decision hangs on
@@ -93,6 +97,7 @@ class Outcome:
     results: Mapping[str, Result] = attrs.field(converter=_frozen_results, hash=False)
     relay: str = ""
     fault: RelayFault | None = attrs.field(default=None, eq=str)
+    cut: bool = attrs.field(default=False, eq=False)
     dialogue: str = attrs.field(default="", converter=printable_lines, eq=False, repr=False)
 
     @classmethod

@@ -1,8 +1,7 @@
-"""How the actions of :mod:`outbox.delivery` are performed, and what the workers of one process share.
+"""How the actions of :mod:`outbox.delivery` are performed that concern one claim, or the keeping of the house.
 
-Nothing here decides: it claims, hands over, settles and waits when it is
-told to, and keeps the leases, the relays, the turns and the tally under one
-lock.
+Nothing here decides: it hands over, settles and waits when it is told to, and
+keeps the leases, the relays and the tally under one lock.
 """
 
 from __future__ import annotations
@@ -23,22 +22,16 @@ from .clock import Clock
 from .errands import Errand, Errands
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Listener, Notice, Settled
-from .leases import Leases
+from .leases import Lease, Leases
 from .lifecycle import Claim, Event, Settlement
 from .logs import log_notice
 from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
-from .relay import Wait
 from .retry import RetryPolicy
-from .turns import Gathering, Lounge, Turns, seconds
 from .values import frozen_mapping
 
-__all__ = ["Orders", "Performer", "Tally", "Worker", "follow"]
+__all__ = ["Orders", "Performer", "Tally", "Worker", "follow", "seconds"]
 
 _LOG: Final = logging.getLogger("outbox.runner")
-_POLL_AT_MOST: Final = dt.timedelta(seconds=5)
-_POLL_WITHOUT_WAIT: Final = dt.timedelta(seconds=1)
-_SOON: Final = dt.timedelta(milliseconds=20)
-_FOR_ISOLATION: Final = dt.timedelta(seconds=1)
 _PRUNE: Final = 1000
 _COUNTED: Final[Mapping[Event, str]] = frozen_mapping(
     {
@@ -97,15 +90,15 @@ class Orders:
 
 @attrs.define(eq=False)
 class Worker:
-    """What one thread holds beside its leases: its turn, whether alone, and its errand to the relays.
+    """Who performs: his errand to the relays, and the claim that he brought with him, where he brought one."""
 
-    *arrived*: it is at its end, and the others know.
-    """
-
-    in_turn: bool = False
-    isolated: bool = False
-    arrived: bool = False
     errand: Errand = attrs.Factory(Errand)
+    brought: Sequence[Claim] = ()
+
+
+def seconds(wait: dt.timedelta) -> float:
+    """The seconds of a wait, as many as a thread can be asked to wait."""
+    return min(max(0.0, wait.total_seconds()), threading.TIMEOUT_MAX)
 
 
 def follow(script: act.Script[None], perform: Callable[[act.Action[Any]], Any]) -> None:
@@ -125,7 +118,7 @@ def follow(script: act.Script[None], perform: Callable[[act.Action[Any]], Any]) 
 
 
 class Performer:
-    """Performs actions for all workers of one run; safe from their threads.
+    """Performs what has to do with a single claim, and with keeping house; safe from many threads.
 
     *errands*: those of another performer, to share what is known of the
     relays.  *settle*: what writes verdicts, instead of the store's own.
@@ -135,25 +128,19 @@ class Performer:
         self,
         orders: Orders,
         *,
-        limit: int | None,
-        draining: bool,
+        draining: bool = False,
         errands: Errands | None = None,
         settle: Callable[[Sequence[Settlement]], Sequence[Claim]] | None = None,
     ) -> None:
         self._orders = orders
-        self._draining = draining
-        self._left = limit
         self._lock = threading.Lock()
         self._leases = Leases(orders.lease)
-        # A drain is too short to wait a relay's pause out, and is told of none: it begins anew.  It lasts
-        # until all that is due was tried: it can wait for a suspect's turn.
-        breakers = Breakers(orders.clock, orders.rng, hasty=True) if draining else orders.breakers
+        # A drain is too short to wait a relay's pause out, and is told of none: it begins anew.
+        breakers = orders.breakers.apart(hasty=True) if draining else orders.breakers
         self.errands = errands or Errands(orders.transport, orders.clock, breakers, tell=self._tell)
         self._write = settle or orders.store.settle
         self._counts: Counter[str] = Counter()
-        self._turns = Turns(patience=None if draining else _FOR_ISOLATION)
-        self._lounge = Lounge()
-        self._gathering = Gathering(orders.workers)
+        self._listeners = (log_notice, *orders.listeners)
         self.stopping = threading.Event()
         self._out_of_time = threading.Event()
         self._all_done = threading.Event()
@@ -166,18 +153,18 @@ class Performer:
 
     @property
     def done(self) -> bool:
-        """Whether the run is over, for its keepers too."""
+        """Whether all is over, for the keepers too."""
         return self._all_done.is_set()
 
     def stop(self) -> None:
-        """Claim nothing more: end every wait that is not for a settle."""
+        """Begin nothing more: end every wait that is not for a settle."""
         self.stopping.set()
-        self._turns.close()
-        self._lounge.close()
-        self._gathering.close()
         self.errands.wake()
         if isinstance(self._orders.store, SupportsWait):
-            self._orders.store.wake()
+            try:
+                self._orders.store.wake()
+            except BaseException:  # noqa: BLE001 - a store is a stranger's, and what it does must keep no stop from its end
+                _LOG.exception("the store failed to end its waits: they end by themselves")
 
     def give_up(self) -> None:
         """The grace time is over, or everybody has ended: end all waits."""
@@ -185,26 +172,17 @@ class Performer:
         self._all_done.set()
         self.errands.give_up()
 
-    def leave(self, worker: Worker, *, stored: bool = True) -> None:
-        """*worker* is gone: take back all that he holds; what he had claimed and not settled runs out.
-
-        *stored*: the store has it, and gives it out again then.
-        """
-        self._end_turn(worker)
-        self._arrive(worker)
+    def leave(self, worker: Worker) -> None:
+        """*worker* is gone: take back all that he holds; what he had and did not settle runs out."""
         self.errands.abandon(worker.errand)
         with self._lock:
-            left = self._leases.abandon(worker)
-        if left and stored:
-            _LOG.warning(
-                "a worker ended and left without a verdict: %s; they are taken up again when their leases run out",
-                ", ".join(claim.message.id for claim in left),
-            )
+            self._leases.end(worker.brought)
 
-    def grant(self, claims: Sequence[Claim], worker: Worker, begun: float) -> None:
-        """*worker* has these claims, by a call to the store that began then: they are extended until he settles."""
+    def grant(self, claim: Claim, worker: Worker, begun: float) -> None:
+        """*worker* brings this claim, made by a call to the store that began then: it is extended until he leaves."""
+        worker.brought = (claim,)
         with self._lock:
-            self._leases.grant(claims, worker, begun)
+            self._leases.grant([claim], begun)
 
     def perform(self, action: act.Action[Any], worker: Worker | None) -> Any:
         """Do *action* for *worker* (None: for the keeper), and return its result.
@@ -224,25 +202,8 @@ class Performer:
             case act.Prune():
                 return self._prune()
             case _ if worker is not None:
-                return self._perform_work(action, worker)
-        raise AssertionError(f"only a worker can do {action!r}")
-
-    def _perform_work(self, action: act.Action[Any], worker: Worker) -> Any:
-        match action:
-            case act.Proceed():
-                return self._proceed(worker)
-            case act.Open():
-                return self.errands.open()
-            case act.ClaimDue(limit=limit):
-                return self._claim(limit, worker)
-            case act.Isolate():
-                return self._isolate(worker)
-            case act.Idle(closed=closed):
-                return self._idle(closed, worker)
-            case act.Gather():
-                self._arrive(worker)
-                return self._gathering.wait()
-        return self._perform_on_claim(action, worker)
+                return self._perform_on_claim(action, worker)
+        raise AssertionError(f"nobody but a worker can do {action!r}")
 
     def _perform_on_claim(self, action: act.Action[Any], worker: Worker) -> Any:
         match action:
@@ -255,53 +216,8 @@ class Performer:
             case act.Deliver(claim=claim):
                 return self.errands.deliver(claim, worker.errand, self._still_ours)
             case act.Settle(settlements=settlements):
-                return self._settle(settlements)
+                return self._write(settlements)
         raise AssertionError(f"nobody knows how to do {action!r}")
-
-    # -- turns and waiting
-
-    def _proceed(self, worker: Worker) -> bool:
-        self._end_turn(worker)
-        worker.in_turn = self._turns.enter()
-        return worker.in_turn
-
-    def _end_turn(self, worker: Worker) -> None:
-        if worker.in_turn:
-            self._turns.leave(isolated=worker.isolated)
-        worker.in_turn = worker.isolated = False
-
-    def _arrive(self, worker: Worker) -> None:
-        if not worker.arrived:
-            worker.arrived = True
-            self._gathering.arrive()
-
-    def _isolate(self, worker: Worker) -> dt.timedelta | None:
-        crowded = self._turns.isolate()
-        worker.isolated = crowded is None
-        return crowded
-
-    def _idle(self, closed: Wait | None, worker: Worker) -> bool:
-        self._end_turn(worker)
-        if closed is None:
-            return not self._draining and self._lounge.wait(self._listen)
-        if closed.probing:
-            self.errands.await_opening(closed, self.stopping.is_set)
-            return not self.stopping.is_set()
-        return not self._draining and not self.stopping.wait(seconds(closed.delay))
-
-    def _listen(self) -> None:
-        store = self._orders.store
-        if not isinstance(store, SupportsWait):
-            self.stopping.wait(_POLL_WITHOUT_WAIT.total_seconds())
-            return
-        try:
-            due = store.next_due(self._orders.queues)
-            # What is due already was just refused to this process: another has it, or will give it back.
-            timeout = _POLL_AT_MOST if due is None else min(max(due, _SOON), _POLL_AT_MOST)
-            store.wait(timeout)
-        except StoreError:
-            # The next claim meets the same error, tells it, and backs off.
-            self.stopping.wait(_SOON.total_seconds())
 
     def _rest(self, delay: dt.timedelta, worker: Worker | None, *, within_grace: bool) -> bool:
         if worker is None:
@@ -309,57 +225,24 @@ class Performer:
         event = self._out_of_time if within_grace else self.stopping
         return not event.wait(seconds(delay))
 
-    # -- claiming, delivering, settling
-
-    def _claim(self, limit: int, worker: Worker) -> Sequence[Claim]:
-        limit = self._budget(limit)
-        if limit == 0:
-            return ()
-        claims: Sequence[Claim] = ()
-        # Taken before the store is asked: the lease it grants cannot end before this one.
-        begun = self._orders.clock.monotonic()
-        try:
-            claims = self._orders.store.claim(
-                limit=limit, lease=self._orders.lease, queues=self._orders.queues
-            )
-        finally:
-            self._budget(len(claims) - limit)
-        self.grant(claims, worker, begun)
-        if claims:
-            self._lounge.call()
-        return claims
-
-    def _budget(self, number: int) -> int:
-        """Take up to *number* from what the drain may still claim; a negative number gives back."""
-        if self._left is None:
-            return number
-        with self._lock:
-            taken = min(number, self._left)
-            self._left -= taken
-            return taken
+    # -- a single claim
 
     def _take_up(self, claim: Claim) -> act.Stop | dt.timedelta:
         if self.stopping.is_set():
             return act.Stop.STOPPING
-        now = self._orders.clock.monotonic()
-        with self._lock:
-            lease = self._leases.alive(claim, now)
-        return act.Stop.LOST if lease is None else dt.timedelta(seconds=now - lease.begun)
+        since = self._since(claim)
+        return act.Stop.LOST if since is None else since
 
     def _still_ours(self, claim: Claim) -> bool:
         """Whether more of a claim may be handed over: its lease lives, and it has not expired meanwhile."""
+        since = self._since(claim)
+        return since is not None and (claim.expires_in is None or since < claim.expires_in)
+
+    def _since(self, claim: Claim) -> dt.timedelta | None:
         now = self._orders.clock.monotonic()
         with self._lock:
             lease = self._leases.alive(claim, now)
-        if lease is None:
-            return False
-        return claim.expires_in is None or dt.timedelta(seconds=now - lease.begun) < claim.expires_in
-
-    def _settle(self, settlements: Sequence[Settlement]) -> Sequence[Claim]:
-        lost = self._write(settlements)
-        with self._lock:
-            self._leases.end(settlement.claim for settlement in settlements)
-        return lost
+        return None if lease is None else dt.timedelta(seconds=now - lease.begun)
 
     def _tell(self, notice: Notice) -> None:
         with self._lock:
@@ -367,7 +250,7 @@ class Performer:
                 self._counts[_COUNTED[notice.verdict.event]] += 1
             elif isinstance(notice, LeaseLost):
                 self._counts["lost"] += 1
-        for listener in (log_notice, *self._orders.listeners):
+        for listener in self._listeners:
             try:
                 listener(notice)
             except BaseException:  # noqa: BLE001 - a listener is a stranger's, and may raise anything
@@ -381,7 +264,12 @@ class Performer:
         if not held:
             return
         begun = self._orders.clock.monotonic()
-        lost = self._orders.store.extend([lease.claim for lease in held], lease=self._orders.lease)
+        self._extended(held, self._ask_to_extend(held), begun)
+
+    def _ask_to_extend(self, held: Sequence[Lease]) -> Sequence[Claim]:
+        return self._orders.store.extend([lease.claim for lease in held], lease=self._orders.lease)
+
+    def _extended(self, held: Sequence[Lease], lost: Sequence[Claim], begun: float) -> None:
         with self._lock:
             self._leases.extended(held, lost, begun)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 import attrs
 
@@ -29,6 +29,8 @@ def understood(answer: object, recipients: Sequence[str], transport: str) -> tup
     What is no result becomes Uncertain, and so do all where *answer* is no
     Outcome; *transport* is the name to blame.
     """
+    if _as_usual(answer, recipients):
+        return answer, ()
     if not isinstance(answer, Outcome):
         odd = f"{transport} returned {_kind(answer)}, which is no Outcome: what it sent is not known"
         return Outcome.same(recipients, Uncertain(odd)), [odd]
@@ -44,13 +46,28 @@ def understood(answer: object, recipients: Sequence[str], transport: str) -> tup
             f"{transport} reported {_kind(fault)}, which is no RelayFault, as the fault of its relay"
         )
     dialogue: object = answer.dialogue
+    cut: object = answer.cut
     outcome = Outcome(
         results=results,
         relay=printable(relay) if isinstance(relay, str) else "",
         fault=fault_of(fault) if isinstance(fault, RelayFault) else None,
+        cut=cut is True,
         dialogue=dialogue if isinstance(dialogue, str) else "",
     )
     return outcome, oddities
+
+
+def _as_usual(answer: object, recipients: Sequence[str]) -> TypeGuard[Outcome]:
+    """Whether everybody was accepted, and nothing is odd: it is asked of every message."""
+    return (
+        type(answer) is Outcome
+        and answer.fault is None
+        and len(answer.results) == len(recipients)
+        and all(type(answer.results.get(recipient)) is Accepted for recipient in recipients)
+        and isinstance(answer.relay, str)
+        and answer.relay == printable(answer.relay)
+        and not answer.dialogue
+    )
 
 
 def failed(error: BaseException, recipients: Sequence[str]) -> Outcome:
@@ -92,6 +109,7 @@ def merged(reports: Sequence[tuple[Sequence[str], Outcome | RelayFault]]) -> Out
         results=results,
         relay=", ".join(relays),
         fault=joined(faults) if faults else None,
+        cut=any(outcome.cut for _, outcome in outcomes),
         dialogue=strung([outcome.dialogue for _, outcome in outcomes]),
     )
 

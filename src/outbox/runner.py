@@ -19,6 +19,7 @@ from .events import Listener
 from .message import Message
 from .performer import Orders, Tally
 from .protocols import Store, Transport
+from .relay import RelayLimits
 from .retry import RetryPolicy
 from .sender import Sender, Sent
 
@@ -48,8 +49,13 @@ class Runner:
         workers: Threads that deliver; each has one connection at a time.
         lease: How long a message stays with a worker that went silent (a
             killed process).  Living workers extend their leases.
+        limits: What each relay is asked to take at most, or what those of
+            these keys are (``"*"``: all others); the keys are those that the
+            transport names.  They hold for this process.
         grace: How long :meth:`stop` lets current transactions finish.
-        listeners: Called after the fact, in the workers' threads.
+        listeners: Called after the fact, in the thread that writes what came of the
+            messages (of a relay, in the worker's): nothing else is written or claimed
+            meanwhile.  Those of :meth:`send` are called in its caller's thread.
 
     The runner closes neither the store nor the transport.
     """
@@ -67,6 +73,7 @@ class Runner:
         listeners: Sequence[Listener] = (),
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        limits: RelayLimits | Mapping[str, RelayLimits] | None = None,
     ) -> None:
         _check(queues, workers, lease, grace)
         clock, rng = clock or SystemClock(), rng or random.Random()  # noqa: S311 - jitter is no secret
@@ -80,7 +87,7 @@ class Runner:
             listeners=tuple(listeners),
             clock=clock,
             rng=rng,
-            breakers=Breakers(clock, rng),
+            breakers=Breakers(clock, rng, limits=limits),
         )
         self._grace = grace
         self._running = _Running()

@@ -23,9 +23,8 @@ from .errors import AmbiguousPut, StoreError, UnsupportedError
 from .events import LeaseLost, Notice, Settled
 from .lifecycle import Claim, Delivered, Fate, Settlement, Verdict
 from .message import Message, new_id
-from .performer import Orders, Performer, Worker, follow
+from .performer import Orders, Performer, Worker, follow, seconds
 from .protocols import Store, SupportsHandOver, SupportsSuspend
-from .turns import seconds
 
 __all__ = ["Sender", "Sent"]
 
@@ -65,13 +64,11 @@ class Sender:
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._setup = act.Setup(policy=orders.policy, rng=orders.rng, store_tries=_STORE_TRIES)
-        self._stored = Performer(orders, limit=None, draining=False)
+        self._stored = Performer(orders)
         self._reserve = _Reserve(_handing_over(orders.store), orders.lease)
         # No store can take away what it does not have: this lease outlasts every delivery.
         self._unstored = Performer(
             attrs.evolve(orders, lease=_UNENDING),
-            limit=None,
-            draining=False,
             errands=self._stored.errands,
             settle=self._reserve.settle,
         )
@@ -139,12 +136,12 @@ class Sender:
                 told.append(action.notice)
             return performer.perform(action, worker)
 
-        performer.grant([claim], worker, begun)
+        performer.grant(claim, worker, begun)
         try:
             follow(act.deliver_now(self._setup, claim), perform)
         finally:
             # An interrupt leaves the lease to run out, as a crash does: whether it was sent is not known.
-            performer.leave(worker, stored=performer is self._stored)
+            performer.leave(worker)
         (end,) = (notice for notice in told if isinstance(notice, Settled | LeaseLost))
         return Sent(id=claim.message.id, verdict=end.verdict, noted=isinstance(end, Settled))
 

@@ -89,7 +89,7 @@ class Server:
             Missing: it cannot be had here, or does not start; the text says why.
         """
         self.open, self.login, self.implicit = free_ports(3)
-        packages.unpack(self.packages, self.root)
+        self.unpack()
         packages.borrow(self.root)
         self._furnish()
         self.configure()
@@ -108,6 +108,10 @@ class Server:
                 yield
             finally:
                 end(self.root, process)
+
+    def unpack(self) -> None:
+        """Fill the tree with its programs."""
+        packages.unpack(self.packages, self.root)
 
     def configure(self) -> None:
         """Write its configuration into the tree."""
@@ -176,6 +180,18 @@ class Postfix(Server):
     packages = ("postfix", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db")
 
     def configure(self) -> None:
+        self._make_spool()
+        self.write("etc/postfix/main.cf", self._main())
+        self.write("etc/postfix/master.cf", self._master())
+        self.write(
+            "etc/postfix/sasl/smtpd.conf",
+            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: /etc/sasldb2\n",
+        )
+        make = ("saslpasswd2", "-p", "-c", "-f", "/etc/sasldb2", "-u", "interop", USER)
+        self.inside(f"/usr/sbin/{make[0]}", *make[1:], said=PASSWORD)
+        os.chown(self.root / "etc/sasldb2", 2001, 2001)
+
+    def _make_spool(self) -> None:
         spool = "var/spool/postfix"
         self.folder(spool)
         for path in [
@@ -196,15 +212,6 @@ class Postfix(Server):
         self.folder(f"{spool}/public", 2001, 2005, 0o710)
         self.folder(f"{spool}/maildrop", 2001, 2005, 0o730)
         self.folder("var/lib/postfix", 2001, mode=0o700)
-        self.write("etc/postfix/main.cf", self._main())
-        self.write("etc/postfix/master.cf", self._master())
-        self.write(
-            "etc/postfix/sasl/smtpd.conf",
-            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: /etc/sasldb2\n",
-        )
-        make = ("saslpasswd2", "-p", "-c", "-f", "/etc/sasldb2", "-u", "interop", USER)
-        self.inside(f"/usr/sbin/{make[0]}", *make[1:], said=PASSWORD)
-        os.chown(self.root / "etc/sasldb2", 2001, 2001)
 
     def command(self) -> Sequence[str]:
         return ["/usr/lib/postfix/sbin/master", "-d"]

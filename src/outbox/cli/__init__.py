@@ -96,7 +96,7 @@ class _LibraryLog(logging.Handler):
     """What the library logs, as complaints; what the commands say themselves is left out."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(logging.DEBUG if console.verbosity > 0 else logging.WARNING)
+        super().__init__(_level(console.verbosity))
         self._console = console
         # Every line of every dialogue is for who asks twice.
         left_out = {"outbox.delivery"} | ({_DIALOGUES} if console.verbosity < _TRACEBACKS else set())
@@ -116,3 +116,9 @@ class _LibraryLog(logging.Handler):
             if self._console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
                 self._console.above(self._console.discreet("".join(traceback.format_exception(error))))
         self._console.complain(f"{record.levelname.lower()}: {text}")
+
+
+def _level(verbosity: int) -> int:
+    if verbosity > 0:
+        return logging.DEBUG
+    return logging.WARNING if verbosity >= -1 else logging.ERROR

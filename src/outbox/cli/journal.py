@@ -53,14 +53,16 @@ class Journal:
     On a terminal it shows the counts so far as progress, and a line for
     what is wrong; with *forever*, or in a log, a line for each recipient.
     A drain tells the faults of relays and store at its end, once; what runs
-    *forever* tells them when they come.
+    *forever* tells them when they come.  With *log* all goes there instead,
+    whatever its level, for the log has one of its own.
     """
 
-    def __init__(self, console: Console, *, forever: bool = False) -> None:
+    def __init__(self, console: Console, *, forever: bool = False, log: logging.Logger | None = None) -> None:
         self._console = console
         self._clock = SystemClock()
         self._forever = forever
-        self._live = console.live
+        self._log = log
+        self._live = console.live and log is None
         self._progress = self._live and not forever and console.verbosity >= 0
         self._level = _level(console.verbosity, brief=self._progress)
         self._counts: Counter[str] = Counter()
@@ -78,6 +80,9 @@ class Journal:
 
     def write(self, entry: Entry) -> None:
         """Write one line, if its level is asked for."""
+        if self._log is not None:
+            self._log.log(entry.level, "%s", logfmt(entry.fields))
+            return
         if entry.level < self._level:
             return
         if self._live:
@@ -107,6 +112,8 @@ class Journal:
 def _level(verbosity: int, *, brief: bool) -> int:
     if verbosity > 0:
         return logging.DEBUG
+    if verbosity < -1:
+        return logging.ERROR
     return logging.WARNING if brief or verbosity < 0 else logging.INFO
 
 

@@ -96,7 +96,13 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="serve this queue, and no other that is not named (may be repeated; default: mail)",
     )
-    parser.add_argument("--workers", metavar="N", type=_workers, help="deliver so many at once (default: 4)")
+    parser.add_argument(
+        "--workers",
+        "--threads",
+        metavar="N",
+        type=_workers,
+        help="deliver so many at once, each on a thread of its own (default: 4)",
+    )
     parser.add_argument(
         "--lease",
         metavar="TIME",
@@ -232,6 +238,7 @@ def outbox_of(
         workers=config.workers,
         lease=config.lease,
         grace=config.grace,
+        limits=config.limits,
         listeners=listeners,
     )
 

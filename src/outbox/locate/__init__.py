@@ -4,6 +4,7 @@ from . import entries
 from .config import Config
 from .durations import parse_duration, spell
 from .grammar import Url
+from .hints import did_you_mean
 from .masking import holds_secret, masked, without
 from .plugins import StoreFactory, TransportFactory
 from .urls import store_from_url, transport_from_url
@@ -13,6 +14,7 @@ __all__ = [
     "StoreFactory",
     "TransportFactory",
     "Url",
+    "did_you_mean",
     "entries",
     "holds_secret",
     "masked",

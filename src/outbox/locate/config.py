@@ -22,6 +22,11 @@ where it is named.  All of its keys, none of which is required::
     [retry.queues]
     "mail.bulk" = "1h*5"                      # or again a table
 
+    [limits]                                  # of each relay by itself: connections, per_second,
+    per_second = 10                           # per_hour, per_day, new_connections_per_minute
+    [limits.relays]                           # of those that the transport names so, instead
+    "corp.example" = { connections = 2 }
+
 An option goes before the environment (OUTBOX_STORE, OUTBOX_TRANSPORT,
 OUTBOX_SMTP_PASSWORD, OUTBOX_SMTP_PASSWORD_FILE, OUTBOX_SMTP_TOKEN_FILE), and
 that before the file.
@@ -44,6 +49,7 @@ from urllib.parse import quote
 import attrs
 
 from outbox.errors import ConfigurationError
+from outbox.relay import RelayLimits
 from outbox.retry import RetryPolicy
 from outbox.values import frozen_mapping, quoted
 
@@ -64,6 +70,10 @@ def _frozen(mapping: Mapping[str, RetryPolicy]) -> Mapping[str, RetryPolicy]:
     return frozen_mapping(mapping)
 
 
+def _frozen_limits(mapping: Mapping[str, RelayLimits]) -> Mapping[str, RelayLimits]:
+    return frozen_mapping(mapping)
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """The settings in force; *file* is where some of them come from, if anywhere."""
@@ -80,6 +90,7 @@ class Config:
     domain: str | None = None
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     retry_by_queue: Mapping[str, RetryPolicy] = attrs.field(factory=dict, converter=_frozen, hash=False)
+    limits: Mapping[str, RelayLimits] = attrs.field(factory=dict, converter=_frozen_limits, hash=False)
     file: Path | None = None
 
     @classmethod

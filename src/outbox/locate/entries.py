@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from outbox.address import parse_mailbox
 from outbox.errors import ConfigurationError, InvalidMessage
 from outbox.message import Message
+from outbox.relay import RelayLimits
 from outbox.retry import RetryPolicy
 from outbox.values import printable, quoted
 
@@ -157,6 +159,46 @@ def _policy(entry: Any) -> RetryPolicy:
         raise Within([key for key in settings if key in str(error)][:1], error) from None
 
 
+def _limits(entry: Any) -> dict[str, RelayLimits]:
+    if not isinstance(entry, dict):
+        return {"*": _relay_limits(entry)}
+    relays = entry.get("relays", {})
+    if not isinstance(relays, dict):
+        raise ConfigurationError(f"relays must be a table of relays, not {_shown(relays)}")
+    own = {key: value for key, value in entry.items() if key != "relays"}
+    return dict(_limits_of(key, limits) for key, limits in relays.items()) | {"*": _relay_limits(own)}
+
+
+def _limits_of(key: str, entry: Any) -> tuple[str, RelayLimits]:
+    if key == "*":
+        raise Within(("relays", key), "what holds for all others stands in [limits] itself")
+    try:
+        return key, _relay_limits(entry)
+    except Within as error:
+        raise Within(("relays", key, *error.place), error) from None
+
+
+def _relay_limits(entry: Any) -> RelayLimits:
+    if not isinstance(entry, dict):
+        raise Within([], f"must be a table, such as {{ per_second = 10 }}, not {_kind(entry)}")
+    settings: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key not in _RELAY_LIMITS:
+            raise Within([key], f"unknown key {quoted(key, 40)}{did_you_mean(key, _RELAY_LIMITS)}")
+        try:
+            settings[key] = _RELAY_LIMITS[key](value)
+        except ConfigurationError as error:
+            raise Within([key], error) from None
+    return RelayLimits(**settings)
+
+
+def _above_zero(entry: Any) -> float:
+    number = _number(entry)
+    if not 0 < number < math.inf:
+        raise ConfigurationError(f"must be a number above 0, not {_shown(entry)}")
+    return number
+
+
 def _shown(entry: Any) -> str:
     return printable(repr(entry), 60)
 
@@ -172,6 +214,14 @@ KEYS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "grace": grace,
     "domain": _domain,
     "retry": _retry,
+    "limits": _limits,
+}
+_RELAY_LIMITS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "connections": _whole,
+    "per_second": _above_zero,
+    "per_hour": _above_zero,
+    "per_day": _above_zero,
+    "new_connections_per_minute": _above_zero,
 }
 _POLICY: Final[Mapping[str, Callable[[Any], Any]]] = {
     "schedule": _schedule,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 
-from .waiting import Waiting
+from .waiting import Bed, Waiting
 
 __all__ = ["News"]
 
@@ -36,11 +37,23 @@ class News:
         """This thread is about to see all that there is."""
         self._thread.seen = self._told
 
-    def wait(self, seconds: float) -> bool:
-        """Block until there is news for this thread; False where the time ran out."""
+    def nudge(self) -> None:
+        """What some wait for beside news may have come: let them look."""
+        self._waiting.wake()
+
+    def wait(
+        self, seconds: float, *, unless: Callable[[], bool] = lambda: False, bed: Bed | None = None
+    ) -> bool:
+        """Block until there is news for this thread; False where the time ran out.
+
+        Args:
+            unless: What ends the wait as well; whoever brings it about calls :meth:`nudge`, or wakes from *bed*.
+            bed: See :meth:`.waiting.Waiting.wait_for`.
+        """
         seen = self._thread.__dict__.setdefault("seen", self._told)
         patience = min(max(0.0, seconds), threading.TIMEOUT_MAX)
-        if not self._waiting.wait_for(lambda: self._told != seen, patience):
+        self._waiting.wait_for(lambda: self._told != seen or unless(), patience, bed=bed)
+        if self._told == seen:
             return False
         self.look()
         return True

@@ -11,14 +11,26 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from outbox.clock import SystemClock
 
-__all__ = ["Waiting"]
+__all__ = ["Bed", "Waiting"]
 
 _PATIENCE: Final = 1.0
 """So many seconds later what somebody failed to tell is seen all the same: he was interrupted before he could."""
+
+
+class Bed(Protocol):
+    """What a thread sleeps in until another wakes it."""
+
+    def acquire(self, *, timeout: float) -> object:
+        """Sleep until it is released, so many seconds at most."""
+        ...
+
+    def release(self) -> None:
+        """Wake whoever sleeps in it; RuntimeError where he need not be."""
+        ...
 
 
 class Waiting:
@@ -26,13 +38,18 @@ class Waiting:
 
     def __init__(self) -> None:
         # Adding, removing and copying are one step each, and so need no lock.
-        self._waiting: set[threading.Lock] = set()
+        self._waiting: set[Bed] = set()
 
-    def wait_for(self, true: Callable[[], bool], seconds: float = threading.TIMEOUT_MAX) -> bool:
-        """Block until *true* says so; what it says in the end."""
-        clock, mine = SystemClock(), threading.Lock()
+    def wait_for(
+        self, true: Callable[[], bool], seconds: float = threading.TIMEOUT_MAX, *, bed: Bed | None = None
+    ) -> bool:
+        """Block until *true* says so; what it says in the end.
+
+        Args:
+            bed: What it sleeps in, which something else may wake it from, too.
+        """
+        clock, mine = SystemClock(), bed or _bed()
         until = clock.monotonic() + seconds
-        mine.acquire()
         try:
             # Before it is asked, so that nothing slips between the answer and the wait.
             self._waiting.add(mine)
@@ -51,3 +68,9 @@ class Waiting:
             # He has been told already, and not looked yet.
             with contextlib.suppress(RuntimeError):
                 each.release()
+
+
+def _bed() -> Bed:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock

@@ -17,7 +17,7 @@ from outbox.handover import hand_over, shares
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.protocols import Transport
-from outbox.relay import UNANSWERED, Go, Wait
+from outbox.relay import UNANSWERED, Go, Pause, Wait
 from outbox.report import joined, named, strung
 
 from .several import close_all, distinct, expire_all, expired
@@ -169,13 +169,21 @@ class ChainTransport:
             self._breakers.abandon(key, message.id)
             raise
         fault = report if isinstance(report, RelayFault) else report.fault
-        if fault is None:
-            self._breakers.answered(key, message.id)
-            return report
-        pause = self._breakers.failed(key, fault, message.id)
-        if pause.news:
-            _LOG.warning("relay %s; passed over for %.0f s", fault, pause.delay.total_seconds())
+        pause = self._note(key, report, fault, message.id)
+        if pause is not None and pause.news:
+            _LOG.warning("relay %s; passed over for %.0f s", pause.fault, pause.delay.total_seconds())
         return report
+
+    def _note(
+        self, key: str, report: Outcome | RelayFault, fault: RelayFault | None, message: str
+    ) -> Pause | None:
+        """Tell the relay's breaker how it did; the pause, where that is one."""
+        if fault is not None:
+            return self._breakers.failed(key, fault, message)
+        if isinstance(report, Outcome) and report.cut:
+            return self._breakers.cut(key, message, report.relay)
+        self._breakers.answered(key, message)
+        return None
 
 
 _Closed: TypeAlias = Callable[[str, Message], RelayFault | None]

@@ -145,11 +145,17 @@ class _Shelf:
         if self.promotion.unfinished:
             return EARLIEST
         for window in self._prioritized():
-            if self._look(window, mark) and (len(window) or not window.whole):
+            if self._look(window, mark) and self._has_some(window):
                 return EARLIEST
         ends = (self._ends(path) for path in self._slots((*self.path, CLAIMED)))
         end = next((at for at in ends if at is not None), None)
         return min((at for at in (end, self.promotion.due_at()) if at is not None), default=None)
+
+    def _has_some(self, window: Window) -> bool:
+        """Whether there is a ticket still: another process may have taken what the window shows."""
+        with self._detour.around():
+            return window.stands() or not window.whole
+        return False
 
     def _ends(self, path: Path) -> int | None:
         with self._detour.around():

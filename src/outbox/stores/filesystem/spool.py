@@ -10,6 +10,7 @@ from typing import Final
 from outbox.errors import StoreUnavailable
 from outbox.stores.limits import Limits
 from outbox.stores.news import News
+from outbox.stores.watching import Watching
 
 from .crowding import Crowd
 from .disk import Disk
@@ -34,6 +35,7 @@ class Spool:
         self._path = path
         self.gate = Gate(path)
         self.news = News()
+        self.watching = Watching(self.news, f"{path}/{_BELL}")
         self.seen = threading.local()
         self.folders: Folders = open_spool(disk, path)
         self._identity = disk.identity(self.folders.root.handle)
@@ -46,10 +48,12 @@ class Spool:
         """Wait for those who use it, and give back its descriptors."""
         if self.gate.close():
             self._give_back()
+        self.watching.close()
         self.news.tell()
 
     def abandon(self) -> None:
         """Give back its descriptors in a forked child, where nobody uses it but perhaps the thread that forked."""
+        self.watching.abandon()
         if not self.gate.visited(threading.get_ident()):
             self._give_back()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-import math
 import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar, Final
@@ -56,7 +55,7 @@ class FilesystemStore:
             more for every fifty thousand messages that wait.
         coding: What is done to content at rest, in order; see :mod:`outbox.stores.content`.
         also_reads: Further codings that content may be kept in.
-        poll: How often ``wait`` looks for what other processes have put.
+        poll: How often ``wait`` looks for what other processes have put, where the system does not tell of it.
         disk: For tests: what stands between the store and the file system.
 
     Raises:
@@ -207,18 +206,15 @@ class FilesystemStore:
     # -- waiting
 
     def wait(self, timeout: dt.timedelta) -> bool:
-        """See :meth:`outbox.protocols.SupportsWait.wait`; what other processes put is seen within *poll*."""
+        """See :meth:`outbox.protocols.SupportsWait.wait`; see :mod:`outbox.stores.watching`."""
         with self._inside() as spool:
             seen = spool.seen.__dict__.setdefault("bell", spool.bell())
-        steps = max(1, math.ceil(timeout / self._poll))
-        for _ in range(steps):
-            told = spool.news.wait((timeout / steps).total_seconds())
-            with self._inside():
-                bell = spool.bell()
-            if told or bell != seen:
-                spool.seen.bell = bell
-                return True
-        return False
+        news, spool.seen.bell = spool.watching.wait(timeout, self._heard, seen, poll=self._poll)
+        return news
+
+    def _heard(self) -> int:
+        with self._inside() as spool:
+            return spool.bell()
 
     def wake(self) -> None:
         """See :meth:`outbox.protocols.SupportsWait.wake`."""

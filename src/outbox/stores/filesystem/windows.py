@@ -75,6 +75,18 @@ class Window:
             if kind[place : place + 1] == [name]:
                 del kind[place]
 
+    def stands(self) -> bool:
+        """Whether one of those that it shows is there; it shows no more those that it found gone."""
+        while len(self):
+            name = (self.names or self.suspects)[0]
+            try:
+                self._folders.stat(self.path, name)
+            except FileNotFoundError:
+                self.take([name])
+            else:
+                return True
+        return False
+
     def close(self) -> None:
         if self._listing is not None:
             self._listing.close()

@@ -21,6 +21,7 @@ from outbox.clock import SystemClock
 from outbox.errors import StoreError, StoreFull, UnsupportedError
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.news import News
+from outbox.stores.watching import Watching
 
 from . import files, schema
 from .grouping import Group, Share, Write
@@ -133,6 +134,7 @@ class Database:
     def _begin(self) -> None:
         """What belongs to one process, and is made anew in a forked child."""
         self.news = News()
+        self.watching = Watching(self.news, f"{self.file}-wal")
         # Reentrant, for a signal handler may interrupt who has it.
         self._writers = threading.RLock()
         self._group = Group(self._perform, self._tidy)
@@ -370,6 +372,7 @@ class Database:
     def close(self) -> None:
         """Close every connection, each when what it is doing is done."""
         self._links.close()
+        self.watching.close()
         self.news.tell()
 
     # -- forks
@@ -382,6 +385,7 @@ class Database:
 
     def _after_in_child(self) -> None:
         self._links.after_in_child()
+        self.watching.abandon()
         self._begin()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import threading
 from collections.abc import Callable, Sequence
 
@@ -20,7 +19,7 @@ class Lookout:
     """What each thread has seen of the news of this process, and of what others have committed.
 
     Args:
-        poll: How often is looked for what other processes have written.
+        poll: How long from look to look for what other processes have written, where the system does not tell of it.
     """
 
     def __init__(self, database: Database, poll: dt.timedelta, now: Callable[[], int]) -> None:
@@ -64,14 +63,9 @@ class Lookout:
         return at is not None and at <= now
 
     def wait(self, timeout: dt.timedelta) -> bool:
-        """See :meth:`outbox.protocols.SupportsWait.wait`; other processes' commits are seen within *poll*."""
+        """See :meth:`outbox.protocols.SupportsWait.wait`."""
         seen = self._thread.__dict__.setdefault("version", self._database.version())
-        steps = max(1, math.ceil(timeout / self._poll))
-        step = (timeout / steps).total_seconds()
-        for _ in range(steps):
-            told = self._database.news.wait(step)
-            version = self._database.version()
-            if told or version != seen:
-                self._thread.version = version
-                return True
-        return False
+        news, self._thread.version = self._database.watching.wait(
+            timeout, self._database.version, seen, poll=self._poll
+        )
+        return news

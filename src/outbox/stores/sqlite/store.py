@@ -59,7 +59,7 @@ class SQLiteStore:
             its own database; None is a file of our own, with tables that
             begin with ``outbox_``.
         busy_timeout: How long a write waits for other processes' writes.
-        poll: How often ``wait`` looks for what other processes have written.
+        poll: How often ``wait`` looks for what other processes have written, where the system does not tell of it.
         migrate: Whether tables of an earlier release are brought to this
             one's format, which programs of that release do not survive; it
             is refused while one of them has a lease.
@@ -236,7 +236,7 @@ class SQLiteStore:
     # -- waiting
 
     def wait(self, timeout: dt.timedelta) -> bool:
-        """See :meth:`outbox.protocols.SupportsWait.wait`; other processes' commits are seen within *poll*."""
+        """See :meth:`outbox.protocols.SupportsWait.wait`; see :mod:`outbox.stores.watching`."""
         return self._lookout.wait(timeout)
 
     def wake(self) -> None:

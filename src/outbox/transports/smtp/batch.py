@@ -3,114 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
 import attrs
 
 from outbox.errors import RelayFault, RelayUnavailable
-from outbox.message import Message
-from outbox.outcome import Accepted, Outcome, Result, TempFailed, Untried
 from outbox.protocols import Delivery
 from outbox.values import printable
 
 from .commands import Terms
 from .connection import CHUNK, Connection
-from .envelope import prepare
 from .extensions import Extensions
+from .parcel import Parcel
 from .steps import Lost
 from .transaction import Transaction
 from .transcript import Recorder
 
-__all__ = ["Courier", "Parcel", "chunk"]
-
-_UNTRIED: Final = Untried()
-_NOTHING: Final = frozenset({Untried})
-_EVERYBODY: Final = frozenset({Accepted})
-
-
-class Parcel:
-    """One delivery under way.
-
-    Attributes:
-        results: One for each of its recipients, Untried until more is known.
-        rest: Whom no transaction has named yet, or one in vain.
-        wary: It is said one command at a time.
-        fault: What of the relay ended it early.
-        error: What else ended it early, to be raised when it has been told of.
-        recorder: Hears what is said on its way.
-        told: Its outcome has been given out.
-        retracted: Its latest transaction came to nothing, over a connection
-            that was used before: it is to be had once more, over a new one.
-    """
-
-    def __init__(self, message: Message, recipients: Sequence[str]) -> None:
-        self.mail, refused = prepare(message, recipients)
-        self.results: dict[str, Result] = {**dict.fromkeys(recipients, _UNTRIED), **refused}
-        self.rest = tuple(self.mail.paths)
-        self.wary = False
-        self.fault: RelayFault | None = None
-        self.error: BaseException | None = None
-        self.recorder = Recorder()
-        self.told = self.retracted = False
-        self._transaction: Transaction | None = None
-        self._before = self.rest
-        self._noted = False
-
-    @property
-    def known(self) -> bool:
-        """Somebody has a result: to raise would be to forget it."""
-        self.note()
-        return not self._kinds <= _NOTHING
-
-    @property
-    def _kinds(self) -> set[type[Result]]:
-        return set(map(type, self.results.values()))
-
-    @property
-    def fresh(self) -> bool:
-        """No transaction of it has come to anything yet."""
-        return not self._noted
-
-    def begin(self, transaction: Transaction) -> None:
-        """What this one comes to is to be noted, however it ends; those it names are no longer among the rest."""
-        self._transaction, self._before = transaction, self.rest
-        rest: tuple[str, ...] = ()
-        if len(transaction.recipients) < len(self.rest):
-            named = set(transaction.recipients)
-            rest = tuple(r for r in self.rest if r not in named)
-        self.rest = transaction.doubted + transaction.again + rest
-
-    def retract(self) -> None:
-        """The transaction under way was in vain: it is as though it had not begun."""
-        self._transaction, self.rest, self.retracted = None, self._before, True
-
-    def note(self) -> None:
-        """Take over what the transaction under way came to."""
-        if self._transaction is not None:
-            # Here and not where we were interrupted: another interrupt could come between.
-            self._transaction.doubt()
-            self._noted = True
-            self.results |= self._transaction.results
-            self.fault = self.fault or self._transaction.fault
-            self._transaction = None
-
-    def give_up(self, error: Exception) -> None:
-        """Who has no result has failed for now, by what ended it so early."""
-        failed = TempFailed(f"not sent: {type(error).__name__} in the middle of it")
-        self.results = {r: failed if isinstance(x, Untried) else x for r, x in self.results.items()}
-
-    def outcome(self, relay: str) -> Outcome:
-        """What is to be told.
-
-        Raises:
-            RelayFault: nothing is known of anybody; or whatever else ended it so early.
-        """
-        self.note()
-        early = self.fault or self.error
-        if early and not self.known:
-            raise early
-        dialogue = "" if self._kinds <= _EVERYBODY else self.recorder.text
-        return Outcome(results=self.results, relay=relay, fault=self.fault, dialogue=dialogue)
+__all__ = ["Courier", "chunk"]
 
 
 class Courier:
@@ -155,7 +63,8 @@ class Courier:
 
     def carry(self, parcel: Parcel) -> None:
         """Hand *parcel* over, in as many transactions as it takes; it knows then what came of it."""
-        parcel.recorder = self._recorder()
+        if self._begun is None:
+            parcel.recorder = self._recorder()
         try:
             if self._connection is None and self._terms.pipelining and len(parcel.rest) <= CHUNK:
                 # However long that takes, no server is kept waiting meanwhile.
@@ -201,7 +110,14 @@ class Courier:
             parcel.wary = True
             parcel.recorder.noted("asking again who was refused, one command at a time")
             return True
-        return connection.usable and parcel.fault is None
+        if transaction.stuck is not None and parcel.worth_another:
+            if parcel.rest:
+                parcel.recorder.noted(
+                    "lost at a recipient; the others without that one, over another connection"
+                )
+            return True
+        # What has begun behind the content knows itself what its loss means.
+        return (connection.usable or self._begun is not None) and parcel.fault is None
 
     def _open(self, parcel: Parcel) -> tuple[Connection, Transaction]:
         """A transaction of *parcel* whose recipients have been named, and the connection that it is had over.
@@ -216,7 +132,8 @@ class Courier:
             used = connection.messages > 0
             connection.messages += 1
             try:
-                connection.run(transaction.envelope())
+                if not transaction.ready:
+                    connection.run(transaction.envelope())
             except Lost as lost:
                 if not used:
                     raise RelayUnavailable(self._terms.relay, printable(str(lost))) from lost
@@ -225,7 +142,17 @@ class Courier:
                     connection.welcome |= transaction.granted
                     connection.room = transaction.room or connection.room
                     return connection, transaction
-            connection = self._another(parcel)
+            said = parcel.recorder
+            try:
+                connection = self._another(parcel)
+            except RelayFault as fault:
+                if not transaction.turned_away:
+                    raise
+                # What it met is known, and would be taken for the relay's.
+                transaction.put_off(fault)
+                said.noted(f"could not be asked again: {fault}")
+                parcel.recorder = said
+                return connection, transaction
 
     def _another(self, parcel: Parcel) -> Connection:
         """A new connection, instead of one that was used before and came to nothing.
@@ -233,6 +160,9 @@ class Courier:
         What was said over that is left out of the dialogue: it may have been
         meant for the message before.
         """
+        if self._connection is not None and self._connection.usable:
+            # A server that lets us have one at a time may let us have the new one.
+            self._connection.quit()
         self.abandon()
         if parcel.fresh:
             parcel.recorder = self._recorder()
@@ -261,9 +191,10 @@ class Courier:
         return connection.worn or self._spent(connection)
 
     def _begin(self, connection: Connection, parcel: Parcel) -> Transaction:
-        named = chunk(parcel.rest, connection.room, connection.extensions)
+        named = chunk(parcel.next, min(connection.room, parcel.room), connection.extensions)
         terms = attrs.evolve(self._terms, pipelining=False) if parcel.wary else self._terms
-        return Transaction(parcel.mail, named, connection.extensions, terms)
+        behind = connection.messages > 0
+        return Transaction(parcel.mail, named, connection.extensions, terms, behind=behind)
 
     @staticmethod
     def _had_its_day(connection: Connection, transaction: Transaction) -> bool:
@@ -278,20 +209,30 @@ class Courier:
 
     def _hand_over(self, connection: Connection, transaction: Transaction, parcel: Parcel) -> None:
         # A server that answers for too few would be answered for by what answers those commands.
-        following = self._following(connection, parcel) if transaction.answers == 1 else None
+        owner = self._follower(connection, parcel) if transaction.answers == 1 else None
+        following = self._begin(connection, owner) if owner is not None else None
+        if owner is None or following is None or following.idle:
+            connection.run(transaction.hand_over())
+            return
         connection.run(transaction.hand_over(following))
         if connection.usable:
             self._begun = following
+            if owner is not parcel:
+                owner.recorder = self._recorder()
+            if transaction.held:
+                connection.record(owner.recorder)
+                connection.run(following.answered())
+                transaction.release(following)
 
-    def _following(self, connection: Connection, parcel: Parcel) -> Transaction | None:
-        """What may begin behind the content that is sent now, over the same connection."""
+    def _follower(self, connection: Connection, parcel: Parcel) -> Parcel | None:
+        """Of which more may begin behind the content that is sent now, over the same connection."""
         if not self._terms.pipelined(connection.extensions) or self._worn(connection):
             return None
         owner = parcel if parcel.rest else self._look_ahead()
-        if owner is None or not owner.rest:
+        if owner is parcel and parcel.troubled:
+            # No content is to wait for its answer while they are named.
             return None
-        transaction = self._begin(connection, owner)
-        return None if transaction.idle else transaction
+        return owner if owner is not None and owner.rest else None
 
     def _look_ahead(self) -> Parcel | None:
         self._ahead = self._ahead or self._pull()

@@ -30,18 +30,20 @@ def connect(server: Server, clock: Clock, recorder: Recorder) -> Connection:
     identity = server.identity()
     recorder.noted(f"connecting to {server.relay}", Reaching(server.relay))
     connected = _reached(server, Deadline(clock, server.timeouts.seconds(Step.CONNECT)))
-    recorder.noted(
-        f"connected to {_peer(server, connected)}", Reached(server.timeouts.seconds(Step.GREETING))
-    )
-    connection = Connection(connected, server, clock)
-    connection.record(recorder)
     try:
+        recorder.noted(
+            f"connected to {_peer(server, connected)}", Reached(server.timeouts.seconds(Step.GREETING))
+        )
+        connection = Connection(connected, server, clock)
+        connection.record(recorder)
         connection.extensions = connection.run(opening(server.plan(connected, identity)))
-    except OSError as error:
-        connection.close()
-        raise RelayUnavailable(server.relay, f"connection lost: {words(error)}") from error
     except Lost as lost:
         raise _fault(server, lost) from lost
+    except BaseException as error:
+        connected.close()
+        if isinstance(error, OSError):
+            raise RelayUnavailable(server.relay, f"connection lost: {words(error)}") from error
+        raise
     return connection
 
 

@@ -100,7 +100,11 @@ def dial_by(connect: Connect, host: str, port: int, deadline: Deadline) -> socke
     connected = connect((host, port), deadline.left())
     if not isinstance(connected, socket.socket):
         raise ConfigurationError(f"connect returned {type(connected).__name__} and no socket")
-    _hasten(connected)
+    try:
+        _hasten(connected)
+    except BaseException:
+        connected.close()
+        raise
     return connected
 
 

@@ -14,12 +14,13 @@ from outbox.errors import InvalidMessage
 from outbox.mail.downgrade import downgraded
 from outbox.mail.heads import foreign_heads, is_utf8
 from outbox.mail.wire import LINE_OCTETS
+from outbox.outcome import PermFailed, Result, TempFailed
 
 from .content import Content
 from .envelope import Mail
 from .extensions import Extensions
 
-__all__ = ["fit", "fit_mail", "fit_path"]
+__all__ = ["fit", "fit_mail", "fit_path", "not_offered"]
 
 
 def fit(content: Content, extensions: Extensions) -> Content | str:
@@ -114,3 +115,10 @@ def _fit_paths(
     known = {recipient: path for recipient, path in paths.items() if path is not None}
     refused = {recipient: reason for recipient in paths if recipient not in known}
     return attrs.evolve(mail, sender=sender, paths=known), refused
+
+
+def not_offered(reason: str, extensions: Extensions) -> Result:
+    """What it comes to for whom this connection cannot carry it, by *reason*."""
+    if extensions.told:
+        return PermFailed(f"not sent: {reason}", by_us=True)
+    return TempFailed(f"not sent: {reason} (it refused EHLO)")

@@ -185,6 +185,7 @@ class Lost(Exception):
         astray: It said what could be no answer, or none yet: earlier replies
             may have been answers to something else, too.
         late: What was to happen had not happened when its time was over.
+        kind: Of which kind the reply was that could be no answer.
     """
 
     def __init__(
@@ -197,6 +198,7 @@ class Lost(Exception):
         said: str = "",
         astray: bool = False,
         late: bool = False,
+        kind: Kind | None = None,
     ) -> None:
         super().__init__(step, reason)
         self.step = step
@@ -206,6 +208,7 @@ class Lost(Exception):
         self.said = said
         self.astray = astray
         self.late = late
+        self.kind = kind
 
     def __str__(self) -> str:
         said = f": {quoted(self.said, 200)}" if self.said else ""

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from outbox.errors import RelayMisconfigured
+from outbox.errors import RelayFault, RelayMisconfigured
 from outbox.outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.values import printable
 
 from .commands import Command, Terms, commands, group
 from .envelope import Mail
 from .extensions import Extensions
-from .fitting import fit_mail
+from .fitting import fit_mail, not_offered
 from .reply import Kind, Reply
 from .steps import Dialogue, HangUp, Hear, Lost, Pour, Read, Step, Write, ask
+from .whose import REFUSED, in_vain, judged, one_too_few, surely_to_the_dot
 
 __all__ = ["Transaction"]
 
-_REFUSED: Final = frozenset({Kind.NOT_NOW, Kind.NEVER})
 _LIMITS: Final = frozenset({452, 552})
 _TOO_MANY: Final = (5, 3)
-_ENVELOPE: Final = frozenset({Step.MAIL, Step.RCPT, Step.DATA})
 _SURELY_A_LIMIT: Final = 2
 """So many that may be one, with nobody accepted between: asking on would be asking each of a hundred."""
 
@@ -38,8 +37,12 @@ class Transaction:
     A connection that is lost once MAIL was sent is no exception: before the
     final dot was handed to the kernel those without a result have failed for
     now, after it they are uncertain.  Where it was lost for being out of step
-    nobody has failed for good; nor where it was lost with PIPELINING before
-    354 or the 2xx of RSET had shown whose each reply was.
+    nobody has failed for good; nor where it was lost with PIPELINING, or
+    *behind* another, before 354 or the 2xx of RSET had shown whose each reply was.
+
+    Args:
+        behind: Another one was had over the connection before, and late news
+            of that may come in the place of a reply.
 
     Attributes:
         recipients: Whom it was to name.
@@ -49,23 +52,42 @@ class Transaction:
         room: How many recipients the server said it takes in one, where it did.
         fault: What concerns the relay and not the message; those it befell
             are among the results as Untried.
+        stuck: At whom the connection was lost where recipients were named;
+            not where the server only kept us waiting.
+        spared: Who was to be named with them and has no answer of their own.
+        answered_to: How many recipients the server had answered by then.
+        self.cut |= reply.closing
         ready: The server waits for the content, and has accepted somebody.
         in_vain: The connection was gone, or out of step, before the first
             byte of the content: where it was used before, that need be no
             news of this message.
     """
 
-    def __init__(self, mail: Mail, recipients: Sequence[str], extensions: Extensions, terms: Terms) -> None:
+    def __init__(
+        self,
+        mail: Mail,
+        recipients: Sequence[str],
+        extensions: Extensions,
+        terms: Terms,
+        *,
+        behind: bool = False,
+    ) -> None:
         self.recipients = recipients
         self.results: dict[str, Result] = {}
         self.doubted: tuple[str, ...] = ()
         self.room: int | None = None
-        self.fault: RelayMisconfigured | None = None
+        self.fault: RelayFault | None = None
+        self.stuck: str | None = None
+        self.spared: tuple[str, ...] = ()
+        self.answered_to = 0
+        self.cut = False
         self.ready = self.in_vain = False
         self._terms = terms
         self._pipelined = terms.pipelined(extensions)
+        self._doubtful = self._pipelined or behind
         self._lines = self._plan(mail, extensions)
         self._said = self._heard = 0
+        self._latest: Kind | None = None
         self._begun = False
         self._opened = self._granted = False
         self._taken: list[str] = []
@@ -73,6 +95,9 @@ class Transaction:
         self._in_a_row = 0
         self._full = self._stray = self._hollow = self._over = False
         self._poured = self._dotted = False
+        self._lost: Lost | None = None
+        self._to_mail: Reply | None = None
+        self._held: Reply | None = None
 
     @property
     def idle(self) -> bool:
@@ -87,6 +112,18 @@ class Transaction:
         message but be late news of the one before.
         """
         return self._begun and not self._opened
+
+    @property
+    def turned_away(self) -> bool:
+        """MAIL was answered with no, and not because the server closes."""
+        return self._to_mail is not None and not (self._granted or self._to_mail.closing)
+
+    def put_off(self, fault: RelayFault) -> None:
+        """It cannot be asked again, by *fault*: nobody is refused for good."""
+        self.fault = self.fault or fault
+        for recipient, result in self.results.items():
+            if isinstance(result, PermFailed) and not result.by_us:
+                self.results[recipient] = TempFailed(result.reply)
 
     @property
     def granted(self) -> bool:
@@ -121,6 +158,8 @@ class Transaction:
         Raises:
             Lost: nothing of this transaction was sent.
         """
+        if self._lost is not None:
+            return
         try:
             yield from self._converse()
             if not self.ready:
@@ -130,16 +169,46 @@ class Transaction:
                 raise
             self._lose(lost)
 
+    def answered(self) -> Dialogue[None]:
+        """Hear what :meth:`first` is answered by; :meth:`envelope` goes on from there."""
+        try:
+            yield from self._listen()
+        except Lost as lost:
+            self._lose(lost)
+
     def hand_over(self, following: Transaction | None = None) -> Dialogue[None]:
         """Send the content, and behind it the first commands of *following*; read the reply to the content.
 
         Raises: nothing; of *following* nothing is known when this ends, and
-        where the connection was lost it has not begun.
+        where the connection was lost it has not begun.  Where it may be that
+        the reply answers *following*'s MAIL, it is :attr:`held`.
         """
         try:
             yield from self._pour(following)
         except Lost as lost:
             self._lose(lost)
+
+    @property
+    def held(self) -> bool:
+        """What came as the reply to the dot is no result yet: what follows may show whose it is (:meth:`release`)."""
+        return self._held is not None
+
+    def release(self, following: Transaction) -> None:
+        """Let what was held count for what it is, if what *following* met since does not speak against it."""
+        reply = self._held
+        if reply is None:
+            return
+        if following.one_too_few(alike=reply == self._to_mail):
+            doubt = Uncertain(f"the final dot may have had no answer: {reply} may be that to the next MAIL")
+            self.results |= dict.fromkeys(self._taken, doubt)
+        else:
+            self._settle(self._taken, reply)
+        self._held = None
+
+    def one_too_few(self, *, alike: bool) -> bool:
+        """May what was read before the replies to :meth:`first` have been the first of them?  *alike*: so it reads."""
+        data_answered = self._said == len(self._lines) and self._latest is Kind.DONE
+        return one_too_few(self.due, self._lost, data_answered=data_answered, alike=alike)
 
     # --- before anything is said ---
 
@@ -149,7 +218,7 @@ class Transaction:
         self._content = fitted.content
         self._named = self.recipients
         if reasons:
-            self.results = {r: _not_offered(reason, extensions) for r, reason in reasons.items()}
+            self.results = {r: not_offered(reason, extensions) for r, reason in reasons.items()}
             self._named = [recipient for recipient in self.recipients if recipient not in reasons]
         return commands(fitted, self._named, extensions, self._terms.dsn) if self._named else []
 
@@ -166,12 +235,18 @@ class Transaction:
                 data = self._cut()
                 yield Write(step, data, self.due)
                 self._begun = True
+            yield from self._listen()
+
+    def _listen(self) -> Dialogue[None]:
+        """Hear the replies to all that was said, or to all that a server that closes still answers."""
+        while self.due and not self._over:
             replies: Sequence[Reply] = yield Hear(
                 [step for step, _, _ in self._lines[self._heard : self._said]]
             )
             for reply in replies:
                 step, recipient, _ = self._lines[self._heard]
                 self._heard += 1
+                self._latest = reply.kind
                 self._hear(step, recipient, reply)
 
     def _cut(self) -> bytes:
@@ -188,8 +263,13 @@ class Transaction:
         if self._full and self._said < data:
             self._again += [recipient for _, recipient, _ in self._lines[self._said : data]]
             self._said = self._heard = data
-        if not self._granted or (self._said == data and not self._taken):
+        if not self._granted or (self._said == data and not (self._taken or self._to_be_shown)):
             self._said = self._heard = len(self._lines)
+
+    @property
+    def _to_be_shown(self) -> bool:
+        """Somebody was refused for good, and DATA, though for nobody, would show whether that was meant for us."""
+        return self._doubtful and any(isinstance(self.results.get(r), PermFailed) for r in self._named)
 
     def _hear(self, step: Step, recipient: str, reply: Reply) -> None:
         if step is Step.RCPT:
@@ -201,6 +281,7 @@ class Transaction:
 
     def _hear_mail(self, reply: Reply) -> None:
         self._granted = reply.kind is Kind.DONE
+        self._to_mail = reply
         self._opened = not (reply.closing or reply.kind is Kind.NEVER)
         self._over = reply.closing
         if reply.login_first:
@@ -227,7 +308,9 @@ class Transaction:
         else:
             self._settle([recipient], reply)
         if reply.closing:
+            self.stuck = recipient
             raise Lost(Step.RCPT, "the server is closing", reply=reply)
+        self.answered_to += 1
 
     def _hear_data(self, reply: Reply) -> None:
         if reply.kind is Kind.GO_ON:
@@ -247,7 +330,7 @@ class Transaction:
         elif self._granted:
             reply = yield from ask(Step.RSET, b"RSET")
             # Among several nothing tells a reply too many from ours: refusals count once RSET has its own.
-            if self._pipelined and reply.kind is not Kind.DONE:
+            if self._doubtful and reply.kind is not Kind.DONE:
                 yield HangUp()
                 raise Lost(Step.RSET, f"the server answered {reply}")
 
@@ -271,19 +354,24 @@ class Transaction:
             yield Pour(self._content, behind, self.answers + (following.due if following else 0))
         except Lost as lost:
             self._dotted = lost.sent > self._content.dot
-            self.in_vain = _in_vain(lost)
-            # A server may refuse in the middle of the content and close; only a refusal can be meant so early.
-            if lost.reply is None or lost.reply.kind not in _REFUSED:
+            self.in_vain = in_vain(lost)
+            # A server may refuse in the middle of the content and close; only a refusal can be meant so early,
+            # and nothing that came before the first byte.
+            if lost.reply is None or lost.reply.kind not in REFUSED or not lost.sent:
                 raise
             self._settle(self._taken[:1] if self._terms.lmtp else self._taken, lost.reply)
             self._settle_lost(self._taken, lost)
             return
         self._dotted = True
-        if self._terms.lmtp:
+        if self.answers > 1:
             for recipient in self._taken:
                 self._settle([recipient], (yield Read(Step.DOT)))
         else:
-            self._settle(self._taken, (yield Read(Step.DOT)))
+            reply: Reply = yield Read(Step.DOT)
+            if following is None or reply.closing or surely_to_the_dot(reply, self._to_mail):
+                self._settle(self._taken, reply)
+            else:
+                self._held = reply
 
     # --- results ---
 
@@ -294,7 +382,8 @@ class Transaction:
                 self.results.setdefault(recipient, Uncertain("interrupted on its way"))
 
     def _settle(self, recipients: Iterable[str], reply: Reply) -> None:
-        result = _judged(reply)
+        result = judged(reply)
+        self.cut |= reply.closing
         for recipient in recipients:
             self.results[recipient] = result
 
@@ -306,14 +395,23 @@ class Transaction:
         self.results |= dict.fromkeys(self._named, Untried())
 
     def _lose(self, lost: Lost) -> None:
-        shown = self.ready or self._hollow or not (self._pipelined and self._granted)
+        self._lost = lost
+        shown = self.ready or self._hollow or not (self._doubtful and self._granted)
         self.ready = False
         if not lost.astray and not shown:
             self.doubted = tuple(r for r in self._named if isinstance(self.results.get(r), PermFailed))
-        self.in_vain = _in_vain(lost) or not (shown or lost.late)
+        self.in_vain = in_vain(lost) or not (shown or lost.late)
         if lost.astray or self.doubted:
             self._take_back(lost)
+        if lost.step is Step.RCPT and not lost.late:
+            self._break_off()
         self._settle_lost(self.recipients, lost)
+
+    def _break_off(self) -> None:
+        if self.stuck is None and self._heard < len(self._lines):
+            self.stuck = self._lines[self._heard][1] or None
+        if self.stuck is not None:
+            self.spared = tuple(r for r in self._named if r not in self.results and r != self.stuck)
 
     def _take_back(self, lost: Lost) -> None:
         """Nobody can tell whose a reply was: what was refused for good is tried once more."""
@@ -328,27 +426,5 @@ class Transaction:
     def _settle_lost(self, recipients: Iterable[str], lost: Lost) -> None:
         for recipient in recipients:
             doubtful = self._dotted and recipient in self._taken
+            self.cut |= recipient not in self.results
             self.results.setdefault(recipient, Uncertain(str(lost)) if doubtful else TempFailed(str(lost)))
-
-
-def _in_vain(lost: Lost) -> bool:
-    if lost.late:
-        # Whom a server keeps waiting once is not to wait twice.
-        return False
-    if lost.step is Step.CONTENT:
-        refused = lost.reply is not None and lost.reply.kind in _REFUSED and not lost.reply.closing
-        return not (lost.sent or refused)
-    return lost.step in _ENVELOPE or (lost.step is Step.RSET and lost.astray)
-
-
-def _not_offered(reason: str, extensions: Extensions) -> Result:
-    if extensions.told:
-        return PermFailed(f"not sent: {reason}", by_us=True)
-    return TempFailed(f"not sent: {reason} (it refused EHLO)")
-
-
-def _judged(reply: Reply) -> Result:
-    if reply.kind is Kind.DONE:
-        return Accepted(str(reply))
-    final = reply.kind is Kind.NEVER and not reply.about_us
-    return PermFailed(str(reply)) if final else TempFailed(str(reply))

@@ -16,7 +16,7 @@ from outbox.outcome import Outcome
 from outbox.protocols import Delivery
 
 from .auth import TokenSource, credentials
-from .batch import Courier, Parcel
+from .batch import Courier
 from .commands import Terms
 from .connecting import connect as connected
 from .connection import Connection, drop, part
@@ -24,6 +24,7 @@ from .dial import Connect
 from .dsn import DSN
 from .looking import presented
 from .opening import Protocol
+from .parcel import Parcel
 from .pool import Limits, Pool
 from .secured import Secured
 from .server import Security, Server
@@ -186,10 +187,12 @@ class SMTPTransport:
         """Hand *message* over for *recipients* and report one result for each of them.
 
         It goes in transactions of a hundred recipients, or of as many as the
-        server takes.  A content that is malformed, or an envelope that no
-        dialogue can name, is a permanent failure and is not sent.  Where
-        anything fails that is none of the relay's when somebody's result is
-        known, it is logged, and those without one have failed for now.
+        server takes.  Where the connection is lost at one recipient, the
+        others are named over another one.  A content that is malformed, or
+        an envelope that no dialogue can name, is a permanent failure and is
+        not sent.  Where anything fails that is none of the relay's when
+        somebody's result is known, it is logged, and those without one have
+        failed for now.
 
         Raises:
             RelayUnavailable: no connection, no greeting, or closed before a transaction began.

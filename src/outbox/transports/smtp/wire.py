@@ -50,7 +50,8 @@ class Wire:
         self._socket = connected
         self._timeouts = timeouts
         self._clock = clock
-        self._most: int | None = None
+        # Whoever connects by a way of their own may have secured it already.
+        self._most: int | None = _RECORD if isinstance(connected, ssl.SSLSocket) else None
         self._reader = ReplyReader(scrub)
         # Whoever connects is greeted.
         self._due = 1
@@ -106,7 +107,8 @@ class Wire:
             raise Lost(step, f"the server sent {error}", said=error.said, astray=True) from error
         self._due -= 1
         if not step.allows(reply):
-            raise Lost(step, f"the server answered {reply}, which is no answer to it", astray=True)
+            reason = f"the server answered {reply}, which is no answer to it"
+            raise Lost(step, reason, astray=True, kind=reply.kind)
         return reply
 
     def known(self, steps: Sequence[Step]) -> Sequence[Reply]:

@@ -1,0 +1,269 @@
+"""One simulated process: its clerk, workers, keeper and listener as tasks, which all vanish when it is killed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import random
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from outbox import delivery as act
+from outbox.errors import StoreError
+from outbox.lifecycle import Claim
+from outbox.performer import Orders, Worker
+from outbox.shift import Hand
+
+from .kernel import HostClock, Signal, Steps, Task, Waiting
+from .relaying import Course, transport_for
+from .scenario import Host
+from .shifting import SimulatedBreakers, SimulatedShift
+from .storing import view_for
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Process"]
+
+_AFTER_A_BUG: Final = 1.0
+_STEPS_BETWEEN: Final = 1.5
+_DRAIN_STORE_TRIES: Final = 5
+_QUEUES: Final = ("mail", "bulk")
+
+
+class Process:
+    """What :class:`outbox.crew.Crew` is in production, on the kernel instead of threads.
+
+    *over*: it has ended, by itself or because it was killed.
+    """
+
+    def __init__(self, world: World, host: Host, number: int, clock: HostClock) -> None:
+        self.world = world
+        self.host = host
+        self.name = f"{host.name}.{number}"
+        self.number = number
+        self.alive = True
+        self.frozen = False
+        self.why_dead = ""
+        self.given_up = False
+        self.disturbed_at = self.frozen_at = self.thawed_at = -math.inf
+        self.failures = 0
+        self.stopped_at: float | None = None
+        self.news = Signal(world.kernel)
+        self.view = view_for(world, self)
+        self._clock = clock
+        self._courses: dict[int, Course] = {}
+        self._hands: dict[int, Worker] = {}
+        self._at_hand: dict[int, Claim] = {}
+        self._handing: dict[int, Claim] = {}
+        rng = random.Random(f"{world.scenario.seed}/process/{self.name}")  # noqa: S311 - a seeded die is the point
+        self._orders = Orders(
+            store=self.view,
+            transport=transport_for(world, self),
+            retry=world.scenario.policies,
+            queues=_QUEUES,
+            workers=host.workers,
+            lease=dt.timedelta(seconds=world.scenario.lease),
+            listeners=(),
+            clock=clock,
+            rng=rng,
+            breakers=SimulatedBreakers(self, clock, rng, limits=world.scenario.limits),
+        )
+        self.shift = SimulatedShift(self._orders, self, draining=host.drains)
+        self._setup = act.Setup(
+            policy=self._orders.policy,
+            rng=rng,
+            store_tries=_DRAIN_STORE_TRIES if host.drains else None,
+            draining=host.drains,
+        )
+        self.at_work = host.workers + 1
+        self._start()
+
+    def _start(self) -> None:
+        self._spawn("keeper", self._keep(lambda: act.keep(self._orders.lease)))
+        self._spawn("tidier", self._keep(act.tidy))
+        if not self.host.drains:
+            self._spawn("listener", self.shift.listening())
+        self._spawn("clerk", self._clerk())
+        for number in range(1, self.host.workers + 1):
+            self._spawn(f"w{number}", self._work())
+
+    # -- what befalls it
+
+    def kill(self, why: str) -> None:
+        if self.alive:
+            self.world.note(f"dies: {why}", self)
+            self.alive = False
+            self.why_dead = why
+            self.world.died(self)
+
+    def freeze(self, seconds: float) -> None:
+        if self.alive and not self.frozen:
+            self.world.note(f"is frozen for {seconds:.1f} s", self)
+            self.frozen = True
+            self.frozen_at = self.world.kernel.now
+            self.world.kernel.spawn(f"thaw of {self.name}", self._thaw(seconds))
+
+    def stop(self, grace: float) -> None:
+        """As a SIGTERM does; with no grace as a second one."""
+        if self.alive and self.stopped_at is None:
+            self.world.note(f"is to stop within {grace:.1f} s", self)
+            self.stopped_at = self.world.kernel.now
+            self.world.kernel.spawn(f"stop of {self.name}", self._see_out(grace), self)
+
+    def disturb(self, seconds: float = 0.0) -> None:
+        """For so long a lease may be lost here for a reason."""
+        self.disturbed_at = max(self.disturbed_at, self.world.kernel.now + seconds)
+
+    def lasts(self, seconds: float) -> float:
+        return self._clock.lasts(seconds)
+
+    # -- what its transport asks
+
+    @property
+    def course(self) -> Course:
+        """Of the delivery at hand: the worker's who goes on."""
+        return self._courses.setdefault(self._task.number, [])
+
+    @course.setter
+    def course(self, course: Course) -> None:
+        self._courses[self._task.number] = course
+
+    def courses(self) -> Generator[Waiting, bool, None]:
+        """Live through it."""
+        task = self._task.number
+        course, self.course = self.course, []
+        for seconds, happens in course:
+            yield None, seconds
+            if happens is not None:
+                happens()
+                if not self.alive:
+                    yield None, math.inf
+        self._handing.pop(task, None)
+
+    def takes_in_hand(self, claim: Claim) -> None:
+        """The task that goes on is at this claim."""
+        self._at_hand[self._task.number] = claim
+
+    def begins(self, claim: Claim) -> None:
+        """The task that goes on hands it over, and does until it has lived through the course of that."""
+        self._handing[self._task.number] = claim
+
+    def handing(self) -> Sequence[Claim]:
+        """What its other tasks are handing over."""
+        mine = self._task.number
+        return [claim for task, claim in self._handing.items() if task != mine]
+
+    def claim_of(self, message: str) -> Claim | None:
+        """Under which claim the task that goes on hands this message over."""
+        found = [claim for claim in self._pulled if claim.message.id == message]
+        return found[0] if found else self._at_hand.get(self._task.number)
+
+    def asked_before_it_was_frozen(self, claim: Claim, until: float) -> bool:
+        """Whether the task that goes on asked for the lease until then, and was frozen before it handed the claim over.
+
+        Of what is pulled it is asked when it is handed over; of what goes to
+        several relays a few steps before.
+        """
+        just_thawed = self.frozen_at <= until and self.world.kernel.now - self.thawed_at < _STEPS_BETWEEN
+        return just_thawed and claim not in self._pulled
+
+    @property
+    def _pulled(self) -> Sequence[Claim]:
+        worker = self._hands.get(self._task.number)
+        return list(worker.pulled) if isinstance(worker, Hand) else ()
+
+    @property
+    def _task(self) -> Task:
+        task = self.world.kernel.current
+        if task is None:
+            raise AssertionError("nobody goes on")
+        return task
+
+    # -- its tasks
+
+    def _spawn(self, name: str, steps: Steps) -> None:
+        self.world.kernel.spawn(f"{self.name} {name}", steps, self)
+
+    def _work(self) -> Steps:
+        yield from self._live(lambda: act.work(self._setup), Hand, self.shift.leave)
+        self.shift.depart()
+        self._end()
+
+    def _clerk(self) -> Steps:
+        yield from self._live(lambda: act.clerk(self._setup), Worker, lambda _: self.shift.forsake())
+        self.shift.stop()
+        self.shift.retire()
+        self._end()
+
+    def _end(self) -> None:
+        self.at_work -= 1
+        if self.at_work == 0:
+            self._finish()
+            self.world.ended(self)
+
+    def _finish(self) -> None:
+        self.shift.stop()
+        self.shift.give_up()
+
+    def _live(
+        self, script: Callable[[], act.Script[None]], kind: Callable[[], Any], leave: Callable[[Any], None]
+    ) -> Steps:
+        while not (yield from self._live_once(script(), kind(), leave)):
+            if self.host.drains or (yield from self.shift.stopping.waited(_AFTER_A_BUG)):  # type: ignore[attr-defined]  # a Flag
+                return
+
+    def _live_once(
+        self, script: act.Script[None], worker: Worker, leave: Callable[[Any], None]
+    ) -> Generator[Waiting, bool, bool]:
+        self._hands[self._task.number] = worker
+        try:
+            yield from self._followed(script, worker)
+        except StoreError:
+            self.disturb()
+        except Exception as error:  # noqa: BLE001 - as the crew does
+            self.disturb()
+            self.world.failed(self, error)
+        else:
+            leave(worker)
+            return True
+        leave(worker)
+        return False
+
+    def _keep(self, script: Callable[[], act.Script[None]]) -> Steps:
+        while not self.shift.done:
+            try:
+                yield from self._followed(script(), None)
+            except Exception as error:  # noqa: BLE001 - as the crew does
+                self.world.failed(self, error)
+
+    def _followed(self, script: act.Script[None], worker: Worker | None) -> Steps:
+        """As :func:`outbox.performer.follow` does."""
+        answer: Any = None
+        error: StoreError | None = None
+        while True:
+            try:
+                action = script.send(answer) if error is None else script.throw(error)
+            except StopIteration:
+                return
+            answer, error = None, None
+            try:
+                answer = yield from self.shift.doing(action, worker)
+            except StoreError as raised:
+                error = raised
+
+    def _thaw(self, seconds: float) -> Steps:
+        yield None, seconds
+        self.frozen, self.thawed_at = False, self.world.kernel.now
+        self.disturb()
+        self.world.kernel.thaw(self)
+
+    def _see_out(self, grace: float) -> Steps:
+        self.shift.stop()
+        deadline = self.world.kernel.now + grace
+        while self.at_work and self.world.kernel.now < deadline:
+            yield None, min(0.05, deadline - self.world.kernel.now)
+        self.given_up = bool(self.at_work)
+        self._finish()
+        yield None, 0.2
+        self.kill("it was stopped")

@@ -1,0 +1,368 @@
+"""Eight runners over one store, killed, stopped past their leases and told to end at random; and the ledgers compared.
+
+Three of them are held against each other: what the receiver took and what it
+said to it, what each runner logged, and what was done to each runner when.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from outbox.lifecycle import State
+from outbox.locate import store_from_url
+from outbox.message import Message
+from outbox.outcome import Uncertain
+
+__all__ = ["Chaos"]
+
+HERE = Path(__file__).parent
+RUNNERS = 8
+LEASE = 3.0
+BACKLOG = 1_000
+AT_ONCE = 100
+PATIENCE = 180.0
+SOON = 20.0
+NO_ANSWER = "no whole answer"
+CONFIG = f"""
+lease = "{LEASE:.0f}s"
+grace = "20s"
+workers = 2
+[retry]
+wait_initial = "0.2s"
+wait_max = "1s"
+timeout = "1d"
+"""
+
+
+@attrs.define(eq=False)
+class Runner:
+    """One process, and what was done to it: *stops* are from when until when it stood still."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    killed_at: float | None = None
+    told_to_end: bool = False
+    stops: list[list[float]] = attrs.Factory(list)
+    goes_on_at: float | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it has begun, and nothing was done to it yet that is not over."""
+        untouched = self.runs and self.goes_on_at is None and not self.told_to_end
+        return untouched and "msg=running" in self.log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        # Before: what it sent until then is older.
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(SOON)
+        self.killed_at = time.time()
+        self._end_stop()
+
+    def stop(self, seconds: float) -> None:
+        self.stops.append([time.time(), float("inf")])
+        self.process.send_signal(signal.SIGSTOP)
+        self.goes_on_at = time.time() + seconds
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self._end_stop()
+
+    def end(self) -> None:
+        self.told_to_end = True
+        self.process.send_signal(signal.SIGTERM)
+
+    def _end_stop(self) -> None:
+        if self.goes_on_at is not None:
+            self.stops[-1][1], self.goes_on_at = time.time(), None
+
+
+@attrs.frozen
+class Copy:
+    """One final dot that the receiver heard and did not refuse."""
+
+    id: str
+    at: float
+    runner: str
+    said: str
+
+
+@attrs.define
+class Chaos:
+    """One run over the store of *url*.
+
+    Attributes:
+        seconds, least: It lasts so long at least, and until so many strikes have fallen.
+        done: How often what was done to a runner.
+        causes: How many copies beyond the first had which cause.
+    """
+
+    seed: int
+    number: int
+    seconds: float
+    least: int
+    url: str
+    folder: Path
+    strikes: int = 0
+    done: Counter[str] = attrs.Factory(Counter)
+    causes: Counter[str] = attrs.Factory(Counter)
+    everybody: dict[str, Runner] = attrs.Factory(dict)
+    crew: list[Runner] = attrs.Factory(list)
+    _rng: random.Random = attrs.Factory(lambda self: random.Random(self.seed), takes_self=True)
+
+    def run(self) -> None:
+        """Until everything is delivered, and every copy beyond the first has a cause.
+
+        Raises:
+            AssertionError: something was lost, or sent twice without one.
+        """
+        (self.folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+        with ExitStack() as stack:
+            receiver = stack.enter_context(self._receiver())
+            assert receiver.stdin is not None
+            assert receiver.stdout is not None
+            port = int(receiver.stdout.readline())
+            store = stack.enter_context(closing(store_from_url(self.url)))
+            stack.callback(self._end_all)
+            self.crew = [self._runner(port) for _ in range(RUNNERS)]
+            self._rage(store, port)
+            print("calm", file=receiver.stdin, flush=True)
+            self._finish(store, port)
+            self._end_all()
+            receiver.stdin.close()
+            assert receiver.wait(SOON) == 0
+            self._compare(store)
+
+    # --- what is done to them ---
+
+    def _rage(self, store: Any, port: int) -> None:
+        submitted, start = 0, time.monotonic()
+        while submitted < self.number or self.strikes < self.least or time.monotonic() < start + self.seconds:
+            assert time.monotonic() < start + self.seconds + PATIENCE, (
+                f"it does not come to its end: {self.words}"
+            )
+            if submitted < self.number and waiting(store) < BACKLOG:
+                more = range(submitted, min(submitted + AT_ONCE, self.number))
+                store.put([a_mail(each) for each in more])
+                submitted = more.stop
+            time.sleep(self._rng.uniform(0.05, 0.3))
+            self._strike()
+            self._replace(port)
+
+    def _strike(self) -> None:
+        well = [each for each in self.crew if each.at_work]
+        if len(well) <= RUNNERS // 2:
+            return
+        self.strikes += 1
+        victim, how = self._rng.choice(well), self._rng.choice(["kill", "stop", "end"])
+        self.done[how] += 1
+        if how == "kill":
+            victim.kill()
+        elif how == "stop":
+            victim.stop(LEASE * self._rng.uniform(1.1, 1.6))
+        else:
+            victim.end()
+
+    def _replace(self, port: int) -> None:
+        """Let those go on whose time has come, and put others in the place of those that ended."""
+        for place, each in enumerate(self.crew):
+            if each.goes_on_at is not None and time.time() >= each.goes_on_at:
+                each.go_on()
+            if not each.runs:
+                self._saw_end(each)
+                self.crew[place] = self._runner(port)
+
+    def _saw_end(self, runner: Runner) -> None:
+        wanted = -signal.SIGKILL if runner.killed_at else 0
+        assert runner.killed_at or runner.told_to_end, f"{runner.name} ended by itself: {self._said(runner)}"
+        assert runner.process.returncode == wanted, f"{runner.process.returncode}: {self._said(runner)}"
+
+    def _finish(self, store: Any, port: int) -> None:
+        """Nobody is disturbed any more, until nothing is left; a person lets go on what was held."""
+        until = time.monotonic() + PATIENCE
+        while unfinished(store):
+            assert time.monotonic() < until, f"after {PATIENCE} s: {store.count()}; {self.words}"
+            self._replace(port)
+            held = [each.id for each in store.browse(states=[State.HELD], limit=1000)]
+            if held:
+                self.done["held, and let go on by hand"] += len(held)
+                store.requeue(held, uncertain=True)
+            time.sleep(0.1)
+
+    def _end_all(self) -> None:
+        for each in self.crew:
+            if each.runs:
+                each.go_on()
+                each.end()
+        for each in self.crew:
+            try:
+                each.process.wait(SOON)
+            except subprocess.TimeoutExpired:
+                each.process.kill()
+                each.process.wait(SOON)
+
+    # --- processes ---
+
+    def _receiver(self) -> subprocess.Popen[str]:
+        command = [sys.executable, str(HERE / "chaos_receiver.py"), str(self.seed), str(self._taken)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _runner(self, port: int) -> Runner:
+        name = f"r{len(self.everybody)}"
+        transport = f"smtp://127.0.0.1:{port}?local_hostname={name}.example.org&timeout=15s"
+        log = self.folder / f"{name}.log"
+        config = ["--config", str(self.folder / "config.toml")]
+        command = [
+            sys.executable,
+            "-m",
+            "outbox",
+            "run",
+            *config,
+            "--store",
+            self.url,
+            "--transport",
+            transport,
+        ]
+        with log.open("wb") as said:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        self.everybody[name] = Runner(name, process, log)
+        return self.everybody[name]
+
+    @property
+    def _taken(self) -> Path:
+        return self.folder / "taken.jsonl"
+
+    @property
+    def words(self) -> str:
+        """How to see it once more, as far as processes go the same way twice."""
+        return f"OUTBOX_CHAOS_SEED={self.seed}; {dict(self.done)}; the logs are in {self.folder}"
+
+    def _said(self, runner: Runner) -> str:
+        return runner.log.read_text(encoding="utf-8", errors="replace")[-1000:]
+
+    # --- the ledgers ---
+
+    def _compare(self, store: Any) -> None:
+        copies, message_ids, violations = read(self._taken)
+        logs = {name: Log.read(runner.log) for name, runner in self.everybody.items()}
+        wanted = {f"m{number}" for number in range(self.number)}
+        wrong: dict[str, Sequence[object]] = {
+            "lost": sorted(wanted - copies.keys()),
+            "strangers": sorted(copies.keys() - wanted),
+            "altered": [id for id, said in message_ids.items() if said != {f"<{id}@example.org>"}],
+            "bad manners": violations,
+            "sent again without a cause": list(self._unexplained(copies, logs, store)),
+        }
+        found = {what: which[:5] for what, which in wrong.items() if which}
+        assert not found, f"{found}; {self.words}"
+
+    def _unexplained(
+        self, copies: Mapping[str, Sequence[Copy]], logs: Mapping[str, Log], store: Any
+    ) -> Iterator[object]:
+        for id, several in copies.items():
+            if len(several) == 1:
+                continue
+            uncertain = sum(
+                isinstance(result, Uncertain)
+                for attempt in store.get(id).history
+                for result in attempt.results.values()
+            )
+            causes: list[str] = []
+            following = [*(copy.at for copy in several[1:]), float("inf")]
+            for copy, until in zip(several, following, strict=True):
+                cause = self._cause(copy, until, logs, uncertain - causes.count(NO_ANSWER))
+                if cause:
+                    causes.append(cause)
+            # One of them needs none: the one that was settled.
+            self.causes.update(causes[: len(several) - 1])
+            if len(causes) < len(several) - 1:
+                yield [*several, causes]
+
+    def _cause(self, copy: Copy, until: float, logs: Mapping[str, Log], uncertain: int) -> str:
+        """Why the store does not know what became of this copy when the next one came; nothing where it should."""
+        runner, log = self.everybody[copy.runner], logs[copy.runner]
+        if copy.said in ("closed", "cut") and uncertain > 0:
+            return NO_ANSWER
+        if copy.id in log.delivered:
+            return ""
+        # Alive it would have kept the lease; the receiver may have been late to read what it had sent.
+        if runner.killed_at is not None and until > runner.killed_at:
+            return "killed between the dot and the settle"
+        if copy.id in log.lost or runner.killed_at is not None:
+            if stood_still(runner, copy.at):
+                return "stopped past the lease"
+            if any(stood_still(other, copy.at) for other in self.everybody.values()):
+                return "the lease was lost while another stood still"
+        return ""
+
+
+def stood_still(runner: Runner, at: float) -> bool:
+    """Whether it did for longer than a lease, so that what it or others sent at that time was in doubt."""
+    return any(end - start > LEASE and start - 2 * LEASE <= at <= end + LEASE for start, end in runner.stops)
+
+
+@attrs.frozen
+class Log:
+    """Which messages a runner noted as delivered, and which leases as lost."""
+
+    delivered: frozenset[str]
+    lost: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Log:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return cls(
+            frozenset(re.findall(r" id=(\S+) .* state=delivered ", text)),
+            frozenset(re.findall(r' id=(\S+) msg="lease lost"', text)),
+        )
+
+
+def read(path: Path) -> tuple[dict[str, list[Copy]], dict[str, set[str]], Sequence[str]]:
+    """The copies and the Message-IDs of each message, and what the receiver complains of."""
+    copies, message_ids = defaultdict(list), defaultdict(set)
+    violations: Sequence[str] = ()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        said = json.loads(line)
+        if "said" in said:
+            if not said["said"].startswith("4"):
+                copies[said["id"]].append(Copy(**said))
+        elif "message_id" in said:
+            message_ids[said["id"]].add(said["message_id"])
+        else:
+            violations = said["violations"]
+    return copies, message_ids, violations
+
+
+def a_mail(number: int) -> Message:
+    content = f"From: a@example.org\r\nSubject: x\r\nMessage-ID: <m{number}@example.org>\r\n\r\nhello\r\n"
+    return Message(
+        id=f"m{number}",
+        sender="a@example.org",
+        recipients=[f"m{number}@example.org"],
+        content=content.encode(),
+    )
+
+
+def waiting(store: Any) -> int:
+    return sum(row.number for row in store.count() if row.state in (State.QUEUED, State.CLAIMED))
+
+
+def unfinished(store: Any) -> bool:
+    return any(row.state is not State.DELIVERED for row in store.count())
