@@ -418,6 +418,8 @@ def test_a_login_that_is_wanted_for_a_message_stops_no_other_and_is_not_final(st
 
 RELAYING = [
     "554 5.7.1 <x@example.org>: Relay access denied",
+    "554 5.7.1 <x@example.org>: Recipient address rejected: Access denied",
+    "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied",
     "550 relay not permitted",
     "550 5.7.1 Relaying denied",
     "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain",
@@ -435,7 +437,14 @@ def test_a_server_that_does_not_relay_for_us_kills_no_message(words: str) -> Non
     assert report.fault is None
 
 
-@pytest.mark.parametrize("words", ["550 5.1.1 no such user relay@example.org", "554 5.7.1 blocked by policy"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "550 5.1.1 no such user relay@example.org",
+        "554 5.7.1 blocked by policy",
+        "550 5.4.1 Recipient address rejected: Access denied.",
+    ],
+)
 def test_a_refusal_of_another_kind_is_final_all_the_same(words: str) -> None:
     assert hand_over(Stage({Step.RCPT: words}), A).results == {A: PermFailed(words)}
 

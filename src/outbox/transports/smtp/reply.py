@@ -23,7 +23,9 @@ _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _LOGIN_FIRST: Final = frozenset({530, 534, 535, 538})
 _NOT_FOR_US: Final = re.compile(
     r"relay(ing)?\b.{0,40}\b(denied|prohibited|not (permitted|allowed|authori[sz]ed))|(unable|not (permitted|allowed)) to relay"
-    r"|authenticat(ion|e)\b.{0,20}\b(required|first)|must authenticate",
+    r"|authenticat(ion|e)\b.{0,20}\b(required|first)|must authenticate"
+    # As Postfix says it on its port for submissions; 5.4.1 with the same words is another's unknown recipient.
+    r"|5\.7\.1 <.{1,320}>: (client host|helo command|sender address|recipient address) rejected: access denied",
     re.IGNORECASE,
 )
 _ENHANCED: Final = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})(?!\S)", re.ASCII)
