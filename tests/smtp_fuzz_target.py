@@ -205,11 +205,13 @@ class Run:
 
     def _dots(self, message: Message, recipient: str = "") -> list[tuple[Line, int]]:
         """Where the final dot was handed over, for *recipient*: the line, and how much of it had been sent by then."""
-        stuffed = re.sub(rb"^\.", b"..", message.content, flags=re.MULTILINE) + b".\r\n"
+        # By its mark: what a server cannot carry as it is goes re-encoded.
+        mark = re.escape(message.content.partition(b"\r\n")[0])
+        whole = re.compile(mark + rb"\r\n.*?\r\n\.\r\n", re.DOTALL)
         named = f"RCPT TO:<{recipient}".encode()
         found = []
         for line in self.lines:
-            for content in re.finditer(re.escape(stuffed), bytes(line.sent)):
+            for content in whole.finditer(bytes(line.sent)):
                 before = bytes(line.sent[: content.start()])
                 if named in before[before.rfind(b"MAIL FROM:") :]:
                     found.append((line, content.end()))
