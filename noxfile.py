@@ -1,7 +1,7 @@
 """What a developer runs: ``nox -s tests`` runs everything, the other sessions one part each.
 
 ``tests`` runs everything on the Python that nox itself runs on.  Behind it come
-the suite, without the slow proofs, on every other supported Python of this machine, the core with the
+the core, the suites and what may run in another way on every other supported Python of this machine, the core with the
 oldest libraries that pyproject.toml allows, the linter, the type checker and
 the built wheel.  A Python that the machine has not is named and skipped.
 """
@@ -30,22 +30,53 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 EXAMPLE = ROOT / "tests" / "typing" / "example.py"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# What they ask is how we speak to the disk and to servers, and what the suites see: not how Python runs us.
-ONCE = tuple(
+# What another Python may run in another way: what hangs on its ssl, email, sqlite3, threads and signals, and
+# the suites that others run on theirs.  The rest asks how we speak to disks and servers, which is the same on all.
+OTHERWISE = tuple(
     f"tests/test_{name}.py"
     for name in (
-        *("crash_filesystem", "crash_sqlite", "filesystem_crash", "kill", "chaos", "poison"),
-        *("benchmarks", "benchmarks_smtp", "simulation", "benchmarks_drain"),
-        *("store_suite", "transport_suite", "write_a_store", "store_machine"),
-        *("smtp_faults", "smtp_hostile", "smtp_fuzz", "smtplib_faults"),
+        *("transport_suite", "several_suite", "several_smtp", "smtp_ways_suite", "memory_store"),
         *(
-            "filesystem_spool",
-            "filesystem_processes",
-            "sqlite_plans",
-            "sqlite_bits",
-            "cli_streams",
-            "import_time",
-            "steady",
+            "runner_stops",
+            "runner_strangers",
+            "desk",
+            "shift",
+            "handover",
+            "first_message",
+            "errands",
+            "breakers",
+        ),
+        *(
+            "smtp_table",
+            "smtp_batch",
+            "smtp_interrupts",
+            "smtp_tls",
+            "smtp_auth",
+            "smtp_pool",
+            "smtp_settings",
+        ),
+        *("smtp_dialogue", "smtp_pipelining", "smtp_smuggling", "smtp_fitting", "smtp_aiosmtpd", "smtp_sink"),
+        *(
+            "mail",
+            "mail_downgrade",
+            "mail_envelope",
+            "mail_fuzz",
+            "mail_heads",
+            "mail_objects",
+            "corpus",
+            "address",
+        ),
+        *("sqlite_within", "sqlite_migrations", "sqlite_interrupts", "sqlite_processes", "sqlite_damage"),
+        *("filesystem_store", "filesystem_damage", "watching", "forking", "interrupts", "content", "errors"),
+        *(
+            "cli_failures",
+            "cli_look",
+            "cli_submit",
+            "cli_run_stops",
+            "supervisor",
+            "secrets",
+            "docs",
+            "plugins",
         ),
     )
 )
@@ -118,9 +149,9 @@ def run_suite(session: nox.Session, *which: str) -> None:
 
 
 def suite(session: nox.Session) -> None:
-    """The suite on one more Python."""
+    """The core and the suites on one more Python, and what may run in another way there."""
     session.install("-e", ".", *group("tests"))
-    run_suite(session, *(f"--ignore={path}" for path in ONCE))
+    run_suite(session, *dict.fromkeys((*CORE, *OTHERWISE)))
 
 
 @nox.session

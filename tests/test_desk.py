@@ -179,6 +179,17 @@ def test_a_limit_is_never_passed() -> None:
     assert scene.rests() == math.inf
 
 
+def test_a_drain_is_not_over_before_what_was_claimed_last_lies_on_the_desk() -> None:
+    scene = Scene(draining=True, limit=1)
+    scene.take()
+    scene.work()
+    scene.desk.written()
+    scene.desk.claimed([a_claim()], scene.now, scene.now)
+    assert isinstance(scene.take(), Later), "its limit is reached, and the clerk deals only now"
+    scene.deal(a_claim())
+    assert scene.run().first == "m1"
+
+
 def test_large_messages_are_claimed_only_as_long_as_there_is_room_for_them(scene: Scene) -> None:
     half = bytes(MAX_BYTES // 2)
     scene.take(size=100)

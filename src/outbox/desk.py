@@ -342,7 +342,8 @@ class Desk:
         if self._stopping or not self._draining:
             return self._stopping
         # What is under way may be due again as soon as it is written.
-        more = self._stock.number or self._suspects or self._noted or self._writing or self._spoiled
+        waiting = self._stock.number or self._suspects or self._undealt
+        more = waiting or self._noted or self._writing or self._spoiled
         return not (more or self._at_work) and (self._dry or self._left == 0)
 
     @property
