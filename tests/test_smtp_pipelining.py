@@ -156,7 +156,6 @@ def test_the_next_envelope_goes_with_the_content_and_is_not_sent_again() -> None
 
     assert play.said[1] == (f"S: a\r\n.\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<{B}>\r\nDATA\r\n")
     assert play.due == [3, 1 + 3]
-    assert first.held
     assert second.due == 3
     assert first.results == second.results == {}
 
@@ -220,6 +219,24 @@ def test_a_loss_of_the_reply_to_nothing_changes_no_result() -> None:
     play = Play(OK, "550 5.1.1 who?", GO, Lost(Step.LONE_DOT, "closed"))
 
     assert hand_over(play, transaction()).results == {A: PermFailed("550 5.1.1 who?")}
+
+
+@pytest.mark.parametrize(
+    ("replies", "turned_away"),
+    [
+        (["550 not you", "503 MAIL first", "503 RCPT first"], True),
+        (["451 not now", "503 MAIL first", "503 RCPT first"], True),
+        (["550 late news", OK, Lost(Step.DATA, "250", astray=True, kind=Kind.DONE)], False),
+        (["421 leaving"], False),
+    ],
+)
+def test_a_refusal_of_mail_is_its_own_where_nothing_behind_it_was_out_of_step(
+    replies: Sequence[str | Lost], turned_away: bool
+) -> None:
+    sent = transaction()
+    Play(*replies)(sent.envelope())
+
+    assert sent.turned_away is turned_away
 
 
 @pytest.mark.parametrize("behind", [True, False])

@@ -219,10 +219,10 @@ class Courier:
             self._begun = following
             if owner is not parcel:
                 owner.recorder = self._recorder()
-            if transaction.held:
+            if connection.at_hand(following.due) or not transaction.sure:
                 connection.record(owner.recorder)
                 connection.run(following.answered())
-                transaction.release(following)
+            transaction.release(following)
 
     def _follower(self, connection: Connection, parcel: Parcel) -> Parcel | None:
         """Of which more may begin behind the content that is sent now, over the same connection."""

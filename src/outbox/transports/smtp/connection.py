@@ -71,6 +71,10 @@ class Connection:
             recorder.said(Step.MAIL, self._ahead)
             self._ahead = b""
 
+    def at_hand(self, replies: int) -> bool:
+        """Have so many come already, of a line each?"""
+        return self._wire.at_hand(replies)
+
     def run(self, dialogue: Dialogue[T]) -> T:
         """Perform *dialogue* to its end and return its result.
 

@@ -39,6 +39,12 @@ class Parcel:
             that was used before: it is to be had once more, over a new one.
     """
 
+    # What mostly stays as it is, is not set anew for each message.
+    room = CHUNK
+    _suspects: frozenset[str] = frozenset()
+    _losses = 0
+    _lost_after = -1
+
     def __init__(self, message: Message, recipients: Sequence[str]) -> None:
         self.mail, refused = prepare(message, recipients)
         self.results: dict[str, Result] = {**dict.fromkeys(recipients, _UNTRIED), **refused}
@@ -47,14 +53,10 @@ class Parcel:
         self.fault: RelayFault | None = None
         self.error: BaseException | None = None
         self.recorder = Recorder()
-        self.room = CHUNK
         self.told = self.retracted = False
         self._transaction: Transaction | None = None
         self._before = self.rest
         self._noted = self._cut = False
-        self._suspects: set[str] = set()
-        self._losses = 0
-        self._lost_after = -1
 
     @property
     def next(self) -> Sequence[str]:
@@ -110,10 +112,10 @@ class Parcel:
             return
         last = (stuck,) if len(transaction.recipients) > 1 else ()
         self.rest = tuple(dict.fromkeys(transaction.doubted + transaction.spared + self.rest + last))
-        self._suspects.add(stuck)
+        self._suspects |= {stuck}
         if 0 < transaction.answered_to == self._lost_after:
             self.room = min(self.room, transaction.answered_to)
-            self._suspects.clear()
+            self._suspects = frozenset()
         self._lost_after = transaction.answered_to
 
     def retract(self) -> None:

@@ -96,6 +96,12 @@ class Reply:
         match = _ENHANCED.match(self.lines[0])
         return (int(match[1]), int(match[2])) if match else None
 
+    @property
+    def status(self) -> str:
+        """The enhanced status code whole, or ``""``."""
+        match = _ENHANCED.match(self.lines[0])
+        return match[0] if match else ""
+
     def __str__(self) -> str:
         text = " ".join(filter(None, (line.strip() for line in self.lines)))
         # Here and not where it is read, for of most replies nobody ever reads the text.
@@ -124,6 +130,11 @@ class ReplyReader:
     def pending(self) -> bool:
         """Are there bytes that no reply has been made of?"""
         return len(self._buffer) > self._start or bool(self._lines)
+
+    @property
+    def lines(self) -> int:
+        """How many whole lines have come that were not asked for yet."""
+        return self._buffer.count(b"\n", self._start)
 
     def feed(self, data: bytes) -> None:
         # What has been read goes all at once: several replies mostly come together, and nothing is left of them.

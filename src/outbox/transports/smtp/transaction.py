@@ -56,12 +56,22 @@ class Transaction:
             not where the server only kept us waiting.
         spared: Who was to be named with them and has no answer of their own.
         answered_to: How many recipients the server had answered by then.
-        self.cut |= reply.closing
+        cut: Somebody's result is that the connection was lost, or a 421.
         ready: The server waits for the content, and has accepted somebody.
         in_vain: The connection was gone, or out of step, before the first
             byte of the content: where it was used before, that need be no
             news of this message.
     """
+
+    # What mostly stays as it is, is not set anew for each message.
+    stuck: str | None = None
+    spared: tuple[str, ...] = ()
+    answered_to = 0
+    cut = False
+    _latest: Kind | None = None
+    _lost: Lost | None = None
+    _to_mail: Reply | None = None
+    _held: Reply | None = None
 
     def __init__(
         self,
@@ -77,17 +87,12 @@ class Transaction:
         self.doubted: tuple[str, ...] = ()
         self.room: int | None = None
         self.fault: RelayFault | None = None
-        self.stuck: str | None = None
-        self.spared: tuple[str, ...] = ()
-        self.answered_to = 0
-        self.cut = False
         self.ready = self.in_vain = False
         self._terms = terms
         self._pipelined = terms.pipelined(extensions)
         self._doubtful = self._pipelined or behind
         self._lines = self._plan(mail, extensions)
         self._said = self._heard = 0
-        self._latest: Kind | None = None
         self._begun = False
         self._opened = self._granted = False
         self._taken: list[str] = []
@@ -95,9 +100,6 @@ class Transaction:
         self._in_a_row = 0
         self._full = self._stray = self._hollow = self._over = False
         self._poured = self._dotted = False
-        self._lost: Lost | None = None
-        self._to_mail: Reply | None = None
-        self._held: Reply | None = None
 
     @property
     def idle(self) -> bool:
@@ -115,8 +117,9 @@ class Transaction:
 
     @property
     def turned_away(self) -> bool:
-        """MAIL was answered with no, and not because the server closes."""
-        return self._to_mail is not None and not (self._granted or self._to_mail.closing)
+        """MAIL was answered with no, not because the server closes, and nothing behind it was out of step."""
+        heard = self._to_mail if self._lost is None else None
+        return heard is not None and not (self._granted or heard.closing)
 
     def put_off(self, fault: RelayFault) -> None:
         """It cannot be asked again, by *fault*: nobody is refused for good."""
@@ -180,8 +183,8 @@ class Transaction:
         """Send the content, and behind it the first commands of *following*; read the reply to the content.
 
         Raises: nothing; of *following* nothing is known when this ends, and
-        where the connection was lost it has not begun.  Where it may be that
-        the reply answers *following*'s MAIL, it is :attr:`held`.
+        where the connection was lost it has not begun.  As the reply may answer
+        *following*'s MAIL, it is held until :meth:`release`.
         """
         try:
             yield from self._pour(following)
@@ -189,16 +192,16 @@ class Transaction:
             self._lose(lost)
 
     @property
-    def held(self) -> bool:
-        """What came as the reply to the dot is no result yet: what follows may show whose it is (:meth:`release`)."""
-        return self._held is not None
+    def sure(self) -> bool:
+        """What is held shows of itself whose it is."""
+        return self._held is not None and surely_to_the_dot(self._held, self._to_mail)
 
     def release(self, following: Transaction) -> None:
         """Let what was held count for what it is, if what *following* met since does not speak against it."""
         reply = self._held
         if reply is None:
             return
-        if following.one_too_few(alike=reply == self._to_mail):
+        if following.due and not self.sure and following.one_too_few(alike=reply == self._to_mail):
             doubt = Uncertain(f"the final dot may have had no answer: {reply} may be that to the next MAIL")
             self.results |= dict.fromkeys(self._taken, doubt)
         else:
@@ -239,15 +242,15 @@ class Transaction:
 
     def _listen(self) -> Dialogue[None]:
         """Hear the replies to all that was said, or to all that a server that closes still answers."""
-        while self.due and not self._over:
+        while self._said > self._heard and not self._over:
             replies: Sequence[Reply] = yield Hear(
                 [step for step, _, _ in self._lines[self._heard : self._said]]
             )
             for reply in replies:
                 step, recipient, _ = self._lines[self._heard]
                 self._heard += 1
-                self._latest = reply.kind
                 self._hear(step, recipient, reply)
+            self._latest = replies[-1].kind
 
     def _cut(self) -> bytes:
         """The next group of what is to be said; it is taken for said."""
@@ -368,7 +371,7 @@ class Transaction:
                 self._settle([recipient], (yield Read(Step.DOT)))
         else:
             reply: Reply = yield Read(Step.DOT)
-            if following is None or reply.closing or surely_to_the_dot(reply, self._to_mail):
+            if following is None or reply.closing:
                 self._settle(self._taken, reply)
             else:
                 self._held = reply

@@ -27,8 +27,8 @@ def surely_to_the_dot(reply: Reply, to_mail: Reply | None) -> bool:
     """Does its enhanced code show that *reply* is no yes to a MAIL, for which the server has another?"""
     if reply.kind is not Kind.DONE or to_mail is None:
         return False
-    ours, other = reply.enhanced, to_mail.enhanced
-    return ours is not None and other is not None and ours != other
+    ours = reply.status
+    return ours not in ("", to_mail.status or ours)
 
 
 def one_too_few(due: int, lost: Lost | None, *, data_answered: bool, alike: bool) -> bool:

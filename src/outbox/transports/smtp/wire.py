@@ -117,6 +117,10 @@ class Wire:
         self._due -= len(replies)
         return replies
 
+    def at_hand(self, replies: int) -> bool:
+        """Have so many come already, of a line each?"""
+        return self._reader.lines >= replies
+
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on under TLS.
 
