@@ -25,8 +25,8 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "codec lifecycle mail relay report",
         "protocols",
         "breakers handover",
-        "events judge stores submitter transports",
-        "leases logs stock",
+        "events judge screening stores submitter transports",
+        "leases logs screener stock",
         "desk",
         "delivery",
         "errands",
@@ -50,7 +50,19 @@ NEVER: Final[Mapping[str, frozenset[str]]] = {
 """What a room may not import although it is on a lower floor, or beside it."""
 
 PURE: Final = frozenset(
-    {"judge", "retry", "lifecycle", "relay", "report", "outcome", "delivery", "desk", "leases", "stock"}
+    {
+        "judge",
+        "retry",
+        "lifecycle",
+        "relay",
+        "report",
+        "outcome",
+        "delivery",
+        "desk",
+        "leases",
+        "screening",
+        "stock",
+    }
 )
 """No I/O, no clock, and no die that is not handed in."""
 

@@ -62,6 +62,11 @@ class Life:
         except StopIteration:
             self.ended = True
 
+    def screens(self) -> None:
+        """All may be handed over."""
+        self.asks(act.Screen)
+        self.gets(None)
+
     def fails(self, error: Exception) -> None:
         self.action = self.script.throw(error)
 
@@ -206,7 +211,8 @@ def test_a_message_for_several_relays_asks_them_and_is_delivered_to_each() -> No
     worker, claim = Worker(), a_claim()
     worker.pulls(claim)
     worker.takes_up(claim)
-    assert worker.asks(act.Admit).claim == claim
+    worker.screens()
+    assert worker.asks(act.Admit).recipients == claim.recipients
     worker.gets(None)
     assert worker.asks(act.Deliver).claim == claim
     worker.gets(handed(claim))
@@ -226,10 +232,12 @@ def test_what_waited_for_another_s_probe_is_asked_for_anew() -> None:
     worker, claim = Worker(), a_claim()
     worker.pulls(claim)
     worker.takes_up(claim)
+    worker.screens()
     worker.gets(Wait(SLOW, "another message tries this relay first", probing=True))
     worker.asks(act.AwaitProbe)
     worker.gets(True)
     worker.takes_up(claim)
+    worker.screens()
     worker.asks(act.Admit)
 
 
@@ -237,6 +245,7 @@ def test_what_is_not_worth_waiting_for_is_given_back() -> None:
     worker, claim = Worker(), a_claim()
     worker.pulls(claim)
     worker.takes_up(claim)
+    worker.screens()
     worker.gets(Wait(SLOW, "another message tries this relay first", probing=True))
     worker.asks(act.AwaitProbe)
     worker.gets(False)
@@ -258,6 +267,7 @@ def test_what_expires_while_it_waits_for_a_probe_is_not_handed_over_and_takes_no
     worker, claim = Worker(), a_claim(expires_in=SLOW)
     worker.pulls(claim)
     worker.takes_up(claim)
+    worker.screens()
     worker.gets(Wait(SLOW, "another message tries this relay first", probing=True))
     worker.gets(True)
     worker.takes_up(claim, since=SLOW)
@@ -417,6 +427,7 @@ class Sending(Life):
     def hands_over(self, claim: Claim) -> None:
         assert self.asks(act.TakeUp).claim == claim
         self.gets(ZERO)
+        self.screens()
         self.asks(act.Admit)
         self.gets(None)
         self.asks(act.Deliver)
@@ -494,11 +505,14 @@ def test_the_keeper_survives_a_failing_store_and_does_nothing_but_extend() -> No
 def test_who_tidies_closes_connections_and_prunes_until_nothing_is_left_every_ten_seconds() -> None:
     script = act.tidy()
     assert next(script) == act.Rest(dt.timedelta(seconds=10))
-    assert isinstance(script.send(True), act.CloseIdle)
+    assert isinstance(script.send(True), act.Reread)
+    assert isinstance(script.throw(StoreUnavailable("busy")), act.Tell)
+    assert isinstance(script.send(None), act.CloseIdle)
     assert isinstance(script.send(None), act.Prune)
     assert isinstance(script.send(True), act.Prune)
     assert isinstance(script.send(False), act.Rest)
     script.send(True)
+    script.send(None)
     script.send(None)
     assert isinstance(script.throw(StoreUnavailable("gone")), act.Tell)
     assert isinstance(script.send(None), act.Rest)

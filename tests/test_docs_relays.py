@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 import pytest
 from test_docs import ROOT, blocks
 
-from outbox import Message, Outbox
+from outbox import FunctionTransport, MemoryStore, Message, Outbox, TempFailed
 from outbox.errors import RelayUnavailable
-from outbox.lifecycle import Released
+from outbox.lifecycle import Fate, Released
 from outbox.locate.config import Config
 from outbox.testing.recording import RecordingTransport
 
@@ -26,6 +26,7 @@ CHAIN: Final = "A second relay when the first fails"
 ROUTE: Final = "Different relays for different mail"
 TREATED: Final = "How a relay is treated"
 SEND: Final = "A mail that goes now"
+NOT_SENT: Final = "What is not sent, or not now"
 
 Names: TypeAlias = dict[str, Any]
 
@@ -52,6 +53,7 @@ def test_every_example_of_the_page_is_played() -> None:
         CHAIN: 1,
         ROUTE: 2,
         TREATED: 2,
+        NOT_SENT: 3,
         SEND: 1,
     }
 
@@ -85,6 +87,36 @@ def test_the_limits_are_those_that_the_configuration_file_says(bound: Names, tmp
 
     assert Config.load(file, environ={}).limits == bound["limits"]
     assert set(bound["limits"]) == {"*", bound["transport"].relay(message, "a@corp.example")}
+
+
+def test_who_is_suppressed_suspended_and_held_is_not_written_to(bound: Names) -> None:
+    relay = RecordingTransport()
+    playing = play(NOT_SENT, bound)
+    for _ in range(2):
+        next(playing)
+    store = bound["store"]
+    (suspension,) = store.suspensions()
+    outbox = Outbox(store, relay, suppress=bound["suppress"])
+    outbox.submit(Message(recipients=("ann@example.com", "bob@example.com", "eve@example.net"), content=b"x"))
+    outbox.drain()
+    (record,) = store.browse()
+    assert record.fates == {
+        "ann@example.com": Fate.FAILED,
+        "bob@example.com": Fate.ACCEPTED,
+        "eve@example.net": Fate.WAITING,
+    }
+    assert suspension.reason == "their move"
+    bound["outbox"].close()
+
+
+def test_a_hook_holds_what_a_person_has_to_look_at(bound: Names) -> None:
+    for _ in play(NOT_SENT, bound):
+        """The last one has the hook."""
+    bound["store"].close()
+    relay = FunctionTransport(lambda *_: TempFailed("452 over quota"))
+    outbox = Outbox(MemoryStore(), relay, hook=bound["hook"])
+    outbox.submit(Message(recipients=("bob@example.com",), content=b"x"))
+    assert outbox.drain().held == 1
 
 
 def test_a_code_goes_now_and_waits_where_its_relay_is_down(bound: Names) -> None:

@@ -47,7 +47,7 @@ class Scene:
 
     def run(self, claim: Claim, *, goes_on: bool = True) -> Outcome | RelayFault | Wait:
         errand = Errand()
-        closed = self.errands.admit(claim, errand)
+        closed = self.errands.admit(claim, claim.recipients, errand)
         return closed or self.errands.deliver(claim, errand, lambda _: goes_on).report
 
 

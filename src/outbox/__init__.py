@@ -28,6 +28,7 @@ from .errors import (
     UnsupportedError,
 )
 from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled, StoreFailed
+from .judge import Hook
 from .lifecycle import (
     Attempt,
     Claim,
@@ -75,6 +76,7 @@ from .protocols import (
 from .relay import RelayLimits
 from .retry import RetryPolicy
 from .runner import Runner, Sent, Tally
+from .screening import Suppress
 
 __all__ = [
     "Accepted",
@@ -100,6 +102,7 @@ __all__ = [
     "FunctionTransport",
     "Guarantee",
     "Held",
+    "Hook",
     "Intake",
     "InvalidMessage",
     "LeaseLost",
@@ -149,6 +152,7 @@ __all__ = [
     "SupportsSuspend",
     "SupportsTransaction",
     "SupportsWait",
+    "Suppress",
     "Suspension",
     "SystemClock",
     "Tally",

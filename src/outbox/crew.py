@@ -186,6 +186,7 @@ class Crew:
             rng=self._orders.rng,
             store_tries=_DRAIN_STORE_TRIES if self.draining else None,
             draining=self.draining,
+            hooked=self._orders.hook is not None,
         )
         try:
             while not self._live_once(lambda: script(setup), kind(), leave):

@@ -22,12 +22,13 @@ import attrs
 from .desk import Noted, Run, Spoiled, Work, released
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Notice, Settled, StoreFailed
-from .judge import before, judge
-from .lifecycle import Claim, Settlement
+from .judge import amendable, before, judge
+from .lifecycle import Claim, Released, Settlement, Verdict
 from .outcome import Outcome
 from .protocols import Exchanged
 from .relay import Wait
 from .retry import RetryPolicy
+from .screening import Screened
 
 __all__ = ["Action", "Script", "Setup", "clerk", "deliver_now", "keep", "sweep", "tidy", "work"]
 
@@ -69,8 +70,8 @@ class Begin(Action[None]):
 
 
 @attrs.frozen
-class Report(Action["Handed | None"]):
-    """What came of the next message of the run; None: no more was handed over."""
+class Report(Action["Handed | Settlement | None"]):
+    """What came of the next message of the run, or the verdict where it was not to be handed over; None: no more."""
 
 
 @attrs.frozen
@@ -120,10 +121,18 @@ class TakeUp(Action["Stop | dt.timedelta"]):
 
 
 @attrs.frozen
-class Admit(Action[Wait | None]):
-    """May this claim go to its relay now?  None is yes, and :class:`Deliver` follows."""
+class Screen(Action[Screened | Released | None]):
+    """Who of the claim's recipients may be handed over; None: all; a verdict: nobody now."""
 
     claim: Claim
+
+
+@attrs.frozen
+class Admit(Action[Wait | None]):
+    """May this claim go to the relays of *recipients* now?  None is yes, and :class:`Deliver` follows."""
+
+    claim: Claim
+    recipients: Sequence[str]
 
 
 @attrs.frozen
@@ -146,6 +155,15 @@ class Deliver(Action[Handed]):
     """Hand the claim over for its waiting recipients."""
 
     claim: Claim
+
+
+@attrs.frozen
+class Amend(Action[Verdict]):
+    """Ask the hook what becomes of the claim instead."""
+
+    claim: Claim
+    report: Outcome | RelayFault
+    verdict: Verdict
 
 
 @attrs.frozen
@@ -179,6 +197,11 @@ class ExtendAll(Action[None]):
 
 
 @attrs.frozen
+class Reread(Action[None]):
+    """Read again what is suspended."""
+
+
+@attrs.frozen
 class CloseIdle(Action[None]):
     """Close the connections that have been idle for too long."""
 
@@ -194,13 +217,15 @@ class Setup:
 
     *store_tries* is how often a failing store is asked again before the
     error ends the worker; None is for ever.  *draining*: this life ends with
-    what is due, and no breaker outlives it.
+    what is due, and no breaker outlives it.  *hooked*: there is a hook to
+    ask before a verdict is noted.
     """
 
     policy: Callable[[str], RetryPolicy]
     rng: random.Random
     store_tries: int | None = None
     draining: bool = False
+    hooked: bool = False
 
     def pause(self, wait: dt.timedelta) -> dt.timedelta:
         """How long a relay's pause delays a message: a drain gives back what it did not send as it was,
@@ -230,8 +255,12 @@ def _deliver_run(setup: Setup) -> Script[dt.timedelta | None]:
     took, number = _ZERO, 0
     yield from ask(Begin())
     while (handed := (yield from ask(Report()))) is not None:
-        yield from ask(Note(_judged(setup, handed), handed.took))
-        took, number = took + handed.took, number + 1
+        number += 1
+        if isinstance(handed, Settlement):
+            yield from ask(Note(handed))
+            continue
+        yield from ask(Note((yield from _judged(setup, handed)), handed.took))
+        took += handed.took
     return took / number if number else None
 
 
@@ -241,7 +270,7 @@ def _deliver_to_several(setup: Setup) -> Script[dt.timedelta | None]:
     handed = None if claim is None else (yield from _delivered(setup, claim))
     match handed:
         case Handed(took=took):
-            yield from ask(Note(_judged(setup, handed), took))
+            yield from ask(Note((yield from _judged(setup, handed)), took))
             return took
         case Settlement():
             yield from ask(Note(handed))
@@ -303,7 +332,7 @@ def deliver_now(setup: Setup, claim: Claim) -> Script[None]:
     elif isinstance(handed, Settlement):
         yield from _settle(setup, handed)
     else:
-        yield from _settle(setup, _judged(setup, handed), handed.took)
+        yield from _settle(setup, (yield from _judged(setup, handed)), handed.took)
 
 
 def keep(lease: dt.timedelta) -> Script[None]:
@@ -319,8 +348,17 @@ def keep(lease: dt.timedelta) -> Script[None]:
 def tidy() -> Script[None]:
     """Keep the house tidy while it is served."""
     while (yield from ask(Rest(_TIDY_EVERY))):
+        # First of all: closing and pruning may take long.
+        yield from _reread()
         yield from ask(CloseIdle())
         yield from sweep()
+
+
+def _reread() -> Script[None]:
+    try:
+        yield from ask(Reread())
+    except StoreError as error:
+        yield from ask(Tell(StoreFailed(error, _TIDY_EVERY)))
 
 
 def sweep() -> Script[None]:
@@ -344,19 +382,28 @@ def _delivered(setup: Setup, claim: Claim) -> Script[Handed | Settlement | None]
         verdict = before(claim, since)
         if verdict is not None:
             return Settlement(claim, verdict)
+        screened = yield from ask(Screen(claim))
+        if isinstance(screened, Released):
+            return Settlement(claim, screened)
+        recipients = claim.recipients if screened is None else screened.recipients
+        if screened is not None and not recipients:
+            return Handed(claim, screened.outcome, _ZERO)
         # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
-        closed = yield from ask(Admit(claim))
+        closed = yield from ask(Admit(claim, recipients))
         if closed is None:
-            return (yield from ask(Deliver(claim)))
+            handed = yield from ask(Deliver(claim))
+            return handed if screened is None else attrs.evolve(handed, report=screened.joined(handed.report))
         # Meanwhile the lease may be lost, or the message expire: all is asked again.
         if not (closed.probing and (yield from ask(AwaitProbe()))):
             return released(claim, setup.pause(closed.delay), closed.reason)
 
 
-def _judged(setup: Setup, handed: Handed) -> Settlement:
+def _judged(setup: Setup, handed: Handed) -> Script[Settlement]:
     claim = handed.claim
     policy = setup.policy(claim.message.queue)
     verdict = judge(claim, handed.report, policy, setup.rng, relay_wait=setup.pause(handed.relay_wait))
+    if setup.hooked and amendable(claim, verdict):
+        verdict = yield from ask(Amend(claim, handed.report, verdict))
     return Settlement(claim, verdict)
 
 

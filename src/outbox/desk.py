@@ -159,6 +159,7 @@ class Desk:
         self._faltering = False
         self._retired = False
         self._dry = False
+        self._withheld = 0
         self._stopping = False
         self._given_up = False
 
@@ -310,6 +311,7 @@ class Desk:
     def deal(self, lane: Lane, claim: Claim, now: float, closed: Wait | None = None) -> None:
         """Lay a claim on the desk; *closed*: why its relay is not to be spoken to, where that is so."""
         self._undealt.pop(_key(claim), None)
+        self._withheld = 0
         if closed is not None and self._barred(closed):
             self._close(lane, [claim], closed)
         elif claim.lost:
@@ -317,6 +319,12 @@ class Desk:
             self._suspected_at = now
         else:
             self._stock.put(lane, claim)
+
+    def withhold(self, settlements: Sequence[Settlement]) -> None:
+        """Of what was claimed these are given back at once: nobody may be written to of those who wait."""
+        for settlement in settlements:
+            self.note(settlement)
+        self._withheld += len(settlements)
 
     def news(self) -> None:
         """There may be something to claim."""
@@ -465,7 +473,8 @@ class Desk:
         if 2 * ready > wanted or blocked >= _BLOCKED_AT_MOST:
             return 0
         # Past what is blocked in growing steps: behind it there may be mail for other relays.
-        return max(wanted - ready, min(blocked, _PAST_THE_BLOCKED)) if wanted else 0
+        past = min(max(blocked, self._withheld), _PAST_THE_BLOCKED)
+        return max(wanted - ready, past) if wanted else 0
 
     @property
     def _held_up(self) -> int:

@@ -136,9 +136,9 @@ class Errands:
             self._tell(notice)
         return wait or _ZERO, probed or bool(news) or wait is not None
 
-    def admit(self, claim: Claim, errand: Errand) -> Wait | None:
-        """May *claim* go to any of its relays now?  None is yes, and :meth:`deliver` follows."""
-        by_relay = shares(self._transport, claim.message, claim.recipients)
+    def admit(self, claim: Claim, recipients: Sequence[str], errand: Errand) -> Wait | None:
+        """May *claim* go to any relay of *recipients* now?  None is yes, and :meth:`deliver` follows."""
+        by_relay = shares(self._transport, claim.message, recipients)
         patience = self._patience(errand)
         errand.message, errand.admitted, errand.kept_back, errand.behind = claim.message.id, {}, (), ()
         # All that it may take: were it interrupted here, what it took is given back.

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import attrs
 
 from .errors import RelayFault
 from .lifecycle import Claim, Dead, Delivered, Expired, Fate, Held, Released, Retry, Verdict
 from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from .retry import RetryPolicy
+from .values import quoted
 
-__all__ = ["before", "judge"]
+__all__ = ["Hook", "amendable", "amended", "before", "judge"]
+
+Hook: TypeAlias = Callable[[Claim, Outcome | RelayFault, Verdict], Verdict]
+"""What becomes of a claim otherwise than it was judged: the verdict that it was handed, or another in its place.
+
+Called after an attempt of which nobody was newly accepted, before anything is
+written, in the thread that delivers.  It may
+
+- discard: a :class:`Dead` with a reason,
+- hold: a :class:`Held` with a reason,
+- change the delay of a :class:`Retry` or a :class:`Released` (a second at
+  least, and never past the message's ``expires_at``).
+
+Each recipient's fate is as it was judged, or that fate's
+:attr:`~Fate.given_up`: who is in doubt becomes UNCERTAIN, and is held.  The
+attempt's outcome stays with it in any case.  Where it raises, or returns
+anything else, the verdict stands as it was judged, and that is logged.
+"""
 
 POISON_LIMIT: Final = 4
 """Claims in a row that never settled.  The first may have been a batch's death; the next three were its own."""
@@ -75,6 +95,68 @@ def judge(
     floor = relay_wait if report.fault else _ZERO
     delay = _capped(max(_ONCE_MORE if wait is None else wait, floor, _asked(results)), claim)
     return Retry(delay=delay, fates=fates, reason=reason, outcome=report)
+
+
+def amendable(claim: Claim, verdict: Verdict) -> bool:
+    """Whether a hook is asked: nobody was accepted that was not before."""
+    return not any(
+        fate is Fate.ACCEPTED and claim.fates[recipient] is not fate
+        for recipient, fate in verdict.fates.items()
+    )
+
+
+def amended(claim: Claim, report: Outcome | RelayFault, judged: Verdict, answer: object) -> Verdict:
+    """What a hook answered, as the verdict that takes the place of *judged*.
+
+    Raises:
+        ValueError: it cannot take its place, and why.
+    """
+    if answer is judged:
+        return judged
+    match answer:
+        case Retry() | Released() if type(answer) is type(judged):
+            return _at_another_time(claim, judged, answer)
+        case Dead() | Held() if not isinstance(judged, Delivered):
+            _check_fates(judged, answer.fates)
+            _check_end(answer)
+            return attrs.evolve(answer, outcome=report if isinstance(report, Outcome) else None)
+    raise ValueError(f"{_called(answer)} cannot take the place of {_called(judged)}")
+
+
+def _at_another_time(claim: Claim, judged: Verdict, answer: Retry | Released) -> Verdict:
+    _check_fates(judged, answer.fates)
+    if isinstance(answer, Released) and answer.fates != judged.fates:
+        raise ValueError("a Released gives nobody up: it says that nothing was attempted")
+    if not _open(answer.fates):
+        raise ValueError(f"a {_called(answer)} needs somebody to go on for: return Dead or Held")
+    delay: object = answer.delay
+    if not isinstance(delay, dt.timedelta):
+        raise ValueError(f"its delay is a value of type {type(delay).__name__}, which is no timedelta")  # noqa: TRY004 - one kind of error, for the verdict as a whole
+    if answer.delay != getattr(judged, "delay", None):
+        answer = attrs.evolve(answer, delay=_capped(max(_SOON, delay), claim))
+    return attrs.evolve(answer, outcome=judged.outcome) if isinstance(answer, Retry) else answer
+
+
+def _check_fates(judged: Verdict, fates: Mapping[str, Fate]) -> None:
+    if fates.keys() != judged.fates.keys():
+        raise ValueError("its fates are not those of the message's recipients")
+    for recipient, fate in fates.items():
+        was = judged.fates[recipient]
+        if fate is not was and fate is not was.given_up:
+            raise ValueError(f"{recipient} is {was}, and cannot be made {quoted(str(fate))}")
+
+
+def _check_end(answer: Dead | Held) -> None:
+    if not answer.reason:
+        raise ValueError(f"a {_called(answer)} needs a reason, for the person who looks")
+    if _open(answer.fates):
+        raise ValueError(f"a {_called(answer)} leaves nobody waiting: give up with Fate.given_up")
+    if isinstance(answer, Dead) and Fate.UNCERTAIN in answer.fates.values():
+        raise ValueError("somebody may have received it, which a Dead would hide: return Held")
+
+
+def _called(verdict: object) -> str:
+    return type(verdict).__name__
 
 
 def _fate(claim: Claim, old: Fate, result: Result, policy: RetryPolicy) -> Fate:

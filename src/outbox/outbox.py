@@ -15,11 +15,13 @@ from typing_extensions import Unpack
 from .clock import Clock
 from .errors import ConfigurationError, UnsupportedError
 from .events import Listener
+from .judge import Hook
 from .performer import Tally
 from .protocols import Store, SupportsTransaction, SupportsWait, Transport
 from .relay import RelayLimits
 from .retry import RetryPolicy
 from .runner import Runner, Sent, beside
+from .screening import Suppress
 from .submitter import Mail, MessageOptions, Submitter
 
 __all__ = ["Outbox", "RunnerOptions"]
@@ -34,6 +36,8 @@ class RunnerOptions(TypedDict, total=False):
     grace: dt.timedelta
     listeners: Sequence[Listener]
     limits: RelayLimits | Mapping[str, RelayLimits] | None
+    hook: Hook | None
+    suppress: Suppress | None
 
 
 class Outbox(Submitter):

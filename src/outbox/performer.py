@@ -22,11 +22,15 @@ from .clock import Clock
 from .errands import Errand, Errands
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Listener, Notice, Settled
+from .judge import Hook, amended
 from .leases import Lease, Leases
-from .lifecycle import Claim, Event, Settlement
+from .lifecycle import Claim, Event, Settlement, Verdict
 from .logs import log_notice
+from .outcome import Outcome
 from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
 from .retry import RetryPolicy
+from .screener import Screener
+from .screening import Suppress
 from .values import frozen_mapping
 
 __all__ = ["Orders", "Performer", "Tally", "Worker", "follow", "seconds"]
@@ -54,7 +58,7 @@ class Tally:
     """What became of the claims of one drain.
 
     *retried* wait for another attempt; *released* were not tried, because
-    their relay could not be used; *lost* went to another runner meanwhile;
+    their relay could not be used or they are suspended; *lost* went to another runner meanwhile;
     *faults* are the last fault of each relay that was paused, by relay.
     """
 
@@ -82,6 +86,8 @@ class Orders:
     clock: Clock
     rng: random.Random
     breakers: Breakers
+    hook: Hook | None = None
+    suppress: Suppress | None = None
 
     def policy(self, queue: str) -> RetryPolicy:
         """The policy of a queue; the default one where none is said."""
@@ -138,6 +144,9 @@ class Performer:
         # A drain is too short to wait a relay's pause out, and is told of none: it begins anew.
         breakers = orders.breakers.apart(hasty=True) if draining else orders.breakers
         self.errands = errands or Errands(orders.transport, orders.clock, breakers, tell=self._tell)
+        self.screener = Screener(
+            orders.store, orders.transport, orders.suppress, clock=orders.clock, rng=orders.rng
+        )
         self._write = settle or orders.store.settle
         self._counts: Counter[str] = Counter()
         self._listeners = (log_notice, *orders.listeners)
@@ -197,6 +206,8 @@ class Performer:
                 return self._tell(notice)
             case act.ExtendAll():
                 return self._extend_all()
+            case act.Reread():
+                return self.screener.look(older=0.0)
             case act.CloseIdle():
                 return self._close_idle()
             case act.Prune():
@@ -209,12 +220,16 @@ class Performer:
         match action:
             case act.TakeUp(claim=claim):
                 return self._take_up(claim)
-            case act.Admit(claim=claim):
-                return self.errands.admit(claim, worker.errand)
+            case act.Screen(claim=claim):
+                return self.screener.screen(claim, interruptible=worker.errand.interruptible)
+            case act.Admit(claim=claim, recipients=recipients):
+                return self.errands.admit(claim, recipients, worker.errand)
             case act.AwaitProbe():
                 return self.errands.await_probe(worker.errand, self.stopping.is_set)
             case act.Deliver(claim=claim):
                 return self.errands.deliver(claim, worker.errand, self._still_ours)
+            case act.Amend(claim=claim, report=report, verdict=verdict):
+                return self._amended(claim, report, verdict, worker)
             case act.Settle(settlements=settlements):
                 return self._write(settlements)
         raise AssertionError(f"nobody knows how to do {action!r}")
@@ -232,6 +247,19 @@ class Performer:
             return act.Stop.STOPPING
         since = self._since(claim)
         return act.Stop.LOST if since is None else since
+
+    def _amended(
+        self, claim: Claim, report: Outcome | RelayFault, judged: Verdict, worker: Worker
+    ) -> Verdict:
+        if self._orders.hook is None:
+            return judged
+        try:
+            return amended(claim, report, judged, self._orders.hook(claim, report, judged))
+        except BaseException as error:
+            if worker.errand.interruptible and not isinstance(error, Exception):
+                raise
+            _LOG.exception("the hook failed on %s: the verdict stands, %s", claim.message.id, judged.event)
+            return judged
 
     def _still_ours(self, claim: Claim) -> bool:
         """Whether more of a claim may be handed over: its lease lives, and it has not expired meanwhile."""

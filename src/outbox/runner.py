@@ -16,11 +16,13 @@ from .clock import Clock, SystemClock
 from .crew import Crew
 from .errors import ConfigurationError
 from .events import Listener
+from .judge import Hook
 from .message import Message
 from .performer import Orders, Tally
 from .protocols import Store, Transport
 from .relay import RelayLimits
 from .retry import RetryPolicy
+from .screening import Suppress
 from .sender import Sender, Sent
 
 __all__ = ["Runner", "Sent", "Tally"]
@@ -56,6 +58,10 @@ class Runner:
         listeners: Called after the fact, in the thread that writes what came of the
             messages (of a relay, in the worker's): nothing else is written or claimed
             meanwhile.  Those of :meth:`send` are called in its caller's thread.
+        hook: May discard, hold or put off otherwise what was judged, after an
+            attempt of which nobody was newly accepted: see :data:`~outbox.Hook`.
+        suppress: Says which recipients are not to be delivered to: see
+            :data:`~outbox.Suppress`.
 
     The runner closes neither the store nor the transport.
     """
@@ -74,8 +80,11 @@ class Runner:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         limits: RelayLimits | Mapping[str, RelayLimits] | None = None,
+        hook: Hook | None = None,
+        suppress: Suppress | None = None,
     ) -> None:
         _check(queues, workers, lease, grace)
+        _check_callable(hook=hook, suppress=suppress)
         clock, rng = clock or SystemClock(), rng or random.Random()  # noqa: S311 - jitter is no secret
         self._orders = Orders(
             store=store,
@@ -88,6 +97,8 @@ class Runner:
             clock=clock,
             rng=rng,
             breakers=Breakers(clock, rng, limits=limits),
+            hook=hook,
+            suppress=suppress,
         )
         self._grace = grace
         self._running = _Running()
@@ -245,6 +256,12 @@ def _policies(
         f"retry is {given!r}: pass a RetryPolicy, such as RetryPolicy.parse('1m, 5m'), or a mapping "
         "from queues to them"
     )
+
+
+def _check_callable(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise ConfigurationError(f"{name} is of type {type(value).__name__}: pass a function")
 
 
 def _check(queues: Sequence[str], workers: int, lease: dt.timedelta, grace: dt.timedelta) -> None:

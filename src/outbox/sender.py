@@ -31,6 +31,7 @@ __all__ = ["Sender", "Sent"]
 _LOG: Final = logging.getLogger("outbox.runner")
 _STORE_TRIES: Final = 5
 _KEEPERS_END: Final = 1.0
+_SUSPENSIONS_KNOWN: Final = 10.0
 _UNENDING: Final = dt.timedelta(days=365)
 
 
@@ -63,7 +64,9 @@ class Sender:
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
-        self._setup = act.Setup(policy=orders.policy, rng=orders.rng, store_tries=_STORE_TRIES)
+        self._setup = act.Setup(
+            policy=orders.policy, rng=orders.rng, store_tries=_STORE_TRIES, hooked=orders.hook is not None
+        )
         self._stored = Performer(orders)
         self._reserve = _Reserve(_handing_over(orders.store), orders.lease)
         # No store can take away what it does not have: this lease outlasts every delivery.
@@ -81,6 +84,7 @@ class Sender:
     def send(self, message: Message) -> Sent:
         """Store *message* under a lease, deliver it, settle it."""
         with self._under_way_here(), self._kept():
+            self._stored.screener.look(older=_SUSPENSIONS_KNOWN)
             # Taken before the store is asked: the lease it grants cannot end before this one.
             begun = self._orders.clock.monotonic()
             claims = self._reserve.store.put_claimed([message], lease=self._orders.lease)
@@ -99,6 +103,7 @@ class Sender:
             if self._has_to_wait(message):
                 self._orders.store.put([message])
                 return Sent(id=message.id)
+            self._unstored.screener.look(older=_SUSPENSIONS_KNOWN)
             claim = self._reserve.claim(message, self._orders.clock)
             try:
                 return self._deliver(self._unstored, claim, self._orders.clock.monotonic())

@@ -24,6 +24,7 @@ from .message import Message
 from .outcome import Outcome
 from .performer import Orders, Performer, Worker
 from .protocols import Delivery, Exchanged, SupportsExchange, SupportsRelays, SupportsWait
+from .screening import Screened
 
 __all__ = ["Hand", "Shift"]
 
@@ -36,13 +37,19 @@ _LONGEST: Final = 3600.0
 
 @attrs.define(eq=False)
 class Hand(Worker):
-    """A worker of a crew: beside his errand the run that he is at, and his way of handing it over."""
+    """A worker of a crew: beside his errand the run that he is at, and his way of handing it over.
+
+    *screened* are those of the claims in *pulled* that go to some of their
+    recipients only; *unsent* is what came of those that were not handed over.
+    """
 
     run: Run | None = None
     handed: int = 0
     well: bool = True
     handover: Handover | None = None
     pulled: deque[Claim] = attrs.Factory(deque)
+    screened: dict[str, Screened] = attrs.Factory(dict)
+    unsent: deque[act.Handed | Settlement] = attrs.Factory(deque)
 
 
 class Shift(Performer):
@@ -167,8 +174,24 @@ class Shift(Performer):
 
     def _deliveries(self, worker: Hand) -> Iterator[Delivery]:
         while (claim := self._pull(worker)) is not None:
-            worker.pulled.append(claim)
-            yield Delivery(claim.message, claim.recipients)
+            recipients = self._screened(claim, worker)
+            if recipients:
+                worker.pulled.append(claim)
+                yield Delivery(claim.message, recipients)
+
+    def _screened(self, claim: Claim, worker: Hand) -> tuple[str, ...]:
+        """Whom to hand it over for; what came of what goes to nobody is kept to be reported."""
+        screened = self.screener.screen(claim)
+        if screened is None:
+            return claim.recipients
+        if not isinstance(screened, Screened):
+            worker.unsent.append(Settlement(claim, screened))
+            return ()
+        if screened.recipients:
+            worker.screened[claim.message.id] = screened
+        else:
+            worker.unsent.append(act.Handed(claim, screened.outcome, dt.timedelta(0)))
+        return screened.recipients
 
     def _pull(self, worker: Hand) -> Claim | None:
         run = worker.run
@@ -179,12 +202,21 @@ class Shift(Performer):
             self._for_clerk.notify()
         return claim
 
-    def _report(self, worker: Hand) -> act.Handed | None:
+    def _report(self, worker: Hand) -> act.Handed | Settlement | None:
         begun = self._orders.clock.monotonic()
-        told = self._next_report(worker)
-        return None if told is None else self._reported(*told, worker, begun)
+        return self._told(self._next_report(worker), worker, begun)
+
+    def _told(
+        self, told: tuple[Message, Outcome | RelayFault] | None, worker: Hand, begun: float
+    ) -> act.Handed | Settlement | None:
+        if told is not None:
+            return self._reported(*told, worker, begun)
+        return worker.unsent.popleft() if worker.unsent else None
 
     def _next_report(self, worker: Hand) -> tuple[Message, Outcome | RelayFault] | None:
+        if worker.unsent:
+            # What is known already comes first.
+            return None
         if worker.handover is None or (worker.pulled and not self._goes_on(worker.pulled[0])):
             return None
         return worker.handover.next()
@@ -202,7 +234,8 @@ class Shift(Performer):
             with self._changed():
                 """Whoever waits for this relay asks again."""
         took = dt.timedelta(seconds=self._orders.clock.monotonic() - begun)
-        return act.Handed(claim, report, took, wait)
+        screened = worker.screened.pop(message.id, None) if worker.screened else None
+        return act.Handed(claim, report if screened is None else screened.joined(report), took, wait)
 
     def _goes_on(self, claim: Claim) -> bool:
         # It was pulled ahead: much may have happened while the one before it was under way.
@@ -220,6 +253,8 @@ class Shift(Performer):
             handover.close()
         self.errands.abandon(worker.errand)
         worker.pulled.clear()
+        worker.screened.clear()
+        worker.unsent.clear()
         self._let_go(worker)
         with self._changed():
             self._desk.drop(worker, self._orders.clock.monotonic())
@@ -268,6 +303,9 @@ class Shift(Performer):
     ) -> tuple[Exchanged, int]:
         """What the store answered, and how many claims it was asked for."""
         store, orders = self._orders.store, self._orders
+        if limit:
+            # Nothing is claimed before it is known what is suspended.
+            self.screener.look()
         if limit and settlements and isinstance(store, SupportsExchange):
             exchanged = store.exchange(
                 settlements, limit=limit, lease=orders.lease, queues=orders.queues, max_bytes=max_bytes
@@ -289,10 +327,12 @@ class Shift(Performer):
         return exchanged
 
     def _deal(self, claims: Sequence[Claim]) -> None:
-        dealt = [(self._lane(claim), claim) for claim in claims]
+        withheld = [(claim, self.screener.given_back(claim)) for claim in claims]
+        dealt = [(self._lane(claim), claim) for claim, released in withheld if released is None]
         closed = {lane: self.errands.closed(lane) for lane, _ in dealt} if self._several else {}
         with self._changed():
             now = self._orders.clock.monotonic()
+            self._desk.withhold([Settlement(claim, released) for claim, released in withheld if released])
             for lane, claim in dealt:
                 self._desk.deal(lane, claim, now, closed.get(lane))
 

@@ -190,11 +190,11 @@ class SimulatedShift(Shift):
             yield cast("Signal", self._for_workers), self._process.lasts(answer.seconds)
         return self._taken(answer, worker)
 
-    def _reporting(self, worker: Hand) -> Generator[Waiting, bool, act.Handed | None]:
+    def _reporting(self, worker: Hand) -> Generator[Waiting, bool, act.Handed | Settlement | None]:
         begun = self._orders.clock.monotonic()
         told = self._next_report(worker)
         yield from self._process.courses()
-        return None if told is None else self._reported(*told, worker, begun)
+        return self._told(told, worker, begun)
 
     def _awaiting_probe(self, worker: Worker) -> Generator[Waiting, bool, bool]:
         errand = worker.errand
