@@ -231,8 +231,8 @@ class Shift(Performer):
         worker.well &= isinstance(report, Outcome) and not (report.cut or report.fault)
         wait, news = self.errands.report(worker.errand, worker.run.lane[0], report, message.id)
         if news:
-            with self._changed():
-                """Whoever waits for this relay asks again."""
+            # Whoever waits for this relay asks again.
+            self._at_desk(lambda _: None)
         took = dt.timedelta(seconds=self._orders.clock.monotonic() - begun)
         screened = worker.screened.pop(message.id, None) if worker.screened else None
         return act.Handed(claim, report if screened is None else screened.joined(report), took, wait)
