@@ -43,7 +43,8 @@ def test_a_quick_run_fills_every_table_and_names_who_is_missing(tmp_path: Path) 
     for kind in ("sqlite", "filesystem"):
         for where in ("the same", "another"):
             ((median, *_),) = rows(done.stdout, f"{kind}, the runner in {where} process")
-            assert float(median.split()[0]) > 0
+            # Below zero where the relay has it before the commit has been told to who submitted.
+            assert abs(float(median.split()[0])) < 60_000
     ((*_, writes, commits),) = rows(done.stdout, "40 for a relay that never answers ahead of them")
     assert int(writes.split()[0].replace(",", "")) >= int(commits.split()[0].replace(",", "")) > 0
     assert (tmp_path / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8") == done.stdout
