@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import crashing
 import pytest
 import tracing
 from command_line import CommandLine
+from started import Listening
 
 from outbox.stores.filesystem import FilesystemStore
 from outbox.testing.clock import ManualClock
+from outbox.testing.smtp_sink import SMTPSink
 
 
 @pytest.fixture
@@ -54,3 +57,19 @@ def outbox(
 ) -> CommandLine:
     """The command, in a directory of its own."""
     return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
+    """A server, to which the command is led."""
+    with SMTPSink() as sink:
+        outbox.environ(OUTBOX_TRANSPORT=sink.url)
+        yield sink
+
+
+@pytest.fixture
+def systemd(outbox: CommandLine, tmp_path: Path) -> Iterator[Listening]:
+    """Who hears what the command tells systemd."""
+    outbox.environ(NOTIFY_SOCKET=str(tmp_path / "notify"))
+    with contextlib.closing(Listening(str(tmp_path / "notify"))) as listening:
+        yield listening

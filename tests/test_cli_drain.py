@@ -7,7 +7,6 @@ import datetime as dt
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from outbox.message import Message
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clock import ManualClock
 from outbox.testing.smtp_sink import SMTPSink
-
-
-@pytest.fixture
-def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
-    with SMTPSink() as sink:
-        outbox.environ(OUTBOX_TRANSPORT=sink.url)
-        yield sink
 
 
 def fields(line: str) -> dict[str, str]:

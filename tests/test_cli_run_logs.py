@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,6 @@ from started import Started, put_mail
 
 from outbox.cli import logging_to
 from outbox.testing.smtp_sink import SMTPSink
-
-
-@pytest.fixture
-def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
-    with SMTPSink() as sink:
-        outbox.environ(OUTBOX_TRANSPORT=sink.url)
-        yield sink
-
 
 TABLE: dict[str, Any] = {
     "formatters": {"short": {"format": "%(name)s|%(levelname)s|%(message)s"}},

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from command_line import CommandLine
@@ -29,13 +27,6 @@ def sink() -> Iterator[SMTPSink]:
 def other() -> Iterator[SMTPSink]:
     with SMTPSink() as sink:
         yield sink
-
-
-@pytest.fixture
-def systemd(outbox: CommandLine, tmp_path: Path) -> Iterator[Listening]:
-    outbox.environ(NOTIFY_SOCKET=str(tmp_path / "notify"))
-    with contextlib.closing(Listening(str(tmp_path / "notify"))) as listening:
-        yield listening
 
 
 def settings(outbox: CommandLine, text: str) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,20 +26,6 @@ from outbox.testing.smtp_sink import SMTPSink
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 ALONE_AND_SEVERAL = pytest.mark.parametrize("processes", ["1", "3"])
-
-
-@pytest.fixture
-def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
-    with SMTPSink() as sink:
-        outbox.environ(OUTBOX_TRANSPORT=sink.url)
-        yield sink
-
-
-@pytest.fixture
-def systemd(outbox: CommandLine, tmp_path: Path) -> Iterator[Listening]:
-    outbox.environ(NOTIFY_SOCKET=str(tmp_path / "notify"))
-    with contextlib.closing(Listening(str(tmp_path / "notify"))) as listening:
-        yield listening
 
 
 def states(path: Path) -> Counter[State]:

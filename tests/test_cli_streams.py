@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from command_line import MAIL, CommandLine
@@ -22,13 +21,6 @@ from outbox.testing.smtp_sink import SMTPSink
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="redirections as a POSIX shell makes them")
 
 UNREADABLE = ["1>&-", "1>/dev/full", "1>&- 2>&-", "1>/dev/full 2>/dev/full", "| head -c 0"]
-
-
-@pytest.fixture
-def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
-    with SMTPSink() as sink:
-        outbox.environ(OUTBOX_TRANSPORT=sink.url)
-        yield sink
 
 
 def shell(words: str, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,20 +17,6 @@ from outbox.relay import RelayLimits
 from outbox.testing.smtp_sink import SMTPSink
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks processes up in /proc")
-
-
-@pytest.fixture
-def sink(outbox: CommandLine) -> Iterator[SMTPSink]:
-    with SMTPSink() as sink:
-        outbox.environ(OUTBOX_TRANSPORT=sink.url)
-        yield sink
-
-
-@pytest.fixture
-def systemd(outbox: CommandLine, tmp_path: Path) -> Iterator[Listening]:
-    outbox.environ(NOTIFY_SOCKET=str(tmp_path / "notify"))
-    with contextlib.closing(Listening(str(tmp_path / "notify"))) as listening:
-        yield listening
 
 
 def plug_in(outbox: CommandLine, text: str) -> None:
