@@ -1,13 +1,14 @@
 """What a developer runs: ``nox -s tests`` runs everything, the other sessions one part each.
 
 ``tests`` runs everything on the Python that nox itself runs on.  Behind it come
-the core, the suites and what may run in another way on every other supported Python of this machine, the core with the
-oldest libraries that pyproject.toml allows, the linter, the type checker and
+the core and the suites on every other supported Python of this machine, and what may run in another way on the one that
+is furthest from it; the core with the oldest libraries that pyproject.toml allows, the linter, the type checker and
 the built wheel.  A Python that the machine has not is named and skipped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -27,25 +28,17 @@ os.environ.setdefault("VIRTUALENV_NO_PERIODIC_UPDATE", "1")
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+ROOM = 4 << 30
 EXAMPLE = ROOT / "tests" / "typing" / "example.py"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# What another Python may run in another way: what hangs on its ssl, email, sqlite3, threads and signals, and
-# the suites that others run on theirs.  The rest asks how we speak to disks and servers, which is the same on all.
+# What another Python may run in another way: what hangs on its ssl, email, sqlite3, threads and signals.  The rest
+# asks how we speak to disks and servers, which is the same on all.
 OTHERWISE = tuple(
     f"tests/test_{name}.py"
     for name in (
-        *("transport_suite", "several_suite", "several_smtp", "smtp_ways_suite", "memory_store"),
-        *(
-            "runner_stops",
-            "runner_strangers",
-            "desk",
-            "shift",
-            "handover",
-            "first_message",
-            "errands",
-            "breakers",
-        ),
+        *("runner_stops", "runner_strangers", "shift", "handover", "first_message", "forking", "interrupts"),
         *(
             "smtp_table",
             "smtp_batch",
@@ -56,29 +49,15 @@ OTHERWISE = tuple(
             "smtp_settings",
         ),
         *("smtp_dialogue", "smtp_pipelining", "smtp_smuggling", "smtp_fitting", "smtp_aiosmtpd", "smtp_sink"),
-        *(
-            "mail",
-            "mail_downgrade",
-            "mail_envelope",
-            "mail_fuzz",
-            "mail_heads",
-            "mail_objects",
-            "corpus",
-            "address",
-        ),
-        *("sqlite_within", "sqlite_migrations", "sqlite_interrupts", "sqlite_processes", "sqlite_damage"),
-        *("filesystem_store", "filesystem_damage", "watching", "forking", "interrupts", "content", "errors"),
-        *(
-            "cli_failures",
-            "cli_look",
-            "cli_submit",
-            "cli_run_stops",
-            "supervisor",
-            "secrets",
-            "docs",
-            "plugins",
-        ),
+        *("mail", "mail_downgrade", "mail_envelope", "mail_fuzz", "mail_heads", "mail_objects", "address"),
+        *("sqlite_within", "sqlite_migrations", "sqlite_interrupts", "sqlite_processes"),
+        *("cli_run_stops", "supervisor", "corpus", "errors", "docs"),
     )
+)
+# The suites that every store and every transport passes.
+SUITES = tuple(
+    f"tests/test_{name}.py"
+    for name in ("transport_suite", "several_suite", "several_smtp", "smtp_ways_suite", "filesystem_store")
 )
 # What stands on the libraries of the core: the values, their codec, the stores and the commands.
 CORE = tuple(
@@ -136,22 +115,58 @@ OTHERS = {v: find(v) for v in nox.project.python_versions(PYPROJECT) if v != HER
 FOUND = {v: path for v, path in OTHERS.items() if path is not None}
 
 
+def distance(version: str) -> int:
+    return abs(int(version.partition(".")[2]) - sys.version_info.minor)
+
+
+FURTHEST = max(FOUND, key=distance, default=None)
+
+
 def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
-def run_suite(session: nox.Session, *which: str) -> None:
-    """pytest, of all or of *which*."""
-    session.run("pytest", "-n", "auto", "--durations=20", *which, *session.posargs)
+def crowd() -> str:
+    """So many tests at once: most of them wait for a disk, a process or a server."""
+    return str(2 * (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1))
+
+
+def in_memory() -> Path | None:
+    """A disk in memory, where there is one that has room and runs programs.
+
+    What a kill or an error leaves is the same on every disk, how often a disk is made to sync is counted and not
+    timed, and no test waits for a platter.
+    """
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM:
+        return None
+    return None if os.statvfs(MEMORY).f_flag & os.ST_NOEXEC else MEMORY
+
+
+def run_suite(session: nox.Session, *which: str, again: bool = False, on_disk: bool = False) -> None:
+    """pytest, of all or of *which*; who has none left takes from the others.
+
+    *again* says that another Python was asked the same before: hypothesis thinks of fewer examples.
+    """
+    spread = ("-n", crowd(), "--dist", "worksteal")
+    with contextlib.ExitStack() as stack:
+        env = {"OUTBOX_EXAMPLES": "few"} if again else {}
+        if not on_disk and (memory := in_memory()):
+            env["TMPDIR"] = stack.enter_context(tempfile.TemporaryDirectory(dir=memory, prefix="outbox-"))
+        session.run("pytest", *spread, "--durations=20", *which, *session.posargs, env=env)
     # .ci/run looks for these lines: one for each Python of the machine.
     version = session.run("python", "-c", "import platform; print(platform.python_version())", silent=True)
     session.log(f"the suite passed on Python {str(version).strip()}")
 
 
 def suite(session: nox.Session) -> None:
-    """The core and the suites on one more Python, and what may run in another way there."""
+    """The core and the suites on one more Python, and on the disk.
+
+    On the one furthest from ours it is in memory, and with them what may run in another way.
+    """
     session.install("-e", ".", *group("tests"))
-    run_suite(session, *dict.fromkeys((*CORE, *OTHERWISE)))
+    furthest = session.python == FOUND.get(FURTHEST or "")
+    others = OTHERWISE if furthest else ()
+    run_suite(session, *dict.fromkeys((*CORE, *SUITES, *others)), again=True, on_disk=not furthest)
 
 
 @nox.session
@@ -175,7 +190,7 @@ def oldest(session: nox.Session) -> None:
     """The core with the oldest libraries that it says it works with."""
     floors = [requirement.replace(">=", "==") for requirement in PYPROJECT["project"]["dependencies"]]
     session.install("-e", ".", *group("tests"), *floors)
-    run_suite(session, *CORE)
+    run_suite(session, *CORE, again=True)
 
 
 @nox.session

@@ -24,7 +24,6 @@ Each turn is a process of its own, in a fresh folder of the same directory; in e
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ import report
 from drain_sections import QUICK, SECTIONS, Bench, Plan
 from machine import Machine, machine
 from places import places
-from receivers import receiver
+from receivers import add_receiver, chosen, named, receiver
 
 ROOT: Final = Path(__file__).parents[1]
 TITLE: Final = "What the Runner can do"
@@ -49,13 +48,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add("--quick", action="store_true", help="tiny numbers, to see that it works; the figures say nothing")
     add("--only", action="append", choices=SECTIONS, help="only this section; may be given again")
     add("--rounds", type=int, help=f"instead of {Plan().rounds}")
-    add(
-        "--postfix",
-        type=Path,
-        default=os.environ.get("OUTBOX_POSTFIX"),
-        help="a folder with smtp-sink: /usr, or an unpacked package, whose queue is measured too where we are root",
-    )
-    add("--receiver", choices=["smtp-sink", "ours"], default="smtp-sink")
+    add_receiver(parser, use="smtp-sink, whose queue is measured too where we are root")
     add("--peers", type=Path, metavar="FOLDER", help="virtual environments, each named after its peer")
     add("--no-peers", action="store_true", help="measure no peers")
     add(
@@ -64,25 +57,16 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         default=ROOT / "build",
         help="where the stores are: on the disk that is meant",
     )
-    add("--note", default="", help="a sentence for the report, such as what else was running")
-    add(
-        "--record",
-        type=Path,
-        nargs="?",
-        const=ROOT,
-        metavar="ROOT",
-        help="keep the report in ROOT/benchmarks/RESULTS.md, under its own heading",
-    )
+    report.add_record(parser)
     return parser.parse_args(arguments)
 
 
 def _preamble(options: argparse.Namespace, here: Machine, plan: Plan) -> str:
     words = [*(["--quick"] if options.quick else []), *(f"--only {each}" for each in options.only or ())]
     command = " ".join(["nox -s bench-drain", *(["--", *words] if words else [])])
-    to = "Postfix's `smtp-sink`" if options.postfix else "`SMTPSink`, which is slower than its senders"
     return (
         f"# {TITLE}\n\n{here.date}. {here}. {options.note}".rstrip() + f"\n\n`{command}`\n\n"
-        f"Messages of 2 KB to one recipient, on loopback to {to}; SQLite in WAL mode with synchronous=FULL; medians "
+        f"Messages of 2 KB to one recipient, on loopback to {named(chosen(options))}; SQLite in WAL mode with synchronous=FULL; medians "
         f"of {plan.rounds} rounds, with the range in brackets. In each round each has its turn, one after the other, "
         "in a process and a fresh folder of its own; a ratio is that of the same round. What is compared with what is "
         "said in [`drain.py`](drain.py); the reference loops are [`drain_loop.py`](drain_loop.py) and "
@@ -92,24 +76,18 @@ def _preamble(options: argparse.Namespace, here: Machine, plan: Plan) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     options = _parsed(arguments)
-    if options.receiver == "ours":
-        options.postfix = None
-    elif options.postfix is None:
-        raise SystemExit("say where Postfix is (--postfix FOLDER, or OUTBOX_POSTFIX), or --receiver ours")
+    postfix = chosen(options)
     plan = QUICK if options.quick else Plan()
     plan = attrs.evolve(plan, rounds=options.rounds or plan.rounds)
-    with places(options.directory) as here, receiver(options.postfix) as port:
-        bench = Bench(plan, here, port, options.postfix, None if options.no_peers else options.peers)
+    with places(options.directory) as here, receiver(postfix) as port:
+        bench = Bench(plan, here, port, postfix, None if options.no_peers else options.peers)
         parts = [_preamble(options, machine(here, appends=plan.appends), plan)]
         print(parts[0], flush=True)
         for section, title in SECTIONS.items():
             if section in (options.only or SECTIONS):
                 parts.append(report.section(title, *getattr(bench, section)()))
                 print(f"\n{parts[-1]}", flush=True)
-    if options.record:
-        path = options.record / "benchmarks" / "RESULTS.md"
-        report.record(path, "\n\n".join(parts))
-        print(f"… {path} written", file=sys.stderr)
+    report.keep(options, parts)
 
 
 if __name__ == "__main__":

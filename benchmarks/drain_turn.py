@@ -114,7 +114,7 @@ def loop(folder: Path, port: int, number: int, threads: int) -> dict[str, Any]:
     with closing(drain_loop.opened(path)) as sql:
         sql.execute(_TABLE)
         sql.execute("BEGIN")
-        sql.executemany(flow_loop.INSERT, [(CONTENT,)] * number)
+        sql.executemany(flow_loop.INSERT, [(None, CONTENT)] * number)
         sql.execute("COMMIT")
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     turn = Turn(number)

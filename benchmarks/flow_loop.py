@@ -5,6 +5,7 @@ The writer commits whatever has come while its last commit ran; a submitter goes
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Sequence
@@ -15,12 +16,12 @@ from typing import Any
 
 from drain_loop import BATCH, DELETE, Wire, opened
 
-INSERT = "INSERT INTO mail VALUES (NULL, 's@example.com', 'r@example.org', ?)"
+INSERT = "INSERT INTO mail VALUES (?, 's@example.com', 'r@example.org', ?)"
 
 
 def flow(path: Path, port: int, content: bytes, number: int, backlog: list[int]) -> None:
     asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    reading, news, last, sent = threading.Lock(), threading.Event(), [0], [0]
+    reading, news, last, sent, numbers = threading.Lock(), threading.Event(), [0], [0], itertools.count(1)
 
     def write() -> None:
         with closing(opened(path)) as sql:
@@ -28,7 +29,8 @@ def flow(path: Path, port: int, content: bytes, number: int, backlog: list[int])
                 together = [first, *(asked.get() for _ in range(asked.qsize()))]
                 sql.execute("BEGIN IMMEDIATE")
                 for statement, values, _ in together:
-                    sql.execute(statement, values)
+                    # An empty table would number from 1 again, and who sends looks behind the last.
+                    sql.execute(statement, values if statement == DELETE else (next(numbers), *values))
                 sql.execute("COMMIT")
                 news.set()
                 for *_, done in together:

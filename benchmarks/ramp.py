@@ -100,10 +100,11 @@ class Day:
         now = 0.0
         while now < until:
             self.number += 1
-            if isinstance(self.relays.admit(_KEY, now, f"early {self.number}", wanted=1), Go):
+            go = self.relays.admit(_KEY, now, f"early {self.number}", wanted=1)
+            if isinstance(go, Go):
                 self.curve.probes += 1
                 self.relays.failed(_KEY, _DOWN, now, f"early {self.number}")
-                self.relays.leave(_KEY, now, well=False)
+                self.relays.leave(_KEY, now, go, well=False)
             closed = self.relays.closed_for(_KEY, now)
             now += closed.delay.total_seconds() if closed else 1.0
         return now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime as dt
 import os
@@ -13,9 +14,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["environment", "program", "receiver"]
+__all__ = ["add_receiver", "chosen", "environment", "named", "program", "receiver"]
 
 _PATIENCE: Final = dt.timedelta(seconds=20)
+
+
+def add_receiver(parser: argparse.ArgumentParser, *, use: str) -> None:
+    """The options that say where what is sent goes to; *use* is what is used of Postfix."""
+    parser.add_argument(
+        "--postfix",
+        type=Path,
+        default=os.environ.get("OUTBOX_POSTFIX"),
+        help=f"a folder with {use}: /usr, or an unpacked package",
+    )
+    parser.add_argument("--receiver", choices=["smtp-sink", "ours"], default="smtp-sink")
+
+
+def chosen(options: argparse.Namespace) -> Path | None:
+    """Where the Postfix is that receives; None where ours does."""
+    if options.receiver == "ours":
+        return None
+    if options.postfix is None:
+        raise SystemExit("say where Postfix is (--postfix FOLDER, or OUTBOX_POSTFIX), or --receiver ours")
+    return Path(options.postfix)
+
+
+def named(postfix: Path | None) -> str:
+    """It, in a report's words."""
+    return "Postfix's `smtp-sink`" if postfix else "`SMTPSink`, which is slower than its senders"
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,10 +16,12 @@ from machine import Machine
 from steady import Growth, Sample
 
 __all__ = [
+    "add_record",
     "crowds",
     "depths",
     "factor",
     "grown",
+    "keep",
     "preamble",
     "rate",
     "record",
@@ -26,6 +30,7 @@ __all__ = [
     "table",
 ]
 
+ROOT: Final = Path(__file__).parents[1]
 _MIB: Final = 2**20
 _FILLED: Final = ("empty", "filled", "all settled", "filled again")
 
@@ -54,6 +59,27 @@ def record(path: Path, text: str) -> None:
     path.write_text("\n".join(each.rstrip("\n") + "\n" for each in chapters), encoding="utf-8")
 
 
+def add_record(parser: argparse.ArgumentParser, *, also: str = "") -> None:
+    """The options of who keeps a report; *also* is what else is kept."""
+    parser.add_argument("--note", default="", help="a sentence for the report, such as what else was running")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        nargs="?",
+        const=ROOT,
+        metavar="ROOT",
+        help=f"keep the report in ROOT/benchmarks/RESULTS.md, under its own heading{also}",
+    )
+
+
+def keep(options: argparse.Namespace, parts: Sequence[str]) -> None:
+    """Keep the report where that was asked for."""
+    if options.record:
+        path = options.record / "benchmarks" / "RESULTS.md"
+        record(path, "\n\n".join(parts))
+        print(f"… {path} written", file=sys.stderr)
+
+
 def rate(figure: Spread) -> str:
     """Messages a second: median, and the range of the rounds."""
     return f"{figure.median:,.0f} ({figure.low:,.0f} to {figure.high:,.0f})"
@@ -63,10 +89,9 @@ def factor(figure: Spread) -> str:
     return f"{figure.median:.2f} ({figure.low:.2f} to {figure.high:.2f})"
 
 
-def preamble(machine: Machine, command: str, rounds: int) -> str:
+def preamble(machine: Machine, command: str, rounds: int, note: str = "") -> str:
     return (
-        "# What the stores can do\n\n"
-        f"{machine.date}. {machine}.\n\n"
+        "# What the stores can do\n\n" + f"{machine.date}. {machine}. {note}".rstrip() + "\n\n"
         f"`{command}`\n\n"
         f"Messages of 2 KB; medians of {rounds} rounds, with the range in brackets. In each round everything in a "
         "line has its turn, one after the other, in fresh files of the same directory; a ratio is that of the same "

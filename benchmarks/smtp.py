@@ -36,7 +36,7 @@ import report
 from laps import Spread, lap, ratios, spread
 from ours import CONTENT, mail
 from process import child
-from receivers import environment, program, receiver
+from receivers import add_receiver, chosen, environment, named, program, receiver
 
 from outbox import Accepted, Delivery, Outcome, SupportsBatch
 from outbox.transports.smtp import SMTPTransport
@@ -234,22 +234,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=5_000, help="in each turn")
-    parser.add_argument(
-        "--postfix",
-        type=Path,
-        default=os.environ.get("OUTBOX_POSTFIX"),
-        help="a folder with smtp-sink and smtp-source: /usr, or an unpacked package",
-    )
-    parser.add_argument("--receiver", choices=["smtp-sink", "ours"], default="smtp-sink")
-    parser.add_argument("--note", default="", help="a sentence for the report, such as what else was running")
-    parser.add_argument(
-        "--record",
-        type=Path,
-        nargs="?",
-        const=ROOT,
-        metavar="ROOT",
-        help="keep the report in ROOT/benchmarks/RESULTS.md, under its own heading",
-    )
+    add_receiver(parser, use="smtp-sink and smtp-source")
+    report.add_record(parser)
     return parser.parse_args(arguments)
 
 
@@ -257,10 +243,9 @@ def _preamble(options: argparse.Namespace, rounds: int, number: int) -> str:
     today = dt.datetime.now(dt.UTC).date().isoformat()
     machine = f"{os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}"
     command = "nox -s bench-smtp" + (" -- --quick" if options.quick else "")
-    to = "Postfix's `smtp-sink`" if options.postfix else "`SMTPSink`, which is slower than its senders"
     return (
         f"# {TITLE}\n\n{today}. {machine}. {options.note}".rstrip() + f"\n\n`{command}`\n\n"
-        f"Messages of 2 KB to one recipient, {number:,} in each turn, on loopback to {to}; medians of {rounds} "
+        f"Messages of 2 KB to one recipient, {number:,} in each turn, on loopback to {named(chosen(options))}; medians of {rounds} "
         "rounds, with the range in brackets. In each round each sender has its turn, one after the other; a ratio is "
         "that of the same round. What is compared with what is said in [`smtp.py`](smtp.py)."
     )
@@ -268,20 +253,14 @@ def _preamble(options: argparse.Namespace, rounds: int, number: int) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     options = _parsed(arguments)
-    if options.receiver == "ours":
-        options.postfix = None
-    elif options.postfix is None:
-        raise SystemExit("say where Postfix is (--postfix FOLDER, or OUTBOX_POSTFIX), or --receiver ours")
+    postfix = chosen(options)
     rounds, number, size = (1, 500, 1_000_000) if options.quick else (options.rounds, options.messages, _SIZE)
     parts = [_preamble(options, rounds, number)]
-    with receiver(options.postfix) as port:
-        parts.append(report.section("Rate", rates(options.postfix, port, rounds=rounds, number=number)))
+    with receiver(postfix) as port:
+        parts.append(report.section("Rate", rates(postfix, port, rounds=rounds, number=number)))
         parts.append(report.section("Memory", memory(port, rounds=rounds, size=size)))
     print("\n\n".join(parts))
-    if options.record:
-        path = options.record / "benchmarks" / "RESULTS.md"
-        report.record(path, "\n\n".join(parts))
-        _say(f"{path} written")
+    report.keep(options, parts)
 
 
 if __name__ == "__main__":

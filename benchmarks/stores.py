@@ -226,14 +226,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         default=ROOT / "build",
         help="where the stores are: on the disk that is meant",
     )
-    parser.add_argument(
-        "--record",
-        type=Path,
-        nargs="?",
-        const=ROOT,
-        metavar="ROOT",
-        help="keep the report in ROOT/benchmarks/RESULTS.md and the plot in ROOT/docs/img/submit.svg",
-    )
+    report.add_record(parser, also=", and the plot in ROOT/docs/img/submit.svg")
     return parser.parse_args(arguments)
 
 
@@ -267,7 +260,7 @@ def main(arguments: Sequence[str]) -> None:
         bench = Bench(
             plan, kinds, options.only or SECTIONS, here, machine(here, appends=plan.appends), taking_part
         )
-        parts = [report.preamble(bench.machine, _command(options), plan.rounds)]
+        parts = [report.preamble(bench.machine, _command(options), plan.rounds, options.note)]
         print(parts[0], flush=True)
         for part in bench.run():
             parts.append(part)

@@ -163,12 +163,18 @@ class FiveMinutes(MemoryStore):
 
 @caught_by("test_what_is_of_a_suspended_queue_is_stored_and_not_handed_over")
 class HandsOverTheSuspended(MemoryStore):
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
         kept, shelf = self._shelf._suspensions, self._shelf
         shelf._suspensions = {name: each for name, each in kept.items() if each.until is None}
-        claims = super().put_claimed(messages, lease=lease)
+        claims = super().put_claimed(messages, lease=lease, attempted=attempted)
         shelf._suspensions = kept
         return claims
+
+
+@caught_by("test_what_was_attempted_before_it_is_put_is_handed_over_whatever_is_suspended")
+class ForgetsTheAttempt(MemoryStore):
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        return super().put_claimed(messages, lease=lease)
 
 
 # -- what an extension changes

@@ -63,8 +63,8 @@ class WholeLeasesInExchange(MemoryStore):
 
 @caught_by("test_a_lease_of_part_of_a_second_is_as_long_where_it_was_put_claimed")
 class WholeLeasesHandedOver(MemoryStore):
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-        return super().put_claimed(messages, lease=cut(lease))
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        return super().put_claimed(messages, lease=cut(lease), attempted=attempted)
 
 
 def keeps(name: str, clause: str, kept: Callable[[Any], Any]) -> None:
@@ -153,8 +153,10 @@ def handed(name: str, **lost: Any) -> None:
     """A store that forgets a part of what is put under a lease."""
 
     class Handed(MemoryStore):
-        def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-            return super().put_claimed([attrs.evolve(m, **lost) for m in messages], lease=lease)
+        def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+            return super().put_claimed(
+                [attrs.evolve(m, **lost) for m in messages], lease=lease, attempted=attempted
+            )
 
     Handed.__name__ = name
     caught_by("test_what_is_put_claimed_keeps_all_that_was_said_of_it")(Handed)
@@ -179,14 +181,14 @@ class AThousandExchanged(MemoryStore):
 
 @caught_by("test_eleven_hundred_are_put_claimed_at_once")
 class AThousandHandedOver(MemoryStore):
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-        return super().put_claimed(messages[:1000], lease=lease)
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        return super().put_claimed(messages[:1000], lease=lease, attempted=attempted)
 
 
 @caught_by("test_eleven_hundred_are_steered_by_one_command")
 class AHundredCancelled(MemoryStore):
-    def cancel(self, ids: Any, /) -> Any:
-        return [*super().cancel(ids[:100]), *(Change(id=id, status="done") for id in ids[100:])]
+    def cancel(self, ids: Any, /, **more: Any) -> Any:
+        return [*super().cancel(ids[:100], **more), *(Change(id=id, status="done") for id in ids[100:])]
 
 
 # -- an exchange that is not all that settle and claim are
@@ -341,16 +343,16 @@ class ExchangeKeepsRoom(MemoryStore):
 
 @caught_by("test_what_is_put_claimed_takes_its_room_once")
 class HandedOverTwice(MemoryStore):
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-        claims = super().put_claimed(messages, lease=lease)
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        claims = super().put_claimed(messages, lease=lease, attempted=attempted)
         self._shelf._load += Load.of(len(claim.message.content) for claim in claims)
         return claims
 
 
 @caught_by("test_the_content_of_what_is_put_claimed_takes_room")
 class HandedOverForNothing(MemoryStore):
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-        claims = super().put_claimed(messages, lease=lease)
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        claims = super().put_claimed(messages, lease=lease, attempted=attempted)
         content = sum(len(claim.message.content) for claim in claims)
         self._shelf._load = attrs.evolve(self._shelf._load, content=self._shelf._load.content - content)
         return claims
@@ -358,10 +360,10 @@ class HandedOverForNothing(MemoryStore):
 
 @caught_by("test_threads_that_hand_over_at_once_pass_no_limit")
 class HandsOverWithoutLimit(MemoryStore):
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
         limits, self._shelf._limits = self._shelf._limits, Limits()
         try:
-            return super().put_claimed(messages, lease=lease)
+            return super().put_claimed(messages, lease=lease, attempted=attempted)
         finally:
             self._shelf._limits = limits
 

@@ -83,7 +83,7 @@ class RacyExchange(Racy):
 
 @caught_by("test_what_is_put_claimed_is_never_in_two_hands")
 class Steals(Racy):
-    def put_claimed(self, messages: Any, /, *, lease: Any) -> Any:
+    def put_claimed(self, messages: Any, /, *, lease: Any, attempted: bool = False) -> Any:
         new = [result.id for result in self.put(messages) if result.status == "stored"]
         return self.twice(lambda _: new, lambda ids, now: self.leased(ids, lease, now))
 
@@ -147,7 +147,7 @@ class RacyExchangeOfTheLost(RacySettle):
 class HandsToBoth(Racy):
     """Looks whether an id is known, and leases it to whoever saw that it was not."""
 
-    def put_claimed(self, messages: Any, /, *, lease: Any) -> Any:
+    def put_claimed(self, messages: Any, /, *, lease: Any, attempted: bool = False) -> Any:
         def look(_: int) -> list[str]:
             return [each.id for each in messages if each.id not in self._shelf.rows]
 
@@ -159,18 +159,18 @@ class HandsToBoth(Racy):
 
 @caught_by("test_a_requeue_takes_nothing_out_of_the_hands_that_claimed_it")
 class RacyRequeue(Racy):
-    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Any:
-        return self.steered(ids, functools.partial(standings.requeue, uncertain=uncertain))
+    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False, **more: Any) -> Any:
+        return self.steered(ids, functools.partial(standings.requeue, uncertain=uncertain, **more))
 
 
 @caught_by("test_a_message_is_either_requeued_or_purged")
 class RacyPurge(Racy):
-    def purge(self, ids: Sequence[str], /) -> Any:
+    def purge(self, ids: Sequence[str], /, **more: Any) -> Any:
         rows = self._shelf.rows
 
         def look(now: int) -> Any:
             return [
-                standings.purge(id, rows[id].standing, now) if id in rows else standings.unknown(id)
+                standings.purge(id, rows[id].standing, now, **more) if id in rows else standings.unknown(id)
                 for id in ids
             ]
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 import pytest
+from scan import said
 
 from outbox.cli import main
 
@@ -23,7 +24,7 @@ To: ann@example.org, Bob <bob@example.org>
 Bcc: eve@example.org
 Subject: Invoice 1042
 
-Thank you.
+c4narybody. Thank you.
 """
 
 
@@ -74,6 +75,7 @@ class CommandLine:
         monkeypatch.setenv("OUTBOX_CONFIG", str(home / "empty.toml"))
         monkeypatch.setenv("OUTBOX_STORE", self.store)
         monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("NO_COLOR", "1")
 
     def __call__(self, *argv: str, stdin: bytes = b"", terminal: bool = False) -> Ran:
         with self._monkeypatch.context() as patch:
@@ -84,7 +86,10 @@ class CommandLine:
             self._capsys.readouterr()
             status = self._status(argv)
             if streams:
-                return Ran(status, *(_shown(stream) for stream in streams))
+                out, err = (_shown(stream) for stream in streams)
+                # A line of progress begins where the last did.
+                said((out + err).replace("\r", ""), "what a terminal shows")
+                return Ran(status, out, err)
             return Ran(status, *self._capsys.readouterr())
 
     def environ(self, **variables: str) -> None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import crashing
+import examples  # noqa: F401 - it loads the profile of hypothesis
 import pytest
 import tracing
 from command_line import CommandLine
+from long_first import LongFirst
+from scan import SCAN
 from started import Listening
 
 from outbox.stores.filesystem import FilesystemStore
 from outbox.testing.clock import ManualClock
 from outbox.testing.smtp_sink import SMTPSink
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Whoever is begun in the background of a script inherits that it is ignored, and so do those whom he begins.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(SCAN)
+    config.pluginmanager.register(LongFirst())
 
 
 @pytest.fixture

@@ -174,6 +174,14 @@ CAPABLE: Final = (
             lambda bench: bench.store.unsuspend("queue", "mail"),
         ],
     ),
+    Scene(
+        name="hold",
+        prepare=putting("a", "b"),
+        steps=[
+            commanding(lambda bench: bench.store.hold(["a", "b"], reason="a test")),
+            commanding(lambda bench: bench.store.release(["a"])),
+        ],
+    ),
     Scene(name="close", prepare=putting("a"), steps=[putting("b"), Bench.close]),
 )
 """What only a store with more than the verbs plays."""

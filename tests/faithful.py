@@ -14,7 +14,7 @@ from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Un
 from outbox.protocols import Delivery
 from outbox.testing import Behaviour
 
-SECRET: Final = "s3cret-w0rd"
+SECRET: Final = "c4narypassword-w0rd"
 RELAY: Final = "far.example.org:1"
 _AT_THE_END: Final = {Behaviour.LOSES, Behaviour.STALLS_AT_THE_END, Behaviour.MUMBLES, Behaviour.CUTS}
 _IN_THE_MIDDLE: Final = {Behaviour.LEAVES, Behaviour.STALLS, Behaviour.DRIPS}

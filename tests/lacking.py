@@ -141,8 +141,8 @@ class LongLeases(MemoryStore):
     def exchange(self, settlements: Any, /, *, lease: dt.timedelta, **order: Any) -> Any:
         return super().exchange(settlements, lease=rounded(lease), **order)
 
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-        return super().put_claimed(messages, lease=rounded(lease))
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        return super().put_claimed(messages, lease=rounded(lease), attempted=attempted)
 
 
 def rounded(lease: dt.timedelta) -> dt.timedelta:
@@ -206,8 +206,8 @@ class Modest(MemoryStore):
     def put(self, messages: Any, /) -> Any:
         return tuple(super().put(messages))
 
-    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta) -> Any:
-        return tuple(super().put_claimed(messages, lease=lease))
+    def put_claimed(self, messages: Any, /, *, lease: dt.timedelta, attempted: bool = False) -> Any:
+        return tuple(super().put_claimed(messages, lease=lease, attempted=attempted))
 
     def browse(self, **criteria: Any) -> Any:
         return tuple(super().browse(**criteria))
@@ -215,14 +215,14 @@ class Modest(MemoryStore):
     def count(self) -> Any:
         return tuple(super().count())
 
-    def requeue(self, ids: Any, /, *, uncertain: bool = False) -> Any:
-        return tuple(super().requeue(ids, uncertain=uncertain))
+    def requeue(self, ids: Any, /, *, uncertain: bool = False, **more: Any) -> Any:
+        return tuple(super().requeue(ids, uncertain=uncertain, **more))
 
-    def cancel(self, ids: Any, /) -> Any:
-        return tuple(super().cancel(ids))
+    def cancel(self, ids: Any, /, **more: Any) -> Any:
+        return tuple(super().cancel(ids, **more))
 
-    def purge(self, ids: Any, /) -> Any:
-        return tuple(super().purge(ids))
+    def purge(self, ids: Any, /, **more: Any) -> Any:
+        return tuple(super().purge(ids, **more))
 
     def suspensions(self) -> Any:
         return tuple(super().suspensions())

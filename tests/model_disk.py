@@ -358,6 +358,13 @@ class ModelDisk(Disk):
             number = names.setdefault(name, self._number())
             self.state.files.setdefault(number, _File()).mtime = mtime
 
+    def jot(self, folder: int, name: str, data: bytes) -> None:
+        with self._lock:
+            there = name in self._names(folder)
+        if there:
+            self.unlink(folder, name)
+        self.create(folder, name, data)
+
     # -- the rest
 
     @contextlib.contextmanager

@@ -14,13 +14,14 @@ __all__ = ["transport"]
 
 
 class Poisonous:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, of: str) -> None:
+        self._of = of
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
     def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
         # One write to a file that is appended to is not mixed with another's, and outlasts the process.
         os.write(self._file, f"{message.id}\n".encode())
-        if message.id == "poison":
+        if message.id == self._of:
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome.same(recipients, Accepted("250 taken"))
 
@@ -32,5 +33,6 @@ class Poisonous:
         os.close(self._file)
 
 
-def transport(path: str) -> Poisonous:
-    return Poisonous(path)
+def transport(path: str, of: str = "poison") -> Poisonous:
+    """*of* is the id of the message that it dies of."""
+    return Poisonous(path, of)

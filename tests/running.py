@@ -11,14 +11,16 @@ from outbox.message import Message
 from outbox.protocols import Exchanged
 from outbox.stores.memory import MemoryStore
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 SECOND = dt.timedelta(seconds=1)
 
 
 def a_message(
     number: int = 1, *, queue: str = "mail", recipients: Sequence[str] = ("to@example.org",)
 ) -> Message:
-    return Message(id=f"m{number}", recipients=recipients, content=b"Subject: x\r\n\r\n", queue=queue)
+    return Message(
+        id=f"m{number}", recipients=recipients, content=b"Subject: x\r\n\r\nc4narybody", queue=queue
+    )
 
 
 def the_state(store: MemoryStore, id: str) -> State | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -15,10 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from scan import said
+
 from outbox.message import Message
 from outbox.stores.sqlite import SQLiteStore
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 180.0
 
 
 class Started:
@@ -62,6 +65,7 @@ class Started:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            said(line, "the standard error of outbox run")
             with self._changed:
                 self.lines.append(line.decode().rstrip("\n"))
                 self._changed.notify_all()
@@ -132,7 +136,13 @@ class Listening:
             yield self.hear()
 
     def hear(self) -> tuple[str, ...]:
-        return tuple(self._socket.recv(4096).decode().split("\n"))
+        heard = self._socket.recv(4096)
+        said(heard, "what systemd is told")
+        return tuple(heard.decode().split("\n"))
+
+    def waiting(self) -> bool:
+        """Is there something to hear now?"""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def wait_for(self, word: str) -> tuple[str, ...]:
         return next(said for said in self if word in said)
@@ -147,7 +157,7 @@ def put_mail(path: Path, count: int) -> list[str]:
         Message(
             recipients=["ann@example.org"],
             sender="shop@example.org",
-            content=b"Subject: number %d\r\n\r\nThank you.\r\n" % number,
+            content=b"Subject: number %d\r\n\r\nc4narybody. Thank you.\r\n" % number,
         )
         for number in range(count)
     ]

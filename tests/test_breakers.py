@@ -16,7 +16,7 @@ from outbox.stores.memory import MemoryStore
 from outbox.testing.clock import ManualClock
 from outbox.testing.recording import RecordingTransport
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

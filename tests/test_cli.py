@@ -13,11 +13,11 @@ import pytest
 from command_line import CommandLine
 
 from outbox.cli import main
+from outbox.cli.columns import columns, cut
 from outbox.cli.exits import Exit, exit_of
-from outbox.cli.journal import logfmt
-from outbox.cli.output import columns, cut
 from outbox.cli.parser import COMMANDS
 from outbox.errors import CorruptRecord, FormatError, RelayUnavailable, StoreFull, StoreUnavailable
+from outbox.formats import logfmt
 
 
 def test_without_a_command_it_explains_itself(outbox: CommandLine) -> None:

@@ -105,7 +105,7 @@ def aiosmtpd(tls: ssl.SSLContext) -> Iterator[Controller]:
     """A server by other authors, that knows one user."""
 
     def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
-        return AuthResult(success=(data.login, data.password) == (b"app", b"s3cret"), handled=False)
+        return AuthResult(success=(data.login, data.password) == (b"app", b"c4narypassword"), handled=False)
 
     controller = Controller(
         Handler(),
@@ -126,12 +126,12 @@ def test_a_wrong_password_and_then_the_right_one(
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     outbox.environ(OUTBOX_TRANSPORT=f"smtp://app@127.0.0.1:{aiosmtpd.port}?ca_file={tmp_path}/ca.pem")
-    outbox.environ(OUTBOX_SMTP_PASSWORD="wr0ng")
+    outbox.environ(OUTBOX_SMTP_PASSWORD="c4narypassword-wr0ng")
     ran = outbox("drain", "-q")
     failed(ran, 78, "535")
     assert "wr0ng" not in ran.err
     assert waits_unharmed(outbox)
-    outbox.environ(OUTBOX_SMTP_PASSWORD="s3cret")
+    outbox.environ(OUTBOX_SMTP_PASSWORD="c4narypassword")
     assert outbox("drain", "-q").status == 0
     assert len(aiosmtpd.handler.messages) == 1
 
@@ -175,8 +175,8 @@ def test_a_directory_that_is_not_there(outbox: CommandLine, tmp_path: Path) -> N
 
 
 UNPRIVILEGED = """
-import locale, os, sys  # all that is needed later: the interpreter's own files may be out of reach then
-import outbox.cli, outbox.cli.status, outbox.cli.submit, outbox.stores.sqlite
+import hashlib, locale, os, secrets, sys, traceback  # needed later, when the interpreter's own files may be out of reach
+import outbox.cli, outbox.cli.hearing, outbox.cli.status, outbox.cli.submit, outbox.stores.sqlite
 if os.geteuid() == 0:
     os.setuid(65534)
 sys.exit(outbox.cli.main(sys.argv[1:]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
-from started import Started
+from started import Started, put_mail
 
 from outbox.cli.exits import CommandError, Exit
 from outbox.cli.pidfile import pid_file
@@ -46,7 +46,7 @@ def test_while_it_is_held_a_second_is_refused_and_changes_nothing(tmp_path: Path
         assert path.read_text() == f"{os.getpid()}\n"
 
 
-@pytest.mark.parametrize("left", ["4194304\n", "", "nonsense", f"{os.getppid()}\n"])
+@pytest.mark.parametrize("left", ["4194304\n", "", "17", f"{os.getppid()}\n"])
 def test_what_one_that_is_gone_left_behind_is_taken_over(tmp_path: Path, left: str) -> None:
     # The last is the number of a process that lives: only a lock tells who holds the file.
     path = tmp_path / "outbox.pid"
@@ -71,6 +71,34 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--pid-file"), pid_file(tmp_path / "outbox.pid"):
         pytest.fail("it was taken")
     assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("precious", ["my notes\n", "1\n2\n", "\u0661\n", "SQLite format 3\0", "1" * 21])
+def test_a_file_that_holds_no_number_is_refused_and_stays_as_it_is(tmp_path: Path, precious: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(precious, "utf-8")
+    with pytest.raises(CommandError, match=r"notes\.txt' is no pid file") as refused, pid_file(path):
+        pytest.fail("it was taken")
+    assert refused.value.status == Exit.CONFIGURATION
+    assert path.read_text("utf-8") == precious
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_refused_and_stays_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"  # as /dev/null would be, for who is root
+    os.mkfifo(path)
+    with pytest.raises(CommandError, match="pipe' is no pid file") as refused, pid_file(path):
+        pytest.fail("it was taken")
+    assert refused.value.status == Exit.CONFIGURATION
+    assert path.is_fifo()
+
+
+def test_a_database_named_by_mistake_survives(outbox: CommandLine, sink: SMTPSink) -> None:
+    put_mail(outbox.path, 1)
+    ran = outbox("run", "--pid-file", str(outbox.path))
+    assert ran.status == 78
+    assert "is no pid file" in ran.complaint
+    assert len(outbox("list", "--json").rows) == 1
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

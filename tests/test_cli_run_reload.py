@@ -64,6 +64,23 @@ def test_sighup_takes_new_settings_and_what_is_under_way_ends_as_it_began(
 
 
 @ALONE_AND_SEVERAL
+def test_a_sighup_while_the_settings_are_read_has_them_read_once_more(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening, processes: str
+) -> None:
+    pipe = outbox.home / "pipe.toml"
+    os.mkfifo(pipe)
+    with Started("--config", str(pipe), "--processes", processes) as run:
+        with pipe.open("w") as first:  # open when somebody reads
+            run.signal(signal.SIGHUP)
+            pipe.unlink()
+            pipe.write_text(f'transport = "{sink.url}"', "utf-8")
+            first.write(f'transport = "{sink.url}"')
+        systemd.wait_for("RELOADING=1")
+        run.signal()
+        assert run.ended() == 0, run.err
+
+
+@ALONE_AND_SEVERAL
 @pytest.mark.parametrize(
     "wrong_and_said",
     [
@@ -178,3 +195,72 @@ def test_a_log_file_is_opened_anew_at_sighup(outbox: CommandLine, sink: SMTPSink
     assert "msg=running" in moved.read_text("utf-8")
     assert "to=ann@example.org" in log.read_text("utf-8")
     assert "msg=stopped" in log.read_text("utf-8")
+
+
+def test_a_log_file_is_opened_anew_in_every_process_also_where_the_settings_are_refused(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening
+) -> None:
+    log, moved = outbox.home / "run.log", outbox.home / "run.log.1"
+    settings(outbox, f'transport = "{sink.url}"\n')
+    with Started("--processes", "2", "--log-file", str(log)) as run:
+        systemd.wait_for("READY=1")
+        before = run.children()
+        log.rename(moved)
+        settings(outbox, "nonsense = [\n")
+        run.signal(signal.SIGHUP)
+        systemd.wait_for("RELOADING=1")
+        systemd.wait_for("READY=1")
+        assert "reload refused" in log.read_text("utf-8")
+        # Each has its word by now; it may still have to come to it.
+        for number in range(1, 100):
+            put_mail(outbox.path, 1)
+            sink.wait_for(number)
+            if "to=ann@example.org" in log.read_text("utf-8"):
+                break
+        assert run.children() == before
+        run.signal()
+        assert run.ended() == 0
+    assert "to=ann@example.org" in log.read_text("utf-8")
+
+
+@ALONE_AND_SEVERAL
+def test_a_logging_configuration_that_is_refused_changes_nothing_in_the_log(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening, processes: str
+) -> None:
+    path = outbox.home / "log.toml"
+    right = '[handlers.err]\nclass = "logging.StreamHandler"\n[root]\nhandlers = ["err"]\nlevel = "INFO"\n'
+    path.write_text(right, "utf-8")
+    settings(outbox, f'transport = "{sink.url}"\n')
+    with Started("--processes", processes, "--log-config", str(path)) as run:
+        systemd.wait_for("READY=1")
+        path.write_text(right.replace('["err"]', '["nobody"]'), "utf-8")
+        run.signal(signal.SIGHUP)
+        assert "log.toml: root: " in run.wait_for("reload refused")
+        systemd.wait_for("READY=1")
+        put_mail(outbox.path, 1)
+        run.wait_for("to=ann@example.org")
+        run.signal()
+        run.wait_for("msg=stopped")
+        assert run.ended() == 0, run.err
+
+
+@ALONE_AND_SEVERAL
+def test_the_log_stays_where_it_was_when_the_other_settings_are_refused(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening, processes: str
+) -> None:
+    path, elsewhere = outbox.home / "log.toml", outbox.home / "elsewhere"
+    right = '[handlers.x]\nclass = "logging.StreamHandler"\n[root]\nhandlers = ["x"]\nlevel = "INFO"\n'
+    path.write_text(right, "utf-8")
+    settings(outbox, f'transport = "{sink.url}"\n')
+    with Started("--processes", processes, "--log-config", str(path)) as run:
+        systemd.wait_for("READY=1")
+        path.write_text(
+            right.replace("Stream", "File").replace("[root]", f'filename = "{elsewhere}"\n[root]'), "utf-8"
+        )
+        settings(outbox, "transport = 'smtp:/nowhere'\n")
+        run.signal(signal.SIGHUP)
+        run.wait_for("reload refused")
+        run.signal()
+        run.wait_for("msg=stopped")
+        assert run.ended() == 0, run.err
+    assert not elsewhere.exists()

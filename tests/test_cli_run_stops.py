@@ -158,6 +158,108 @@ def test_a_run_that_is_stopped_while_a_store_opens_ends_with_0(
         assert run.ended() == 0, run.err
 
 
+@ALONE_AND_SEVERAL
+def test_a_second_signal_ends_it_although_nobody_reads_its_words(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening, processes: str
+) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b"x" * 4096):
+            pass
+    os.set_blocking(writing, True)
+    # -qq: only what it says to a signal; what it logs is waited for by who writes it.
+    run = subprocess.Popen(
+        [sys.executable, "-m", "outbox", "run", "-qq", "--processes", processes], stderr=writing
+    )
+    try:
+        systemd.wait_for("READY=1")
+        with sink.hold("dot") as gate:
+            put_mail(outbox.path, 1)
+            gate.wait_for(1)
+            run.terminate()
+            systemd.wait_for("STOPPING=1")
+            for _ in range(20):  # what comes in the first half second is an echo
+                run.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.wait(0.1)
+                    break
+            assert run.returncode == 128 + signal.SIGTERM
+    finally:
+        run.kill()
+        run.wait()
+        os.close(reading)
+        os.close(writing)
+
+
+@ALONE_AND_SEVERAL
+def test_once_the_end_was_asked_for_no_echo_ends_the_last_steps(
+    outbox: CommandLine, systemd: Listening, processes: str
+) -> None:
+    (outbox.home / "strange.py").write_text(
+        "import atexit, os, signal, sys\n"
+        "from outbox.testing import RecordingTransport\n"
+        "def tell():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('still there', file=sys.stderr, flush=True)\n"
+        "def make():\n"
+        "    if '--supervised' not in sys.argv:\n"
+        "        atexit.register(tell)\n"
+        "    return RecordingTransport()\n",
+        "utf-8",
+    )
+    outbox.environ(PYTHONPATH=str(outbox.home), OUTBOX_TRANSPORT="python:strange:make")
+    with Started("--processes", processes) as run:
+        systemd.wait_for("READY=1")
+        run.signal()
+        assert run.ended() == 0, run.err
+    assert run.lines[-1] == "still there"
+
+
+@pytest.mark.parametrize("options", [[], ["--log-file", "log"]])
+def test_a_terminal_that_is_closed_ends_it_wherever_its_lines_go(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening, options: list[str]
+) -> None:
+    ours, its = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "outbox", "run", *options],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        cwd=outbox.home,
+    ) as run:
+        os.close(its)
+        try:
+            systemd.wait_for("READY=1")
+            run.send_signal(signal.SIGHUP)
+            assert systemd.wait_for("STATUS=Finishing what is under way")
+            assert run.wait(30) == 0
+        finally:
+            run.kill()
+            os.close(ours)
+
+
+def test_sighup_to_all_at_once_is_one_reload(outbox: CommandLine, sink: SMTPSink, systemd: Listening) -> None:
+    # As `pkill -HUP outbox` does it, and more than once.
+    with Started("--processes", "2") as run:
+        systemd.wait_for("READY=1")
+        run.signal(signal.SIGHUP)
+        for _ in range(3000):
+            for pid in run.children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGHUP)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.process.wait(0.01)  # the newcomers are hit at every step
+            if "msg=reloaded" in run.err:
+                break
+        run.wait_for("msg=reloaded")
+        run.signal()
+        assert run.ended() == 0, run.err
+    assert run.err.count("msg=reloaded") == 1
+    assert "another begins" not in run.err
+
+
 PROGRAM = """
 import signal, sys, threading
 from outbox import Outbox

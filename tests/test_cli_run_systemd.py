@@ -98,6 +98,27 @@ def test_the_watchdog_is_told_twice_as_often_as_it_asks_and_only_by_whom_it_mean
     assert Systemd({"NOTIFY_SOCKET": address, **settings}).beat == beat
 
 
+def test_what_cannot_be_told_at_once_is_told_later(listening: Listening, address: str) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": address})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while other.sendto(b"of another", address):
+                pass
+    assert systemd.beat is None
+    systemd.reloading()
+    systemd.ready("x")
+    assert systemd.beat == 1.0
+    assert listening.hear() == ("of another",)
+    while listening.waiting():
+        listening.hear()
+    systemd.alive()
+    assert listening.hear() == ("READY=1", "STATUS=x")
+    assert systemd.beat is None
+    systemd.alive()
+    assert not listening.waiting()
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_run_says_that_it_is_ready_reloads_lives_and_stops(
     listening: Listening, address: str, outbox: CommandLine, processes: str

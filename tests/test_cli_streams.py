@@ -13,8 +13,7 @@ import sys
 import pytest
 from command_line import MAIL, CommandLine
 
-from outbox.cli import _LibraryLog
-from outbox.cli.hearing import heard_by
+from outbox.cli.hearing import LibraryLog, heard_by
 from outbox.cli.output import Console
 from outbox.testing.smtp_sink import SMTPSink
 
@@ -78,7 +77,8 @@ def test_a_store_that_fails_at_closing_makes_no_stored_mail_a_failure(
 def test_a_closed_output_is_no_bug(outbox: CommandLine, command: str) -> None:
     outbox.submit("ann@example.org", id="order-1042")
     ran = shell("1>&-", *command.split())
-    assert (ran.returncode, ran.stderr) == (0, b"")
+    # A check may warn of the machine that it runs on.
+    assert (ran.returncode in ((0, 1) if command == "check" else (0,)), ran.stderr) == (True, b"")
 
 
 def test_an_answer_that_cannot_be_written_is_an_error_with_its_status(outbox: CommandLine) -> None:
@@ -108,7 +108,7 @@ def test_an_error_that_cannot_be_told_keeps_its_status(outbox: CommandLine, word
 def test_no_socket_takes_the_place_of_a_closed_stream(outbox: CommandLine, sink: SMTPSink) -> None:
     # What is written to descriptor 2 when a signal comes must not go to the mail server.
     program = (
-        "import os, sys; from outbox.cli.output import stand_any_terminal; stand_any_terminal()\n"
+        "import os, sys; from outbox.cli.streams import stand_any_terminal; stand_any_terminal()\n"
         "sys.exit(0 if min(os.dup(0), os.dup(0)) > 2 else 1)"
     )
     command = shlex.join([sys.executable, "-c", program])
@@ -133,7 +133,7 @@ def test_run_goes_on_when_the_reader_of_its_log_has_left(outbox: CommandLine, si
 
 
 def test_a_log_line_that_cannot_be_made_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    with heard_by(_LibraryLog(Console()), logging.getLogger("outbox")):
+    with heard_by(LibraryLog(Console()), logging.getLogger("outbox")):
         logging.getLogger("outbox.runner").warning("%d left", "many")
     assert "many" in capsys.readouterr().err
 

@@ -214,6 +214,7 @@ def test_an_option_may_stand_before_the_command_or_behind_it(outbox: CommandLine
         (["--queue", "", "ann@example.org"], MAIL, 65, "queue ''"),
         (["--domain", "bad domain", "ann@example.org"], MAIL, 64, "bad domain"),
         (["--domain", "", "ann@example.org"], MAIL, 64, "'' is no domain"),
+        (["--domain", "ex\x1b", "ann"], MAIL, 64, r"'ex\x1b' is no domain: it holds '\x1b' (RFC 5321"),
         (["--delay", "99999999d", "ann@example.org"], MAIL, 64, "--delay"),
         (["--expires", "99999999d", "ann@example.org"], MAIL, 64, "--expires"),
         (["--expires", "0s", "ann@example.org"], MAIL, 64, "--expires"),

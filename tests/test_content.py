@@ -21,7 +21,7 @@ from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import known, mail, put, states, take
 
-SECRET = b"Subject: your new password\r\n\r\nIt is correct horse battery staple.\r\n" * 20
+SECRET = b"Subject: your new password\r\n\r\nIt is c4narybody horse battery staple.\r\n" * 20
 KEY = new_key()
 
 

@@ -10,14 +10,15 @@ import pytest
 from claims import ZERO, a_claim, accepted
 
 from outbox import delivery as act
-from outbox.desk import Run, Spoiled, Work, released
 from outbox.errors import RelayUnavailable, StoreFull, StoreUnavailable
 from outbox.events import LeaseLost, Settled, StoreFailed
+from outbox.leases import Since
 from outbox.lifecycle import Claim, Delivered, Expired, Held, Released, Retry, Settlement, Verdict
 from outbox.outcome import Outcome, TempFailed
 from outbox.protocols import Exchanged
 from outbox.relay import Wait
 from outbox.retry import RetryPolicy
+from outbox.slips import Run, Spoiled, Work, released
 
 QUICK = dt.timedelta(milliseconds=1)
 SLOW = dt.timedelta(seconds=1)
@@ -63,9 +64,11 @@ class Life:
             self.ended = True
 
     def screens(self) -> None:
-        """All may be handed over."""
+        """All may be handed over, and it is still to be."""
         self.asks(act.Screen)
         self.gets(None)
+        self.asks(act.TakeUp)
+        self.gets(Since(ZERO, ZERO))
 
     def fails(self, error: Exception) -> None:
         self.action = self.script.throw(error)
@@ -109,7 +112,7 @@ class Worker(Life):
 
     def takes_up(self, claim: Claim, since: dt.timedelta = ZERO) -> None:
         assert self.asks(act.TakeUp).claim == claim
-        self.gets(since)
+        self.gets(Since(since, since))
 
 
 class Clerk(Life):
@@ -274,6 +277,31 @@ def test_what_expires_while_it_waits_for_a_probe_is_not_handed_over_and_takes_no
     assert isinstance(worker.notes(), Expired)
 
 
+@pytest.mark.parametrize(
+    ("since", "verdict"),
+    [
+        (act.Stop.STOPPING, Released),
+        (Since(SLOW, SLOW), Expired),
+        # Whether it has expired is the store's to say, whose clock it was counted by.
+        (Since(SLOW, QUICK), Released),
+        (act.Stop.LOST, None),
+    ],
+)
+def test_what_waited_for_its_suppress_is_asked_for_anew(
+    since: act.Stop | Since, verdict: type[Verdict] | None
+) -> None:
+    worker, claim = Worker(), a_claim(expires_in=SLOW)
+    worker.pulls(claim)
+    worker.takes_up(claim)
+    worker.asks(act.Screen)
+    worker.gets(None)
+    worker.asks(act.TakeUp)
+    worker.gets(since)
+    if verdict is not None:
+        assert isinstance(worker.notes(), verdict)
+    worker.asks(act.Drop)
+
+
 # -- the clerk
 
 
@@ -332,9 +360,11 @@ def test_of_what_spoiled_on_the_desk_the_expired_is_settled_and_the_rest_given_b
 ):
     """Where the lease was lost in truth, the store says so when it is given back."""
     clerk, lost, expired = Clerk(), a_claim(1), a_claim(2, expires_in=SLOW)
-    clerk.collects(spoiled=[Spoiled(lost, None), Spoiled(expired, SLOW)])
-    assert clerk.asks(act.Note).settlement == released(lost)
-    clerk.gets(None)
+    doubtful = a_claim(3, expires_in=SLOW)
+    clerk.collects(spoiled=[Spoiled(lost, None), Spoiled(doubtful, QUICK), Spoiled(expired, SLOW)])
+    for claim in (lost, doubtful):
+        assert clerk.asks(act.Note).settlement == released(claim)
+        clerk.gets(None)
     settlement = clerk.asks(act.Note).settlement
     assert (settlement.claim, type(settlement.verdict)) == (expired, Expired)
     clerk.gets(None)
@@ -426,7 +456,7 @@ class Sending(Life):
 
     def hands_over(self, claim: Claim) -> None:
         assert self.asks(act.TakeUp).claim == claim
-        self.gets(ZERO)
+        self.gets(Since(ZERO, ZERO))
         self.screens()
         self.asks(act.Admit)
         self.gets(None)
@@ -446,11 +476,17 @@ def test_what_is_sent_now_is_delivered_then_settled_then_told() -> None:
     assert life.ended
 
 
-def test_what_is_sent_now_and_lost_its_lease_is_neither_delivered_nor_settled() -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_is_sent_now_and_lost_its_lease_is_not_delivered_and_is_given_back_unless_another_has_it(
+    taken: bool,
+) -> None:
     claim = a_claim()
     life = Sending(claim)
     life.gets(act.Stop.LOST)
-    assert life.asks(act.Tell).notice == LeaseLost(claim)
+    (settlement,) = life.asks(act.Settle).settlements
+    assert isinstance(settlement.verdict, Released)
+    life.gets([claim] if taken else ())
+    assert isinstance(life.asks(act.Tell).notice, LeaseLost if taken else Settled)
     life.gets(None)
     assert life.ended
 
@@ -491,33 +527,39 @@ def test_the_keeper_extends_at_a_third_of_the_lease() -> None:
     assert script.send(None) == act.Rest(dt.timedelta(seconds=3))
 
 
-def test_the_keeper_survives_a_failing_store_and_does_nothing_but_extend() -> None:
+def test_the_keeper_survives_a_failing_store_and_leaves_it_to_others_to_tell() -> None:
     script = act.keep(dt.timedelta(minutes=5))
     for _ in range(3):
         assert next(script) == act.Rest(dt.timedelta(seconds=100))
         assert isinstance(script.send(True), act.ExtendAll)
-        assert isinstance(script.throw(StoreUnavailable("gone")), act.Tell)
+        assert isinstance(script.throw(StoreUnavailable("gone")), act.TellLater)
     assert isinstance(script.send(None), act.Rest)
     with pytest.raises(StopIteration):
         script.send(False)
 
 
-def test_who_tidies_closes_connections_and_prunes_until_nothing_is_left_every_ten_seconds() -> None:
+def test_who_tidies_tells_what_was_left_closes_connections_and_prunes_until_nothing_is_left_every_ten_seconds() -> (
+    None
+):
     script = act.tidy()
-    assert next(script) == act.Rest(dt.timedelta(seconds=10))
+    assert isinstance(next(script), act.Announce)
+    assert script.send(None) == act.Rest(dt.timedelta(seconds=10))
     assert isinstance(script.send(True), act.Reread)
     assert isinstance(script.throw(StoreUnavailable("busy")), act.Tell)
+    assert isinstance(script.send(None), act.Announce)
+    assert isinstance(script.send(None), act.TellLeft)
     assert isinstance(script.send(None), act.CloseIdle)
     assert isinstance(script.send(None), act.Prune)
     assert isinstance(script.send(True), act.Prune)
     assert isinstance(script.send(False), act.Rest)
-    script.send(True)
-    script.send(None)
-    script.send(None)
+    for answer in (True, None, None, None, None):
+        script.send(answer)
     assert isinstance(script.throw(StoreUnavailable("gone")), act.Tell)
     assert isinstance(script.send(None), act.Rest)
+    assert isinstance(script.send(False), act.Withdraw)
+    assert isinstance(script.send(None), act.TellLeft), "also what was left at the very end"
     with pytest.raises(StopIteration):
-        script.send(False)
+        script.send(None)
 
 
 def endlessly(script: act.Script[None]) -> Iterator[act.Action[Any]]:

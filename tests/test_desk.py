@@ -2,17 +2,18 @@
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from claims import a_claim, accepted
 
-from outbox.desk import Desk, Later, Run, Work
+from outbox.desk import Desk
 from outbox.errors import RelayUnavailable
 from outbox.leases import Leases
 from outbox.lifecycle import Claim, Delivered, Fate, Released, Retry, Settlement, Verdict
 from outbox.protocols import MAX_BYTES
 from outbox.relay import Go, Wait
+from outbox.slips import Later, Run, Work
 
 LEASE = 60.0
 MX: tuple[str, ...] = ("mx",)
@@ -35,11 +36,24 @@ class Scene:
     """A desk with a clock, and the clerk's and the workers' words at it."""
 
     def __init__(
-        self, *, workers: int = 2, draining: bool = False, limit: int | None = None, several: bool = False
+        self,
+        *,
+        workers: int = 2,
+        draining: bool = False,
+        limit: int | None = None,
+        several: bool = False,
+        put_off: Callable[[str], dt.timedelta] | None = None,
     ) -> None:
         self.now = 0.0
         self.leases = Leases(dt.timedelta(seconds=LEASE))
-        self.desk = Desk(workers=workers, leases=self.leases, draining=draining, limit=limit, several=several)
+        self.desk = Desk(
+            workers=workers,
+            leases=self.leases,
+            draining=draining,
+            limit=limit,
+            several=several,
+            put_off=put_off,
+        )
         self.answers: dict[str, Go | Wait] = {}
         self.asked: list[str] = []
 
@@ -67,6 +81,8 @@ class Scene:
         return self.desk.collect(self.now, closed)
 
     def work(self, closed: Wait | None = None) -> Work:
+        # As long after the last one as the clerk's pace asks.
+        self.now += 0.01
         work = self.collect(closed)
         assert isinstance(work, Work), work
         return work
@@ -94,9 +110,9 @@ class Scene:
         self.deal(*claims, lane=lane, closed=closed)
         return self
 
-    def written(self) -> Sequence[Verdict]:
+    def written(self, closed: Wait | None = None) -> Sequence[Verdict]:
         """What the clerk writes now, and the store has it."""
-        work = self.work()
+        work = self.work(closed)
         self.desk.written()
         return [settlement.verdict for settlement, _ in work.noted]
 
@@ -267,6 +283,17 @@ def test_what_expires_while_it_lies_there_is_not_handed_over_and_the_clerk_is_to
     assert spoiled.since == SECOND
 
 
+def test_a_slow_answer_of_the_store_makes_no_message_expire_the_sooner(scene: Scene) -> None:
+    """It is not handed over, for the store may have counted from before; nor is it given up, for it may not."""
+    scene.now = 1.0
+    scene.desk.claimed([claim := a_claim(expires_in=SECOND)], scene.now, 0.0)
+    scene.deal(claim)
+    scene.run()
+    assert scene.nothing()
+    (spoiled,) = scene.work().spoiled
+    assert spoiled.since == 0 * SECOND
+
+
 def test_what_was_pulled_ahead_is_looked_at_again_before_it_is_begun(scene: Scene) -> None:
     scene.stocked(*(a_claim(n, expires_in=SECOND) for n in range(3))).run(size=3)
     lost, sound = scene.pull(), scene.pull()
@@ -396,7 +423,7 @@ def test_a_suspect_that_cannot_be_alone_is_given_back_and_each_time_in_vain_for_
     scene.stocked(a_claim(1)).run("v")
     scene.pull("v")
     waits: list[float] = []
-    for _ in range(3):
+    for _ in range(5):
         scene.stocked(a_claim(2, lost=1))
         later = scene.take("w")
         assert isinstance(later, Later)
@@ -406,7 +433,7 @@ def test_a_suspect_that_cannot_be_alone_is_given_back_and_each_time_in_vain_for_
         (verdict,) = scene.written()
         assert isinstance(verdict, Released)
         waits.append(verdict.delay.total_seconds())
-    assert waits == [1, 4, 2, 8, 4, 16]
+    assert waits == pytest.approx([1, 4, 2, 8, 4, 16, 5, 20, 5, 20]), "up to five seconds"
 
 
 def test_the_patience_begins_anew_when_a_suspect_had_its_turn(scene: Scene) -> None:
@@ -429,7 +456,9 @@ def test_the_patience_begins_anew_when_a_suspect_had_its_turn(scene: Scene) -> N
     scene.stocked(a_claim(3)).run("v")
     scene.pull("v")
     scene.stocked(a_claim(4, lost=1))
-    assert scene.take("w") == Later(1.0)
+    later = scene.take("w")
+    assert isinstance(later, Later)
+    assert later.seconds == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("pulled", [True, False])
@@ -547,17 +576,58 @@ def test_a_lease_is_kept_until_its_verdict_is_written(scene: Scene) -> None:
     assert not scene.leases.held()
 
 
-def test_what_a_fallen_clerk_was_writing_or_dealing_is_extended_by_nobody(scene: Scene) -> None:
-    scene.stocked(a_claim(1)).run()
-    written = delivered(scene.pull())
-    scene.desk.note(written, worker="w")
-    scene.work()
+def test_what_a_fallen_clerk_was_dealing_is_extended_by_nobody(scene: Scene) -> None:
     scene.desk.claimed([a_claim(2), a_claim(3), a_claim(4)], 0.0, 0.0)
     scene.deal(a_claim(2))
     scene.desk.note(delivered(a_claim(3)))
-    assert scene.desk.forsaken() == [written.claim, a_claim(4)]
+    assert scene.desk.forsaken() == [a_claim(4)]
     assert [lease.claim.message.id for lease in scene.leases.held()] == ["m2", "m3"]
     assert ids(scene.work()) == ["m3"], "the next clerk goes on with the rest"
+
+
+def test_what_a_fallen_clerk_was_writing_the_next_one_writes_alone_before_anything_is_begun(
+    scene: Scene,
+) -> None:
+    scene.stocked(a_claim(1), a_claim(2)).run()
+    scene.desk.note(delivered(scene.pull()), worker="w")
+    scene.desk.drop("w", scene.now)
+    scene.work()
+    assert scene.desk.forsaken() == []
+    assert isinstance(scene.take(size=9), Later), "nothing is begun"
+    work = scene.work()
+    assert (ids(work), work.limit) == (["m1"], 0)
+    assert len(scene.leases.held()) == 2
+    scene.desk.written()
+    assert scene.run().first == "m2"
+
+
+def test_a_verdict_that_takes_the_next_clerk_too_is_nobody_s_and_the_mail_goes_on(scene: Scene) -> None:
+    scene.stocked(*map(a_claim, range(3))).run()
+    scene.desk.forsaken()
+    for _ in range(2):
+        claim = scene.pull()
+        scene.desk.note(delivered(claim), worker="w")
+        scene.desk.drop("w", scene.now)
+        scene.work()
+        assert scene.desk.forsaken() == []
+        scene.work()
+        assert scene.desk.forsaken() == [claim]
+        assert claim not in [lease.claim for lease in scene.leases.held()]
+        scene.run()
+
+
+def test_a_clerk_who_falls_before_he_collects_again_leaves_nothing_to_be_begun(scene: Scene) -> None:
+    scene.stocked(a_claim(1), a_claim(2)).run()
+    scene.desk.note(delivered(scene.pull()), worker="w")
+    scene.desk.drop("w", scene.now)
+    scene.work()
+    scene.desk.faltered()
+    assert scene.desk.forsaken() == []
+    assert isinstance(scene.take(size=9), Later)
+    assert ids(scene.work()) == ["m1"]
+    assert scene.desk.forsaken() == []
+    assert scene.desk.forsaken() == [], "he had not collected"
+    assert isinstance(scene.take(size=9), Later)
 
 
 def test_when_no_clerk_comes_any_more_all_that_is_unwritten_is_named_also_what_is_noted_later() -> None:
@@ -620,8 +690,16 @@ def test_a_drain_sets_aside_what_a_paused_relay_may_not_get_and_waits_no_pause_o
     scene.answers["mx"] = DOWN
     scene.stocked(a_claim())
     assert scene.take() == Later()
-    assert scene.rests(DOWN) == 5.0
+    assert isinstance(scene.collect(DOWN), Later)
     assert scene.take() is None
+
+
+def test_a_drain_is_over_where_all_that_is_left_is_put_aside_when_a_worker_asks_for_it() -> None:
+    scene = Scene(workers=1, draining=True, several=True)
+    scene.answers["down"] = DOWN
+    scene.stocked(a_claim(), lane=("down",))
+    scene.desk.claimed([], scene.now, scene.now)
+    assert scene.take() is None, "nobody would wake him"
 
 
 def test_a_drain_keeps_what_waits_for_a_probe_and_claims_past_it_in_growing_steps() -> None:
@@ -662,3 +740,101 @@ def test_when_the_grace_time_is_over_what_is_noted_is_written_and_nobody_waited_
     assert ids(scene.work()) == ["m1"]
     scene.desk.written()
     assert scene.collect() is None
+
+
+# --- the clerk's pace
+
+
+def at_work(scene: Scene, number: int) -> Sequence[Claim]:
+    """One worker has so many in hand, and another one's run goes on; the clerk has just written something."""
+    scene.stocked(*[a_claim(each) for each in range(1, 3 * number + 8)]).run("w", number)
+    pulled = [scene.pull("w") for _ in range(number)]
+    scene.run("v", 2)
+    scene.desk.note(delivered(scene.pull("v")), worker="v")
+    scene.written()
+    return pulled
+
+
+def test_while_others_are_at_work_a_verdict_waits_for_the_next_ones_for_a_moment(scene: Scene) -> None:
+    first, second = at_work(scene, 2)
+    scene.desk.note(delivered(first), worker="w")
+    assert 0 < scene.rests() <= 0.01
+    scene.desk.note(delivered(second), worker="w")
+    scene.now += 0.01
+    assert ids(scene.work()) == [first.message.id, second.message.id]
+
+
+def test_where_nobody_is_at_work_a_verdict_is_written_at_once(scene: Scene) -> None:
+    (only,) = at_work(scene, 1)
+    scene.desk.note(delivered(only), worker="w")
+    for worker in "wv":
+        scene.desk.drop(worker, scene.now)
+    assert isinstance(scene.collect(), Work)
+
+
+def test_many_verdicts_wait_for_nobody(scene: Scene) -> None:
+    for claim in at_work(scene, 64):
+        scene.desk.note(delivered(claim), worker="w")
+    assert isinstance(scene.collect(), Work)
+
+
+def test_a_stock_is_filled_up_without_waiting(scene: Scene) -> None:
+    scene.take("w", 4)
+    scene.claims(*[a_claim(each) for each in range(1, 5)])
+    scene.run("w", 4)
+    for _ in range(3):
+        scene.pull("w")
+    answer = scene.collect()
+    assert isinstance(answer, Work)
+    assert answer.limit
+
+
+def test_where_claims_brought_few_the_next_few_are_claimed_together(scene: Scene) -> None:
+    scene.take("w", 4)
+    scene.claims(a_claim(1))
+    scene.run("w", 4)
+    scene.pull("w")
+    scene.take("v", 4)
+    assert 0 < scene.rests() <= 0.01
+    scene.now += 0.01
+    assert scene.work().limit
+
+
+def test_the_clerk_is_called_for_the_first_verdict_and_for_many_but_not_for_each_between(
+    scene: Scene,
+) -> None:
+    pulled = at_work(scene, 64)
+    # The stock is large enough for those who are at work.
+    scene.stocked(*[a_claim(each) for each in range(200, 400)])
+    scene.rests()
+    called = []
+    for claim in pulled:
+        scene.desk.note(delivered(claim), worker="w")
+        called.append(scene.desk.calls)
+    assert called == [True, *[False] * 62, True]
+
+
+def test_the_clerk_is_called_when_the_stock_runs_low(scene: Scene) -> None:
+    scene.take("w", 8)
+    scene.claims(*[a_claim(each) for each in range(1, 17)])
+    scene.run("w", 16)
+    scene.rests()
+    called = []
+    for _ in range(8):
+        scene.pull("w")
+        called.append(scene.desk.calls)
+    assert called == [*[False] * 7, True]
+
+
+def test_a_drain_whose_relay_is_well_again_before_its_end_asks_for_more() -> None:
+    """A message that was under way had it go on: nothing had been asked for in vain."""
+    scene = Scene(draining=True)
+    scene.stocked(*map(a_claim, (1, 2, 3))).run("w", 3)
+    pulled = [scene.pull("w") for _ in range(3)]
+    scene.rests(DOWN)
+    for claim in pulled:
+        scene.desk.note(delivered(claim), worker="w")
+    scene.written()
+    scene.desk.drop("w", scene.now)
+    assert scene.take("w") == Later()
+    assert scene.work().limit

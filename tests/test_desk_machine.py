@@ -8,10 +8,11 @@ from claims import a_claim, accepted
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from outbox.desk import Desk, Later, Run, Work, released
+from outbox.desk import Desk
 from outbox.leases import Leases
-from outbox.lifecycle import Claim, Delivered, Fate, Retry, Settlement
+from outbox.lifecycle import Claim, Delivered, Fate, Released, Retry, Settlement
 from outbox.relay import Go, Wait
+from outbox.slips import Later, Run, Work, released
 
 SECOND = dt.timedelta(seconds=1)
 WORKERS = ("ann", "bob", "cy")
@@ -38,7 +39,7 @@ class DeskMachine(RuleBasedStateMachine):
     @initialize(draining=st.booleans(), limit=st.none() | st.integers(1, 30), several=st.booleans())
     def open(self, draining: bool, limit: int | None, several: bool) -> None:
         self.now, self.number = 0.0, 0
-        self.draining, self.limit = draining, limit
+        self.draining, self.limit, self.tried = draining, limit, 0
         self.leases = Leases(dt.timedelta(hours=1))
         self.desk = Desk(
             workers=len(WORKERS), leases=self.leases, draining=draining, limit=limit, several=several
@@ -52,7 +53,7 @@ class DeskMachine(RuleBasedStateMachine):
         self.pulled: Counter[str] = Counter()
         self.gone: set[str] = set()
         self.writing: Work | None = None
-        self.faltering = self.stopped = False
+        self.faltering = self.stopped = self.last_try = False
 
     # -- the workers
 
@@ -95,6 +96,7 @@ class DeskMachine(RuleBasedStateMachine):
             assert sum(map(len, self.hands.values())) == 1, "a suspect is handed over alone"
             assert list(self.runs) == [worker]
             assert not self.noted(), "and what others delivered is written before"
+            assert not self.desk._aside, "and so is what a drain could not send"
 
     @rule(worker=workers, kind=st.sampled_from(["delivered", "retry", "released"]))
     def notes(self, worker: str, kind: str) -> None:
@@ -158,14 +160,14 @@ class DeskMachine(RuleBasedStateMachine):
         work, self.writing = self.writing, None
         assert work is not None
         self.desk.written()
-        self.faltering = False
+        self.faltering = self.last_try = False
+        self.tried += sum(not isinstance(s.verdict, Released) for s, _ in work.noted)
         self.forget([settlement.claim for settlement, _ in work.noted])
         return work
 
     def fresh(self, number: int, *, lost: bool) -> Sequence[Claim]:
         if self.limit is not None:
-            assert number <= self.limit, "the limit was passed"
-            self.limit -= number
+            assert self.tried + number + len(self.to_be_tried()) <= self.limit, "the limit was passed"
         found = [a_claim(self.number + n, lost=int(lost)) for n in range(number)]
         self.number += number
         self.live.update((claim.message.id, claim) for claim in found)
@@ -185,9 +187,10 @@ class DeskMachine(RuleBasedStateMachine):
         work, self.writing = self.writing, None
         assert work is not None
         forsaken = self.desk.forsaken()
-        assert forsaken == [settlement.claim for settlement, _ in work.noted]
+        assert forsaken == ([settlement.claim for settlement, _ in work.noted] if self.last_try else [])
         self.forget(forsaken)
-        self.faltering = False
+        self.last_try = bool(work.noted) and not self.last_try
+        self.faltering = self.last_try
 
     @rule()
     def hears_news(self) -> None:
@@ -224,7 +227,13 @@ class DeskMachine(RuleBasedStateMachine):
             self.lost.discard(claim.message.id)
 
     def noted(self) -> Sequence[Claim]:
-        return [s.claim for s, _ in (*self.desk._noted, *self.desk._writing)]
+        return [s.claim for s, _ in self.desk._tray]
+
+    def to_be_tried(self) -> set[str]:
+        """Those here that are not on their way back untried: of these nobody can say yet."""
+        noted = [s for s, _ in self.desk._tray]
+        back = [s.claim for s in noted if isinstance(s.verdict, Released)] + [*self.desk._aside.claims]
+        return set(self.live) - {claim.message.id for claim in back}
 
     def places(self) -> Sequence[Claim]:
         desk = self.desk
@@ -233,10 +242,9 @@ class DeskMachine(RuleBasedStateMachine):
             len(stocked),
             sum(len(claim.message.content) for claim in stocked),
         )
-        hands = [claim for worker in desk._workers.values() for claim in worker.hand]
+        hands = [claim for worker in desk._roster.hands for claim in worker.hand]
         rest = [claim for _, claim in desk._suspects] + [spoiled.claim for spoiled in desk._spoiled]
-        aside = [settlement.claim for settlement, _ in desk._aside]
-        return [*stocked, *hands, *rest, *aside, *desk._undealt.values(), *self.noted()]
+        return [*stocked, *hands, *rest, *desk._aside.claims, *desk._undealt.values(), *self.noted()]
 
     @invariant()
     def no_claim_is_lost_or_in_two_places(self) -> None:

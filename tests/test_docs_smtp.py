@@ -26,7 +26,7 @@ EXAMPLES: Final = {
     heading: [block for block in blocks(PAGE, text) if block.language == "python"]
     for heading, _, text in (part.partition("\n") for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:])
 }
-SECRET: Final = "s3cret"
+SECRET: Final = "c4narypassword"
 AUTHORITY: Final = Authority()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import subprocess
@@ -12,15 +13,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from model_disk import ModelDisk
 
 import outbox
 from outbox.errors import ConfigurationError, FormatError, UnsupportedError
+from outbox.filters import Filter
 from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
-from outbox.stores.filesystem import FilesystemStore
+from outbox.stores.filesystem import FilesystemStore, walking
 from outbox.stores.filesystem.disk import Disk
 from outbox.testing.clauses.crowding import together
 from outbox.testing.clauses.scene import LEASE, SECOND, dead, delivered, ids, mail, put, retry, settle, take
@@ -455,3 +458,43 @@ def test_a_spool_has_a_url(path: Path) -> None:
     assert store.lacks == {outbox.Guarantee.ORDER}
     assert not store.browse(states=[State.DEAD])
     store.close()
+
+
+# -- what moves while it is looked for
+
+
+def tried(store: FilesystemStore) -> None:
+    """Deliver all in vain, so that each is told of in a note, and is due again."""
+    for claim in take(store):
+        settle(store, claim, retry(claim))
+
+
+def test_what_is_tried_again_while_it_is_looked_for_is_found_all_the_same(store: FilesystemStore) -> None:
+    put(store, "a", "b", "c")
+    tried(store)
+    found = store.find(Filter(states=[State.QUEUED]))
+    first = next(found)
+    tried(store)
+    rest = list(found)
+    assert sorted([first.id, *(each.id for each in rest)]) == ["a", "b", "c"]
+    assert [each.attempts for each in rest] == [2, 2]
+
+
+def test_what_moves_again_and_again_is_found_as_soon_as_it_rests(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a", "b")
+    tried(store)
+    found = store.find(Filter(states=[State.QUEUED]))
+    next(found)
+    tried(store)
+    search, walks = walking.search, itertools.count(1)
+
+    def moving(*args: Any) -> Any:
+        places = search(*args)
+        if next(walks) < 3:
+            tried(store)
+        return places
+
+    monkeypatch.setattr(walking, "search", moving)
+    assert [(each.id, each.attempts) for each in found] == [("b", 4)]

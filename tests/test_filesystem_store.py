@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import settings
 
 from outbox.clock import Clock
@@ -38,4 +39,4 @@ class FilesystemMachine(StoreStateMachine):
 
 
 TestFilesystemMachine = FilesystemMachine.TestCase
-TestFilesystemMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestFilesystemMachine.settings = settings(max_examples=examples(50), stateful_step_count=30, deadline=None)

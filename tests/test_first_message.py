@@ -55,8 +55,10 @@ class Counting(MemoryStore):
         self._left = threading.Semaphore(0)
         self._expected = expected
 
-    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
-        claims = super().put_claimed(messages, lease=lease)
+    def put_claimed(
+        self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+    ) -> Sequence[Claim]:
+        claims = super().put_claimed(messages, lease=lease, attempted=attempted)
         self._left.release()
         return claims
 
@@ -141,7 +143,7 @@ def test_one_wrong_password_costs_one_auth_and_the_next_no_sooner_than_in_a_minu
             sink.port,
             security="tls",
             username="app",
-            password="wrong",
+            password="c4narypassword",
             ssl_context=AUTHORITY.client(),
         )
         with Outbox(MemoryStore(), transport, listeners=[heard]) as outbox:

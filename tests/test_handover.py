@@ -1,6 +1,8 @@
 """A run on its way to a relay: whatever the transport does, each message it had has a report, and no other."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -158,6 +160,48 @@ def test_a_relay_fault_after_all_that_was_pulled_was_told_concerns_nobody() -> N
     assert Run(Batches(pulling(1, OK, DOWN))).told() == [("m0", Accepted("250 ok"))]
 
 
+def a_driver_that_is_refused(kept: Message) -> None:
+    raise ConnectionRefusedError(f"no route for {len(kept.content)} bytes")
+
+
+class Raising(Singles):
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        try:
+            a_driver_that_is_refused(message)
+        except OSError as error:
+            raise RelayUnavailable("mx:25", "refused") from error
+        return OK
+
+
+class RaisingInBatches(Raising):
+    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+        for delivery in deliveries:
+            yield self.deliver(delivery.message, delivery.recipients)
+
+
+class Returning(Raising):
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        try:
+            return super().deliver(message, recipients)
+        except RelayUnavailable as fault:
+            return Outcome(results={TO: TempFailed()}, fault=fault)
+
+
+@pytest.mark.parametrize("kind", [Raising, RaisingInBatches, Returning])
+def test_a_fault_that_is_kept_keeps_no_message(kind: type[Raising]) -> None:
+    message = Message(id="m0", recipients=[TO], content=b"x")
+    kept = weakref.ref(message)
+    told = Handover(kind(), iter([Delivery(message, (TO,))])).next()
+    assert told is not None
+    report = told[1]
+    fault = report.fault if isinstance(report, Outcome) else report
+    assert isinstance(fault, RelayUnavailable)
+    assert isinstance(fault.__cause__, OSError), "what it was for is told still"
+    del message, told, report
+    gc.collect()
+    assert kept() is None
+
+
 def test_a_wrong_setting_is_a_fault_of_the_relay() -> None:
     ((_, fault),) = Run(Batches(pulling(0, ConfigurationError("no host")))).told()
     assert isinstance(fault, RelayMisconfigured)
@@ -196,15 +240,6 @@ def test_a_call_that_raises_a_relay_fault_raised_it_of_the_first_message() -> No
     assert Run(Hasty(faithful)).told() == [("m0", DOWN)]
 
 
-def test_what_is_no_generator_is_a_failure_of_its_first_message() -> None:
-    class Lists(Batches):
-        def deliver_many(self, deliveries: Iterable[Delivery], /) -> Any:
-            return [OK for _ in deliveries]
-
-    ((id, result),) = Run(Lists(faithful)).told()
-    assert (id, type(result)) == ("m0", TempFailed)
-
-
 def test_a_batch_that_is_left_is_closed_and_pulls_nothing_more() -> None:
     ended: list[object] = []
 
@@ -237,3 +272,73 @@ def test_whatever_a_batch_raises_when_it_is_left_is_logged(
     run.handover.close()
     assert "failed to end a batch" in caplog.text
     assert caplog.records[-1].levelno == logging.ERROR
+
+
+# -- a deliver_many that is no generator: what it pulled when it was called it may have sent
+
+
+class Eager(Batches):
+    """Hands over all that it can pull, and then answers."""
+
+    def __init__(self, answer: Callable[[int], Any]) -> None:
+        super().__init__(faithful)
+        self.answer = answer
+        self.sent: list[str] = []
+
+    def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+        self.sent += [delivery.message.id for delivery in deliveries]
+        answer: Generator[Outcome, None, None] = self.answer(len(self.sent))
+        return answer
+
+
+def raising(error: BaseException) -> Callable[[int], Any]:
+    def answer(_number: int) -> Any:
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_what_returns_a_list_of_its_outcomes_is_understood(kind: Callable[[list[Outcome]], Any]) -> None:
+    transport = Eager(lambda number: kind([OK] * number))
+    assert Run(transport).told() == [(f"m{n}", Accepted("250 ok")) for n in range(3)]
+    assert transport.sent == ["m0", "m1", "m2"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        (lambda _: None, 0),
+        (lambda _: 7, 0),
+        (lambda _: [], 0),
+        (lambda _: [OK, OK], 2),
+        (raising(KeyError("oops")), 0),
+        (raising(KeyboardInterrupt()), 0),
+        (raising(StopIteration()), 0),
+    ],
+)
+def test_whatever_it_does_not_report_of_is_uncertain(answer: Callable[[int], Any], known: int) -> None:
+    """They were sent again and again, one of them an attempt poorer each time: up to 14 copies."""
+    told = Run(Eager(answer)).told()
+    assert [id for id, _ in told] == ["m0", "m1", "m2"]
+    assert [type(report) for _, report in told] == [Accepted] * known + [Uncertain] * (3 - known)
+
+
+@pytest.mark.parametrize("error", [DOWN, ConfigurationError("no such relay")])
+def test_a_fault_that_it_raises_is_the_relay_s_and_what_it_pulled_is_uncertain(error: Exception) -> None:
+    run = Run(Eager(raising(error)))
+    first = run.handover.next()
+    assert first is not None
+    assert isinstance(first[1], Outcome)
+    assert isinstance(first[1].fault, RelayFault)
+    assert isinstance(first[1].results[TO], Uncertain)
+    assert [type(report) for _, report in run.told()] == [Uncertain] * 2
+
+
+def test_what_looks_at_the_first_message_and_then_fails_to_connect_has_sent_nothing() -> None:
+    class LooksAhead(Batches):
+        def deliver_many(self, deliveries: Iterable[Delivery], /) -> Generator[Outcome, None, None]:
+            next(iter(deliveries))
+            raise DOWN
+
+    assert Run(LooksAhead(faithful)).told() == [("m0", DOWN)]

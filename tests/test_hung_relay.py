@@ -27,7 +27,7 @@ from outbox.transports.route import RouteTransport
 from outbox.transports.smtp import SMTPTransport
 
 AHEAD, GOOD, WORKERS = 1000, 300, 4
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 class Counting(MemoryStore):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from source import Source, sources
+
+from outbox import Message, SQLiteStore
 
 MODULES = [source.module for source in sources() if not source.module.endswith("__main__")]
 
@@ -29,6 +32,39 @@ HEAVY = {
     "tempfile",
     "urllib.request",
     "xml",
+}
+# What delivers, what stores, and what of the standard library neither a list nor a count has a use for.
+NOT_FOR_LOOKING = {
+    "difflib",
+    "importlib.metadata",
+    "tomllib",
+    "typing_extensions",
+    "outbox.cli.delivering",
+    "outbox.cli.originating",
+    "outbox.delivery",
+    "outbox.events",
+    "outbox.judge",
+    "outbox.locate.plugins",
+    "outbox.logs",
+    "outbox.outbox",
+    "outbox.performer",
+    "outbox.relay.relays",
+    "outbox.runner",
+    "outbox.screening",
+    "outbox.stores.filesystem",
+    "outbox.stores.memory",
+    "outbox.submitter",
+    "outbox.suppression",
+}
+ANSWERING = {
+    "outbox",
+    "outbox.cli",
+    "outbox.cli.exits",
+    "outbox.cli.parser",
+    "outbox.cli.streams",
+    "outbox.errors",
+    "outbox.lazily",
+    "outbox.values",
 }
 ALLOWED_OUTSIDE_THE_STANDARD_LIBRARY = {"outbox", "attr", "attrs", "typing_extensions"}
 
@@ -58,15 +94,75 @@ def loaded_by(statement: str) -> set[str]:
     )
 
 
-def test_import_outbox_loads_no_network_no_database_and_nothing_slow() -> None:
-    loaded = loaded_by("import outbox")
+def loaded_by_command(*argv: str) -> set[str]:
+    """By one command line, from the first import to its end."""
+    return loaded_by(
+        "import contextlib, io\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    from outbox.cli import main; assert main({list(argv)!r}) == 0"
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A store's URL, and the id of the message in it."""
+    path = tmp_path_factory.mktemp("store") / "outbox.db"
+    message = Message(
+        sender="app@example.org", recipients=["ann@example.net"], content=b"Subject: one\r\n\r\n"
+    )
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.put([message])
+    return f"sqlite:///{path}", message.id
+
+
+def test_import_outbox_loads_no_file_of_ours_that_is_not_asked_for() -> None:
+    loaded = {name for name in loaded_by("import outbox") if name.startswith("outbox")}
+
+    assert loaded == {"outbox", "outbox.lazily"}
+
+
+def test_the_public_names_load_no_network_no_database_and_nothing_slow() -> None:
+    loaded = loaded_by("from outbox import Message, Outbox, Runner")
 
     assert "outbox.lifecycle" in loaded
     assert not loaded & HEAVY
 
 
+def test_who_submits_has_all_that_the_first_message_needs_before_it_comes() -> None:
+    """It may have given up the right to read files by then (chroot, setuid)."""
+    assert {"hashlib", "secrets"} <= loaded_by("from outbox import Outbox")
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_is_answered_without_a_store_loads_the_command_line_alone(option: str) -> None:
+    loaded = loaded_by_command(option)
+
+    assert {name for name in loaded if name.startswith("outbox")} == ANSWERING
+    assert not loaded & (HEAVY | NOT_FOR_LOOKING | {"attr", "json", "logging", "traceback"})
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["status", "status --json", "list", "list --state dead", "list --json", "show ID", "explain ID"],
+)
+def test_a_command_that_only_looks_loads_nothing_of_what_delivers(
+    command: str, stored: tuple[str, str]
+) -> None:
+    url, id = stored
+
+    loaded = loaded_by_command("--store", url, *command.replace("ID", id).split())
+
+    assert "outbox.stores.sqlite.store" in loaded
+    assert not loaded & (HEAVY - {"select", "sqlite3"} | NOT_FOR_LOOKING)
+    # To read a content takes its digest.
+    assert id in command.replace("ID", id) or not loaded & {"hashlib", "_hashlib", "secrets"}
+    assert not [
+        name for name in loaded if name.startswith(("outbox.mail", "outbox.transports", "outbox.bounces"))
+    ]
+
+
 def test_import_outbox_loads_no_optional_library() -> None:
-    tops = {name.partition(".")[0] for name in loaded_by("import outbox")}
+    tops = {name.partition(".")[0] for name in loaded_by("from outbox import Message, Outbox, Runner")}
 
     assert tops - sys.stdlib_module_names <= ALLOWED_OUTSIDE_THE_STANDARD_LIBRARY
 
@@ -82,13 +178,26 @@ def test_asking_for_one_lazy_name_loads_no_other() -> None:
 
 
 def test_every_module_can_be_the_first_to_be_imported() -> None:
-    """No order of imports is needed: there is no circle."""
+    """No order of imports is needed: there is no circle.
+
+    Whatever is imported, the packages that it is in are imported before it: they stay while their files are tried.
+    """
     failures = python(
         "import importlib, json, sys, traceback\n"
-        "failures = {}\n"
-        "for name in sys.argv[1:]:\n"
-        "    for old in [m for m in sys.modules if m.partition('.')[0] == 'outbox']:\n"
-        "        del sys.modules[old]\n"
+        "failures, package = {}, None\n"
+        "for name in sorted(sys.argv[1:], key=lambda name: name.rpartition('.')):\n"
+        "    inside = name.rpartition('.')[0]\n"
+        "    if inside != package:\n"
+        "        for old in [m for m in sys.modules if m.partition('.')[0] == 'outbox']:\n"
+        "            del sys.modules[old]\n"
+        "        if inside:\n"
+        "            importlib.import_module(inside)\n"
+        "        package, there = inside, set(sys.modules)\n"
+        "    for new in set(sys.modules) - there:\n"
+        "        if new.partition('.')[0] == 'outbox':\n"
+        "            del sys.modules[new]\n"
+        "            outer, _, inner = new.rpartition('.')\n"
+        "            vars(sys.modules.get(outer, sys)).pop(inner, None)\n"
         "    try:\n"
         "        importlib.import_module(name)\n"
         "    except BaseException:\n"

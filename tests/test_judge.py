@@ -25,6 +25,8 @@ W, D, A, F, U = Fate.WAITING, Fate.DOUBTFUL, Fate.ACCEPTED, Fate.FAILED, Fate.UN
 STEADY = RetryPolicy(wait_jitter=0)
 HOLD = RetryPolicy(wait_jitter=0, uncertain="hold")
 LAST = RetryPolicy(wait_jitter=0, attempts=1)
+SOFT = RetryPolicy(wait_jitter=0, soft_bounce=True)
+SOFT_LAST = RetryPolicy(wait_jitter=0, soft_bounce=True, attempts=1)
 LAST_HOLD = RetryPolicy(wait_jitter=0, attempts=1, uncertain="hold")
 
 
@@ -58,6 +60,8 @@ def fates(verdict: Verdict) -> list[Fate]:
         (Accepted("250"), HOLD, True, Delivered, A),
         (PermFailed("550"), STEADY, False, Dead, F),
         (PermFailed("550"), LAST, True, Dead, F),
+        (PermFailed("550"), SOFT, False, Retry, W),
+        (PermFailed("550"), SOFT_LAST, False, Dead, F),
         (TempFailed("451"), STEADY, False, Retry, W),
         (TempFailed("451"), LAST, False, Dead, F),
         (TempFailed("451"), HOLD, False, Retry, W),
@@ -178,6 +182,19 @@ def test_the_reason_is_the_gravest_reply_and_whose_it_is() -> None:
     report = outcome(Accepted("250 ok"), TempFailed("451 later"), PermFailed("550 gone"))
 
     assert getattr(judged(claim(W, W, W), report), "reason") == "r2@x: 550 gone"  # noqa: B009 - not every verdict has one
+
+
+@pytest.mark.parametrize(("old", "word"), [(F, "failed"), (U, "uncertain")])
+def test_who_decided_before_is_named_where_the_last_attempt_refused_nobody(old: Fate, word: str) -> None:
+    verdict = judged(claim(W, old), outcome(Accepted("250")))
+    assert isinstance(verdict, Dead | Held)
+    assert verdict.reason == f"r1@x: {word} at an earlier attempt"
+
+
+def test_who_was_not_tried_at_the_last_attempt_is_not_said_to_have_been_refused_before() -> None:
+    verdict = judged(claim(W), outcome(Untried()), RetryPolicy(attempts=1))
+    assert isinstance(verdict, Dead)
+    assert verdict.reason == "gave up after attempt 1: r0@x: not tried at this attempt"
 
 
 def test_giving_up_says_after_which_attempt() -> None:
@@ -414,6 +431,24 @@ def reports(draw: st.DrawFn) -> Outcome:
     return outcome(*results, fault=draw(st.none() | FAULTS))
 
 
+@pytest.mark.parametrize("result", [TempFailed, Untried])
+@pytest.mark.parametrize(
+    ("policy", "age", "most"),
+    [
+        (STEADY, ZERO, DAY),
+        (RetryPolicy(wait_jitter=0, timeout=HOUR), ZERO, HOUR),
+        (RetryPolicy(wait_jitter=0, timeout=HOUR), 50 * MINUTE, 10 * MINUTE),
+        (RetryPolicy(wait_jitter=0, timeout=None), 400 * DAY, DAY),
+    ],
+    ids=["a day", "the timeout", "what is left of it", "however old"],
+)
+def test_a_relay_that_asks_for_years_keeps_a_message_for_a_day_at_most_and_never_past_its_timeout(
+    result: type[TempFailed | Untried], policy: RetryPolicy, age: dt.timedelta, most: dt.timedelta
+) -> None:
+    report = outcome(result("451 later", dt.timedelta.max))
+    assert delay(judged(claim(W, age=age), report, policy)) == most
+
+
 @unhurried
 @given(claims(), reports() | FAULTS, POLICIES, st.randoms(use_true_random=False), st.timedeltas(ZERO, DAY))
 def test_every_verdict_keeps_the_rules(
@@ -498,7 +533,8 @@ def test_nobody_is_asked_again_sooner_than_he_wished(
         for result in (report.results.get(recipient) for recipient in held.recipients)
         if isinstance(result, TempFailed | Untried) and result.retry_after is not None
     ]
-    assert all(delay(verdict) >= wish for wish in wishes)
+    left = DAY if policy.timeout is None else min(DAY, max(ZERO, policy.timeout - held.age))
+    assert all(delay(verdict) >= min(wish, left) for wish in wishes)
     assert not report.fault or delay(verdict) >= relay_wait
 
 

@@ -50,7 +50,12 @@ def ways_out(state: State) -> set[tuple[Event, State]]:
     [
         (
             State.QUEUED,
-            {(Event.CLAIM, State.CLAIMED), (Event.REQUEUE, State.QUEUED), (Event.CANCEL, State.CANCELLED)},
+            {
+                (Event.CLAIM, State.CLAIMED),
+                (Event.REQUEUE, State.QUEUED),
+                (Event.CANCEL, State.CANCELLED),
+                (Event.HOLD, State.HELD),
+            },
         ),
         (
             State.CLAIMED,
@@ -64,10 +69,18 @@ def ways_out(state: State) -> set[tuple[Event, State]]:
                 (Event.RELEASED, State.QUEUED),
                 (Event.REQUEUE, State.QUEUED),
                 (Event.CANCEL, State.CANCELLED),
+                (Event.HOLD, State.HELD),
             },
         ),
         (State.DEAD, {(Event.REQUEUE, State.QUEUED)}),
-        (State.HELD, {(Event.REQUEUE, State.QUEUED), (Event.CANCEL, State.CANCELLED)}),
+        (
+            State.HELD,
+            {
+                (Event.REQUEUE, State.QUEUED),
+                (Event.CANCEL, State.CANCELLED),
+                (Event.RELEASE, State.QUEUED),
+            },
+        ),
         (State.CANCELLED, {(Event.REQUEUE, State.QUEUED)}),
         (State.DELIVERED, set()),
         (State.EXPIRED, set()),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import os
+import sqlite3
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -35,20 +37,20 @@ def refusal(open_it: Callable[[str], Store | Transport], url: str) -> str | None
 
 
 SECRETS = [
-    "smtp://app:s3cret@mail.example.org",
-    "smtp://app:s3cret@mail.example.org:587/?timeout=30",
+    "smtp://app:c4narypassword@mail.example.org",
+    "smtp://app:c4narypassword@mail.example.org:587/?timeout=30",
     "smtp://app:s3c/ret@mail.example.org",
     "smtp://app:s3c@ret@mail.example.org",
     "smtp://app:s3c#ret@mail.example.org",
     "smtp://app:s3c?ret@mail.example.org",
-    "smtp://app:s3cret",
-    "smtps://app:s3cret/",
-    "smtp://app:25s3cret",
-    "smtp://host?password=s3cret&timeout=3",
-    "smtp://[::1:s3cret@host",
-    "smtp://app:s3cret@[::1",
-    "smtp://app:s3cret@host:noport",
-    "postgres://app:s3cret@db/outbox",
+    "smtp://app:c4narypassword",
+    "smtps://app:c4narypassword/",
+    "smtp://app:25c4narypassword",
+    "smtp://host?password=c4narypassword&timeout=3",
+    "smtp://[::1:c4narypassword@host",
+    "smtp://app:c4narypassword@[::1",
+    "smtp://app:c4narypassword@host:noport",
+    "postgres://app:c4narypassword@db/outbox",
 ]
 
 
@@ -75,7 +77,9 @@ def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert masked(url) == url
 
 
-@pytest.mark.parametrize("url", [*SECRETS, "gopher://app:s3cret@host", "smtp://app:s3cret@host/?tiemout=1"])
+@pytest.mark.parametrize(
+    "url", [*SECRETS, "gopher://app:c4narypassword@host", "smtp://app:c4narypassword@host/?tiemout=1"]
+)
 def test_no_refusal_of_a_url_quotes_its_password(url: str) -> None:
     for open_it in (store_from_url, transport_from_url):
         said = refusal(open_it, url)
@@ -138,7 +142,7 @@ def test_a_store_that_cannot_be_opened_is_refused_with_what_to_write(url: str, s
         ("lmtp+unix:run/dovecot/lmtp", "names a Unix socket and nothing else"),
         ("lmtp+unix://", "names a Unix socket and nothing else"),
         ("lmtp+unix:///run/lmtp?security=starttls", "there is no TLS"),
-        ("smtp+unix://u:s3cret@h/run/smtp", "names a Unix socket and nothing else"),
+        ("smtp+unix://u:c4narypassword@h/run/smtp", "names a Unix socket and nothing else"),
         ("http://host", "not in this release"),
         ("sqlite:///x.db", "names a store, not a transport"),
     ],
@@ -169,6 +173,45 @@ def test_a_database_that_is_not_there_is_not_made_unless_asked(tmp_path: Path) -
     with pytest.raises(ConfigurationError, match="there is no database"):
         store_from_url(f"sqlite:///{tmp_path}/typo.db", create=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_looking_makes_no_store_in_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "empty.db"
+    path.touch()
+    with pytest.raises(ConfigurationError, match=r"there is no store in .*`outbox submit` makes one"):
+        store_from_url(f"sqlite:///{path}", create=False)
+    assert [(each.name, each.stat().st_size) for each in tmp_path.iterdir()] == [("empty.db", 0)]
+
+    store_from_url(f"sqlite:///{path}").close()
+    store_from_url(f"sqlite:///{path}", create=False).close()
+
+
+def test_looking_makes_no_spool_where_a_volume_is_not_mounted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"there is no spool in .* mounted.*`outbox submit` makes one"
+    ):
+        store_from_url(f"file://{tmp_path}", create=False)
+    assert not list(tmp_path.iterdir())
+
+    with caplog.at_level(logging.WARNING, "outbox"):
+        store_from_url(f"file://{tmp_path}").close()
+    assert "a new one is made" in caplog.text
+    store_from_url(f"file://{tmp_path}", create=False).close()
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_looking_says_of_what_is_something_else_s_that_it_is(tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "theirs"
+    if scheme == "file":
+        path.mkdir()
+        (path / "letter").touch()
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as sql:
+            sql.execute("CREATE TABLE orders (number)")
+    with pytest.raises(ConfigurationError, match=r"is no spool, and holds|is the database of something else"):
+        store_from_url(f"{scheme}:{'///' if scheme == 'sqlite' else '//'}{path}", create=False)
 
 
 def test_a_new_database_is_announced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -203,9 +246,9 @@ def test_a_transport_is_what_its_url_says(url: str, shown: str) -> None:
 
 def test_a_password_that_no_user_has_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "outbox"):
-        transport_from_url("smtp://localhost", password="s3cret").close()
+        transport_from_url("smtp://localhost", password="c4narypassword").close()
     assert "names no user" in caplog.text
-    assert "s3cret" not in caplog.text
+    assert "c4narypassword" not in caplog.text
 
 
 # -- durations
@@ -314,7 +357,7 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         ('[retry]\nuncertain = "perhaps"\n', ":2: retry.uncertain: RetryPolicy: uncertain"),
         ("[retry]\nattempt = 3\n", "unknown key 'attempt'; did you mean 'attempts'?"),
         ("[retry.queues.mail]\nattempts = 0\n", ":2: retry.queues.mail.attempts: must be a whole number"),
-        ("[retry]\nqueues = 3\n", "queues must be a table"),
+        ("[retry]\nqueues = 3\n", ":2: retry.queues: must be a table"),
         ("limits = 3\n", ":1: limits: must be a table, such as { per_second = 10 }, not a number"),
         ("[limits]\nper_minute = 3\n", ":2: limits.per_minute: unknown key 'per_minute'"),
         ("[limits]\nper_secnd = 3\n", "did you mean 'per_second'?"),
@@ -322,12 +365,16 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         ("[limits]\nper_day = 0\n", ":2: limits.per_day: must be a number above 0, not 0"),
         ("[limits]\nper_day = inf\n", ":2: limits.per_day: must be a number above 0"),
         ("[limits]\nper_day = '3'\n", ":2: limits.per_day: must be a number, not '3'"),
-        ("[limits]\nrelays = 3\n", "limits: relays must be a table of relays"),
+        ("[limits]\nrelays = 3\n", ":2: limits.relays: must be a table of relays"),
         ('[limits.relays]\n"mx" = 3\n', ":2: limits.relays.mx: must be a table"),
         ('[limits.relays]\n"*" = { per_day = 3 }\n', ":2: limits.relays.*: what holds for all others"),
         ("[limits.relays.mx]\nper_hour = -1\n", ":2: limits.relays.mx.per_hour: must be a number above 0"),
         ("store = \n", "is not TOML"),
-        ("store = '\udcff'", "is not TOML"),
+        ("workers = 3\nstore = '\udcff'", ":2: the file is not TOML: store: this line is not UTF-8 text"),
+        ("workers = 3\n# \udcff", ":2: the file is not TOML: this line is not UTF-8 text"),
+        ("\nworkers = 3\n workers = 4\n", ":3: the file is not TOML: workers: Cannot overwrite a value"),
+        ("workers = 3\n\nqueues = ['mail',\n  'bulk'\n", ":3: the file is not TOML: queues: Unclosed array"),
+        ("[retry]\nattempts = 3\n[retry]\n", ":3: the file is not TOML: Cannot declare ('retry',) twice"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_file_line_and_key(
@@ -426,8 +473,8 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path, content: 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_a_secret_that_others_may_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    password = write(tmp_path / "pw", "s3cret")
-    config = write(tmp_path / "outbox.toml", 'transport = "smtp://app:s3cret@host"\n')
+    password = write(tmp_path / "pw", "c4narypassword")
+    config = write(tmp_path / "outbox.toml", 'transport = "smtp://app:c4narypassword@host"\n')
     for file, read in (
         (password, lambda: Config(password_file=password).smtp_password()),
         (config, lambda: Config.load(config, environ={})),
@@ -439,9 +486,9 @@ def test_a_secret_that_others_may_read_is_warned_of(tmp_path: Path, caplog: pyte
         file.chmod(0o644)
         read()
         assert str(file) in caplog.text
-        assert "s3cret" not in caplog.text
+        assert "c4narypassword" not in caplog.text
 
 
 def test_a_configuration_shows_no_password() -> None:
-    config = Config(transport="smtp://app:s3cret@host", password="s3cret")
-    assert "s3cret" not in repr(config)
+    config = Config(transport="smtp://app:c4narypassword@host", password="c4narypassword")
+    assert "c4narypassword" not in repr(config)

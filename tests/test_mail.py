@@ -122,6 +122,15 @@ def test_a_chosen_id_does_not_become_the_message_id() -> None:
 
 
 @pytest.mark.parametrize(
+    ("origin", "host"),
+    [(None, "localhost"), ("example.org", "example.org"), ("exämple.org", "xn--exmple-cua.org")],
+)
+def test_what_nobody_sends_has_an_id_of_the_domain_of_bare_names(origin: str | None, host: str) -> None:
+    message = from_email(b"To: a@x.org\n\nx\n", sender="", origin=origin)
+    assert f"Message-ID: <{message.id}@{host}>".encode() in message.content.split(b"\r\n")
+
+
+@pytest.mark.parametrize(
     ("sender", "right"),
     [
         ("a@Example.org", b"Example.org"),
@@ -240,7 +249,7 @@ def test_line_numbers_count_the_from_line() -> None:
         (MAIL + b"a\r\r\n", "line 6: a carriage return without a line feed", "2.3.8"),
         (MAIL + b"a\r", "line 6: a carriage return without a line feed", "2.3.8"),
         (b"Subject: x\r\rbody\r", "line 1: a carriage return without a line feed", "2.3.8"),
-        (b"Subject: x\n\nbody\r", "line 1: a line feed without a carriage return", "2.3.8"),
+        (b"Subject: x\n\nbody\r", "line 3: a carriage return without a line feed", "2.3.8"),
         (MAIL + b"\r\n.\n", "line 7: a line feed", "2.3.8"),
         (MAIL + b"\r\n.\r", "line 7: a carriage return", "2.3.8"),
         (MAIL + b"a\0b\r\n", "line 6: a NUL byte", "RFC 5322 section 4"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from corpus_table import Entry, entries
+from examples import examples
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from mime_trees import headers_of, leaves_of, sound_trees, unsound_trees, walked
 
@@ -24,7 +25,9 @@ from outbox.testing.clock import ManualClock
 from outbox.transports.smtp.content import defect
 
 thorough = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 

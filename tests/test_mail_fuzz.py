@@ -9,6 +9,7 @@ import os
 import re
 from typing import Final
 
+from examples import examples
 from hypothesis import HealthCheck, given, settings, strategies as st
 from mail_readers import READERS, Said, meaning
 from mime_trees import sound_trees, unsound_trees
@@ -21,7 +22,7 @@ from outbox.transports.smtp.fitting import fit_mail
 
 A, S = "a@example.org", "s@example.org"
 OFFERS: Final = [(), ("8BITMIME",), ("SMTPUTF8",), ("8BITMIME", "SMTPUTF8")]
-NUMBER: Final = int(os.environ.get("OUTBOX_MAIL_FUZZ", "40"))
+NUMBER: Final = int(os.environ.get("OUTBOX_MAIL_FUZZ", examples(40)))
 
 thorough = settings(
     max_examples=NUMBER,

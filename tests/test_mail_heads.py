@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from mime_trees import sound_trees, unsound_trees, walked
 
@@ -13,7 +14,9 @@ from outbox.mail import from_email, needs_smtputf8
 from outbox.mail.heads import DEPTH, foreign_heads
 
 thorough = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 BLANK = "\r\n\r\n"

@@ -145,7 +145,7 @@ def test_running_delivers_in_the_background_for_as_long_as_the_block_lasts() -> 
     outbox = Outbox(MemoryStore(), RecordingTransport(), listeners=[lambda _: delivered.set()])
     with outbox.running():
         outbox.submit(an_email())
-        assert delivered.wait(10)
+        assert delivered.wait(60)
     assert not [t for t in threading.enumerate() if t.name.startswith("outbox-")]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.metadata
 import inspect
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import outbox
 TYPING = Path(__file__).parent / "typing"
 CORE = ("clock", "errors", "events", "lifecycle", "message", "outcome", "protocols", "retry")
 # Of use to whoever writes a store or draws a diagram; they import it from outbox.lifecycle.
+LAZY = ("outbox", "outbox.locate", "outbox.relay")
 NOT_ON_TOP = {"TRANSITIONS", "Fates"}
 
 
@@ -78,21 +81,51 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    assert outbox.__version__.split(".")[0].isdigit()
+    assert outbox.__version__ == importlib.metadata.version("durable-outbox")
 
 
-def test_what_type_checkers_see_is_what_is_there() -> None:
+@pytest.mark.parametrize("package", LAZY)
+def test_what_type_checkers_see_is_what_is_there(package: str) -> None:
     """The lazy names stand twice in the file: for type checkers, and for the interpreter."""
-    tree = ast.parse(inspect.getsource(outbox))
+    module: Any = importlib.import_module(package)
+    tree = ast.parse(inspect.getsource(module))
     (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     shown = {
-        alias.name: f".{node.module}"
+        alias.name: f".{node.module or alias.name}"
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
 
-    assert shown == public("_LAZY")
+    assert shown == module._LAZY
+    assert set(module.__all__) == set(shown) == set(dir(module)) - {"__version__"}
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_every_lazy_name_is_what_its_own_file_calls_so(package: str) -> None:
+    module: Any = importlib.import_module(package)
+
+    for name, where in module._LAZY.items():
+        file = importlib.import_module(where, package)
+        assert getattr(module, name) is (file if where == f".{name}" else getattr(file, name))
+
+
+def test_a_name_is_looked_for_once() -> None:
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", "import outbox; outbox.Message; print('Message' in vars(outbox))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert run.stdout == "True\n"
+
+
+def test_a_file_of_public_names_is_there_without_being_imported_by_name() -> None:
+    program = "import outbox; outbox.errors.StoreError; outbox.Runner; print(outbox.runner.__name__)"
+    run = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+
+    assert run.stdout == "outbox.runner\n"
 
 
 def test_the_typed_example_runs() -> None:

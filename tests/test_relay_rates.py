@@ -1,9 +1,11 @@
 """How fast a relay is spoken to: never more than is said, and in the long run all of it."""
 
 import datetime as dt
+import heapq
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -182,6 +184,29 @@ def test_a_connection_that_was_left_long_ago_has_to_be_opened_anew() -> None:
     assert isinstance(relays.admit("mx", 30.0, "m", wanted=1), Wait)
 
 
+def test_where_no_more_may_be_opened_the_next_goes_over_one_that_is_left() -> None:
+    relays = proven(RelayLimits(new_connections_per_minute=6))
+    taken = relays.admit("mx", 1.0, "m", wanted=1)
+    other = relays.admit("mx", 1.0, "n", wanted=1)
+    assert isinstance(taken, Go)
+    assert isinstance(other, Wait)
+    assert other.full, "those who wait are kept, for the one connection serves them"
+    assert not other.limited
+    assert relays.closed_for("mx", 1.0) is None, "the relay is well"
+    relays.leave("mx", 1.0, taken)
+    assert isinstance(relays.admit("mx", 1.0, "n", wanted=1), Go)
+
+
+def test_where_none_is_open_and_none_may_be_opened_the_relay_is_closed_until_one_may() -> None:
+    relays = proven(RelayLimits(new_connections_per_minute=0.5))
+    closed = relays.closed_for("mx", 30.0)
+    assert isinstance(closed, Wait)
+    assert closed.limited
+    assert closed.delay == dt.timedelta(seconds=90)
+    assert relays.put_off("mx", 30.0) >= closed.delay, "nor does anybody come back before"
+    assert relays.closed_for("mx", 120.0) is None
+
+
 # --- what a relay asks for ------------------------------------------------------------------------
 
 
@@ -202,6 +227,47 @@ def test_but_neither_for_no_time_nor_for_ever(asked: dt.timedelta, least: float,
     fault = RelayUnavailable("mx:25", "busy", retry_after=asked)
     pause = Relays(random.Random(1)).failed("mx", fault, 0.0, "t").delay.total_seconds()
     assert least <= pause <= most
+
+
+BUSY = RelayUnavailable("mx:25", "421 leave me alone", retry_after=dt.timedelta(hours=1))
+
+
+def seconds_closed(relays: Relays, now: float) -> float:
+    closed = relays.closed_for("mx", now)
+    return 0.0 if closed is None else closed.delay.total_seconds()
+
+
+def test_a_message_that_was_under_way_when_it_asked_does_not_end_its_rest() -> None:
+    relays = proven(RelayLimits())
+    relays.failed("mx", BUSY, 0.0, "t")
+    assert not relays.answered("mx", "m")
+    assert seconds_closed(relays, 1.0) == 3599
+
+
+def test_it_is_heard_also_where_another_connection_failed_before() -> None:
+    relays = proven(RelayLimits())
+    relays.failed("mx", RelayUnavailable("mx:25", "lost"), 0.0, "t")
+    later = relays.failed("mx", BUSY, 1.0, "u")
+    assert later.delay == dt.timedelta(hours=1)
+    assert not later.news
+    assert seconds_closed(relays, 1.0) == 3600
+    assert not relays.failed("mx", RelayUnavailable("mx:25", "lost"), 60.0, "v").news, "it is the same pause"
+
+
+def test_when_the_time_is_over_one_message_probes_and_its_answer_ends_the_rest() -> None:
+    relays = proven(RelayLimits())
+    relays.failed("mx", BUSY, 0.0, "t")
+    assert relays.admit("mx", 3600.0, "m", wanted=9) == Go(probe=True)
+    assert relays.answered("mx", "m")
+    assert seconds_closed(relays, 3600.0) == 0
+
+
+def test_what_it_asked_for_an_hour_ago_is_no_matter_at_the_next_fault() -> None:
+    relays = proven(RelayLimits())
+    relays.failed("mx", BUSY, 0.0, "t")
+    relays.admit("mx", 3600.0, "m", wanted=1)
+    relays.failed("mx", RelayUnavailable("mx:25", "lost"), 3600.0, "m")
+    assert relays.answered("mx", "under way since before"), "that shows that it is back"
 
 
 def test_what_a_stranger_s_fault_says_of_it_may_be_anything() -> None:
@@ -256,6 +322,21 @@ def test_those_of_a_paused_relay_are_given_back_for_different_times() -> None:
     assert sum(by_second[:600]) > 50_000, "nor do they come later than the relay could take them"
 
 
+def test_while_a_probe_hangs_those_who_come_back_come_no_faster_than_is_said() -> None:
+    relays = Relays(random.Random(1))
+    relays.admit("mx", 0.0, "probe", wanted=1)
+    waiting = [1.0 + number / 5000 for number in range(10_000)]
+    heapq.heapify(waiting)
+    came: Counter[int] = Counter()
+    while waiting[0] < 25.0:
+        now = heapq.heappop(waiting)
+        came[int(now)] += 1
+        heapq.heappush(waiting, now + relays.put_off("mx", now).total_seconds())
+    # The first two seconds are those in which they come for the first time.
+    assert max(came[second] for second in range(3, 25)) < 250
+    assert sum(came.values()) < 10_000 + 25 * 200
+
+
 # --- what can be said -----------------------------------------------------------------------------
 
 
@@ -271,8 +352,13 @@ def test_those_of_a_paused_relay_are_given_back_for_different_times() -> None:
         {"per_day": math.nan},
         {"per_second": "10"},
         {"new_connections_per_minute": False},
+        {"per_second": 10**400},
+        {"new_connections_per_minute": 10**400},
+        {"per_second": 5e-324},
+        {"per_day": 1e-320},
+        {"per_day": 10**5000},
     ],
-    ids=str,
+    ids=lambda settings: next(iter(settings)),
 )
 def test_a_limit_that_is_none_is_refused_by_its_name(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
@@ -283,6 +369,28 @@ def test_several_processes_share_what_one_would_have() -> None:
     limits = RelayLimits(connections=10, per_second=1, per_day=100)
     assert limits.among(4) == RelayLimits(connections=2, per_second=0.25, per_day=25)
     assert RelayLimits(connections=2).among(4) == RelayLimits(connections=1)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        RelayLimits(per_second=1.7e308),
+        RelayLimits(per_hour=1e308),
+        RelayLimits(per_day=1e-300),
+        RelayLimits(connections=10**30),
+    ],
+    ids=str,
+)
+def test_whatever_is_not_refused_can_be_kept(limits: RelayLimits) -> None:
+    relays = proven(limits)
+    assert isinstance(relays.admit("mx", 1.0, "m", wanted=100), Go | Wait)
+    assert relays.put_off("mx", 1.0) >= dt.timedelta(0)
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_no_process_has_a_share_of_nothing(processes: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"among {processes}"):
+        RelayLimits(per_hour=10).among(processes)
 
 
 @pytest.mark.parametrize("given", [5, "10/s", {"mx": 5}, {5: RelayLimits()}])

@@ -134,18 +134,40 @@ def test_beyond_half_of_what_it_had_when_it_failed_it_gets_one_more_each_thirty_
     assert widths[399] == 20, "the failure is forgotten"
 
 
-def test_what_was_under_way_when_it_failed_counts_until_it_is_left(relays: Relays) -> None:
+def hung_and_back(limits: RelayLimits | None = None) -> tuple[Relays, list[Go]]:
+    """A relay that failed and is back, while two connections of before hang."""
+    relays = relays_of(limits)
     prove(relays)
-    old = fill(relays, 0.0)
-    relays.failed("mx", DOWN, 0.0, "m0")
-    probe = relays.admit("mx", 10.0, "n", wanted=1)
-    assert probe == Go(probe=True)
-    relays.answered("mx", "n")
-    assert isinstance(relays.admit("mx", 10.0, "o", wanted=1), Wait)
-    for go in (*old, probe):
-        assert isinstance(go, Go)
-        relays.leave("mx", 10.0, go)
-    assert len(fill(relays, 10.0)) == 1
+    for _ in range(4):
+        one_round(relays, 0.0)
+    old = [relays.admit("mx", 0.0, f"old{number}", wanted=1) for number in range(2)]
+    relays.failed("mx", DOWN, 0.0, "t")
+    prove(relays, 10.0, "n")
+    return relays, [go for go in old if isinstance(go, Go)]
+
+
+def test_what_hangs_there_from_before_it_failed_keeps_nothing_from_a_relay_that_is_back() -> None:
+    relays, old = hung_and_back()
+    assert len(old) == 2
+    assert [len(one_round(relays, now)) for now in (11.0, 12.0, 13.0, 14.0)] == [2, 4, 8, 10]
+
+
+def test_when_that_ends_it_makes_no_further_room() -> None:
+    relays, old = hung_and_back()
+    now = fill(relays, 10.5)
+    for go in old:
+        relays.leave("mx", 10.5, go)
+    assert isinstance(relays.admit("mx", 10.5, "o", wanted=1), Wait)
+    for go in now:
+        relays.leave("mx", 10.5, go)
+    assert len(fill(relays, 10.5)) == len(now)
+
+
+def test_but_the_number_that_is_said_holds_for_all_of_them() -> None:
+    relays, old = hung_and_back(RelayLimits(connections=3))
+    assert {len(one_round(relays, 10.0 + 31.0 * number)) for number in range(4)} == {1}
+    relays.leave("mx", 200.0, old[0], well=False)
+    assert len(one_round(relays, 200.0)) == 2
 
 
 def test_batches_over_which_nothing_went_prove_nothing(relays: Relays) -> None:
@@ -156,10 +178,41 @@ def test_batches_over_which_nothing_went_prove_nothing(relays: Relays) -> None:
     assert len(fill(relays, 0.0)) == 2
 
 
+def run_in_vain(relays: Relays, now: float = 0.0) -> None:
+    """One of whose messages nobody was accepted or refused."""
+    go = relays.admit("mx", now, "m", wanted=100)
+    assert isinstance(go, Go)
+    relays.answered("mx", "m")
+    relays.leave("mx", now, go, in_vain=True)
+
+
+def test_a_relay_that_puts_everybody_off_is_given_no_more_room(relays: Relays) -> None:
+    for _ in range(40):
+        run_in_vain(relays)
+    assert [go.number for go in fill(relays, 0.0)] == [1]
+
+
+def test_three_runs_in_a_row_in_which_it_put_everybody_off_halve_it(relays: Relays) -> None:
+    prove(relays)
+    for _ in range(4):
+        one_round(relays, 0.0)
+    for _ in range(2):
+        run_in_vain(relays)
+    one = relays.admit("mx", 0.0, "m", wanted=100)
+    assert one == Go(number=32)
+    assert isinstance(one, Go)
+    relays.leave("mx", 0.0, one)
+    for _ in range(2):
+        run_in_vain(relays)
+    assert relays.admit("mx", 0.0, "n", wanted=100) == Go(number=32), "one that was answered ends the row"
+    run_in_vain(relays)
+    assert relays.admit("mx", 0.0, "n", wanted=100) == Go(number=16)
+
+
 def test_leaving_once_too_often_makes_no_room(relays: Relays) -> None:
     prove(relays)
     for _ in range(5):
-        relays.leave("mx", 0.0)
+        relays.leave("mx", 0.0, Go())
     assert len(fill(relays, 0.0)) == 2
 
 

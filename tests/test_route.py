@@ -14,9 +14,11 @@ from outbox.errors import ConfigurationError, RelayFault, RelayMisconfigured, Re
 from outbox.events import RelayPaused, RelayResumed
 from outbox.lifecycle import Fate, State
 from outbox.message import Message
+from outbox.naming import fitted
 from outbox.outbox import Outbox
 from outbox.outcome import Accepted, Outcome, PermFailed, TempFailed, Untried
 from outbox.protocols import SupportsRelays, Transport
+from outbox.relay import RelayLimits
 from outbox.retry import RetryPolicy
 from outbox.runner import Runner
 from outbox.stores.memory import MemoryStore
@@ -348,3 +350,60 @@ def test_a_fault_that_all_share_is_said_once() -> None:
         deliver(route, ANN, BOB)
 
     assert caught.value is fault
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+class Nameless(Relay):
+    """A stranger's, which leads to several and cannot say to which."""
+
+    def relay(self, message: Message, recipient: str, /) -> str:
+        return recipient.partition("@")[2]
+
+
+ONE, OTHER = RelayLimits(connections=1), RelayLimits(connections=2)
+
+
+def test_a_limit_finds_its_route_in_any_case_and_by_each_of_its_names() -> None:
+    relay = Relay("a:25")
+    route = RouteTransport(Relay("r:25"), domains={"Corp.Example": relay, ".bücher.example": relay})
+    for name in ("Corp.Example", "corp.example", "CORP.EXAMPLE", ".xn--bcher-kva.example", ".BÜCHER.example"):
+        assert fitted({name: ONE}, route) == ({"*": RelayLimits(), "corp.example": ONE}, [])
+    assert fitted({"otherwise": ONE}, route)[0]["otherwise"] == ONE
+    assert fitted(
+        {"corp.example": ONE, ".bücher.example": OTHER, "x": ONE}, RouteTransport(domains={"x": relay})
+    )[1] == [
+        "corp.example",
+        ".bücher.example",
+    ]
+    with pytest.raises(ConfigurationError, match=r"names the relay 'corp.example' twice"):
+        fitted({"corp.example": ONE, "Corp.Example": OTHER}, route)
+
+
+def test_what_is_found_is_what_the_route_says_of_its_mail() -> None:
+    inner = RouteTransport(Relay("r:25"), domains={"a.example": Relay("a:25")})
+    route = RouteTransport(Nameless("n:25"), queues={"mail": inner})
+    key = route.relay(a_message(ANN), ANN)
+    assert fitted({"mail/A.example": ONE}, route)[0][key] == ONE
+    assert fitted({"otherwise/b.example": ONE}, route)[0][route.relay(a_message(ANN, queue="x"), BOB)] == ONE
+
+
+@pytest.mark.parametrize(
+    "name", ["mail", "mail/", "mail/x.example", "tasks", "otherwise", "(no route)", "", "a/b/c"]
+)
+def test_a_limit_of_no_route_is_told(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    route = RouteTransport(queues={"mail": RouteTransport(domains={"a.example": Relay("a:25")})})
+    assert fitted({name: ONE}, route)[1] == [name]
+    Outbox(MemoryStore(), route, limits={name: ONE, "*": OTHER}).close()
+    assert f"limits names the relay '{name}'" in caplog.text
+
+
+def test_where_there_is_one_relay_none_can_be_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"limits names 'a.example', and Relay leads to one relay"):
+        Outbox(MemoryStore(), Relay("a:25"), limits={"a.example": ONE})
+    assert fitted({"": ONE}, Relay("a:25"))[0][""] == ONE
+
+
+def test_the_relays_of_a_stranger_s_transport_are_named_as_he_names_them() -> None:
+    assert fitted({"B.example": ONE}, Nameless("n:25")) == ({"*": RelayLimits(), "B.example": ONE}, [])

@@ -5,6 +5,7 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from running import PATIENCE, SECOND, FailingStore, Heard, a_message, the_state
@@ -50,6 +51,16 @@ def test_a_drain_takes_no_more_than_its_limit(store: MemoryStore) -> None:
     store.put([a_message(n) for n in range(50)])
     assert Runner(store, RecordingTransport()).drain(limit=7).delivered == 7
     assert Runner(store, RecordingTransport()).drain(limit=100).delivered == 43
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 2.5, "3", True])
+def test_a_limit_that_is_no_whole_number_from_one_is_refused_and_nothing_is_claimed(
+    store: MemoryStore, limit: Any
+) -> None:
+    store.put([a_message()])
+    with pytest.raises(ConfigurationError, match=r"limit is .*: pass a whole number from 1"):
+        Runner(store, RecordingTransport()).drain(limit=limit)
+    assert the_state(store, "m1") is State.QUEUED
 
 
 def test_two_drains_at_once_deliver_each_message_once(store: MemoryStore) -> None:
@@ -387,7 +398,7 @@ def test_an_exception_in_the_draining_thread_stops_it_and_is_raised_again(store:
     def deliver(_message: Message, _recipient: str) -> None:
         raised.wait(0.1)  # until the draining thread waits for this one
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        assert caught.wait(10)
+        assert caught.wait(60)
         left_behind.append(raised.wait(0.2))
 
     caught, raised = threading.Event(), threading.Event()

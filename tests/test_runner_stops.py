@@ -3,21 +3,28 @@
 import datetime as dt
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from running import PATIENCE, SECOND, Heard, a_message
 
+from outbox.crew import Crew
+from outbox.desk import Desk
 from outbox.errors import ConfigurationError, OutboxError
 from outbox.events import Notice, Settled
 from outbox.lifecycle import Claim, State
 from outbox.message import Message
 from outbox.outbox import Outbox
 from outbox.outcome import Accepted
+from outbox.performer import Orders
 from outbox.runner import Runner
+from outbox.sender import Sender, Sent
 from outbox.shift import Shift
 from outbox.stores.memory import MemoryStore
 from outbox.testing.recording import RecordingTransport
+
+HOUR = dt.timedelta(hours=1)
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 
@@ -175,6 +182,73 @@ def test_a_stop_by_a_listener_asks_and_does_not_wait_for_itself(store: MemorySto
     assert runner.stop(), "it can be started again"
 
 
+def test_a_stop_by_a_transport_that_closes_what_idled_does_not_wait_for_itself(
+    store: MemoryStore, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tidier waited for the last transaction, and then for himself."""
+    monkeypatch.setattr("outbox.delivery._TIDY_EVERY", dt.timedelta(milliseconds=10))
+    stopped: list[bool] = []
+
+    class Tidied(Slow):
+        def expire(self) -> None:
+            if self.under_way.is_set() and not stopped:
+                stopped.append(runner.stop())
+                self.go_on.set()
+
+    runner = Runner(store, Tidied(), workers=1, grace=HOUR)
+    store.put([a_message()])
+    assert InThread(runner.run_forever).result() is True
+    assert stopped == [False]
+
+
+def test_a_stop_by_a_store_that_is_asked_to_extend_does_not_wait_for_itself(slow: Slow) -> None:
+    stopped: list[bool] = []
+
+    class Stops(MemoryStore):
+        def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+            stopped.append(runner.stop())
+            slow.go_on.set()
+            return super().extend(claims, lease=lease)
+
+    store = Stops()
+    runner = Runner(store, slow, workers=1, grace=HOUR, lease=dt.timedelta(milliseconds=90))
+    store.put([a_message()])
+    assert InThread(runner.run_forever).result() is True
+    assert stopped[0] is False
+
+
+def test_two_crews_whose_listeners_stop_their_runner_do_not_wait_for_each_other(store: MemoryStore) -> None:
+    together = threading.Barrier(2)
+    stopped: list[bool] = []
+
+    def listen(notice: Notice) -> None:
+        if isinstance(notice, Settled):
+            together.wait(PATIENCE)
+            stopped.append(runner.stop())
+
+    class Both(RecordingTransport):
+        under_way = threading.Event()
+
+        def __init__(self) -> None:
+            super().__init__(self._wait)
+
+        def _wait(self, _message: Message, _recipient: str) -> Accepted:
+            self.under_way.set()
+            together.wait(PATIENCE)
+            return Accepted()
+
+    transport = Both()
+    runner = Runner(store, transport, workers=1, listeners=[listen], grace=HOUR)
+    store.put([a_message(1)])
+    running = InThread(runner.run_forever)
+    assert transport.under_way.wait(PATIENCE)
+    store.put([a_message(2)])
+    drain = InThread(runner.drain)
+    assert running.result() is True
+    assert drain.result() is not None
+    assert stopped == [False, False]
+
+
 def test_a_stop_ends_a_drain_when_what_is_under_way_has_ended(store: MemoryStore, slow: Slow) -> None:
     store.put([a_message(n) for n in range(50)])
     runner = Runner(store, slow, workers=1)
@@ -216,6 +290,104 @@ def test_a_runner_that_cannot_start_all_its_threads_leaves_none(
     assert runner.stop()
 
 
+# -- a signal handler stops it: in this very thread, in the midst of whatever it does
+
+
+@pytest.mark.parametrize("at", ["keeper", "tidier", "listener", "worker-1", "worker-2", "clerk"])
+def test_a_stop_that_interrupts_the_start_waits_for_no_thread_that_is_not_there_yet(
+    store: MemoryStore, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, stopped = threading.Thread.start, list[bool]()
+
+    def start(thread: threading.Thread) -> None:
+        begin(thread)
+        if thread.name == f"outbox-{at}":
+            stopped.append(runner.stop())
+
+    runner = Runner(store, RecordingTransport(), workers=2, grace=HOUR)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert InThread(runner.run_forever).result() is True
+    assert stopped == [True]
+    assert our_threads() == []
+
+
+def test_a_stop_that_interrupts_a_call_of_its_runner_does_not_wait_for_it(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[bool] = []
+
+    class Interrupted(Sender):
+        def __init__(self, orders: Orders) -> None:
+            stopped.append(runner.stop())
+            super().__init__(orders)
+
+    monkeypatch.setattr("outbox.runner.Sender", Interrupted)
+    runner = Runner(store, RecordingTransport(), grace=HOUR)
+    runner.start()
+    sent = InThread(lambda: runner.send(a_message())).result()
+    assert isinstance(sent, Sent)
+    assert sent.delivered
+    assert stopped == [True], "nothing was under way here yet"
+    assert runner.stop()
+
+
+def test_a_stop_that_interrupts_a_stop_leaves_the_waiting_to_it(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[bool] = []
+    plain = Desk.stop
+
+    def interrupted(desk: Desk) -> None:
+        if not stopped:
+            stopped.append(False)
+            stopped[0] = runner.stop()
+        plain(desk)
+
+    runner = Runner(store, RecordingTransport(), grace=HOUR)
+    runner.start()
+    monkeypatch.setattr(Desk, "stop", interrupted)
+    assert InThread(runner.stop).result() is True
+    assert stopped == [False]
+    assert our_threads() == []
+
+
+def test_a_close_that_interrupts_the_making_of_a_runner_does_not_wait_for_it(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(store, RecordingTransport())
+    closed: list[object] = []
+
+    class Interrupted(weakref.WeakSet[Runner]):
+        def add(self, item: Runner) -> None:
+            super().add(item)
+            closed.append(outbox.close())  # type: ignore[func-returns-value]  # that it returns
+
+    outbox._runners = Interrupted()
+    InThread(outbox.runner).result()
+    assert closed == [None]
+
+
+def test_a_stop_that_interrupts_a_wait_for_the_end_leaves_it_to_see_the_end(
+    store: MemoryStore, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[object] = []
+    plain = Crew._all_ended
+
+    def interrupted(crew: Crew) -> bool:
+        ended = plain(crew)
+        if threading.current_thread() is drain and not stopped:
+            stopped.append(None)
+            slow.go_on.set()
+            stopped[0] = runner.stop()
+        return ended
+
+    monkeypatch.setattr(Crew, "_all_ended", interrupted)
+    runner = Runner(store, slow, workers=1, grace=HOUR)
+    drain = InThread(runner.drain)
+    assert drain.result() is not None
+    assert stopped == [True]
+
+
 # -- Outbox
 
 
@@ -236,7 +408,7 @@ def test_leaving_an_outbox_stops_the_runners_it_made_before_its_store_is_closed(
 def test_a_suspect_beside_a_slow_transaction_stalls_nobody(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.desk._FOR_ISOLATION", 0.01)
+    monkeypatch.setattr("outbox.suspects._FOR_ISOLATION", 0.01)
     store, heard = MemoryStore(), Heard()
     store.put([a_message(0)])
     runner = Runner(store, slow, queues=["slow", "mail"], workers=2, listeners=[heard])

@@ -1,5 +1,6 @@
 """The Runner among strangers: whatever a transport, a listener or a store does, no worker and no message is lost."""
 
+import asyncio
 import datetime as dt
 import logging
 import threading
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 from running import PATIENCE, SECOND, FailingStore, Heard, a_message, the_state
 
-from outbox.errors import OutboxError, RelayUnavailable, StoreError
-from outbox.events import Notice, RelayResumed, Settled
+from outbox.errors import OutboxError, RelayUnavailable, StoreError, StoreUnavailable
+from outbox.events import Notice, RelayResumed, Settled, StoreFailed
 from outbox.lifecycle import Claim, Event, Fate, Settlement, State
 from outbox.message import Message
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.performer import Tally
-from outbox.protocols import Store
+from outbox.protocols import Exchanged, Store
+from outbox.relay import RelayLimits
 from outbox.retry import RetryPolicy
 from outbox.runner import Runner
 from outbox.stores.memory import MemoryStore
@@ -186,28 +188,37 @@ def test_a_drain_whose_worker_fails_says_so_and_not_that_all_went_well(error: Ba
 
 
 class Forgetful(MemoryStore):
-    """A store whose first settle raises what no store should."""
+    """A store whose first settles raise what none should."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, failures: int = 1) -> None:
+        super().__init__()
         self.extended: list[str] = []
-        self.failed = False
+        self.failures = failures
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
-        if not self.failed:
-            self.failed = True
-            raise KeyError("a bug")
+        self._fail()
         return super().settle(settlements)
+
+    def exchange(self, settlements: Sequence[Settlement], /, **order: Any) -> Exchanged:
+        self._fail()
+        return super().exchange(settlements, **order)
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise KeyError("a bug")
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         self.extended += [claim.message.id for claim in claims]
         return super().extend(claims, lease=lease)
 
 
-def test_the_leases_of_a_worker_that_failed_run_out_and_his_messages_are_delivered_after_all(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(("failures", "left"), [(1, False), (2, True)])
+def test_what_fells_a_clerk_is_tried_once_more_and_then_left_to_its_lease_and_delivered_after_all(
+    failures: int, left: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, heard = Forgetful(), Heard()
+    monkeypatch.setattr("outbox.crew._AFTER_A_BUG", dt.timedelta(milliseconds=1))
+    store, heard = Forgetful(failures), Heard()
     store.put([a_message(n) for n in range(5)])
     runner = Runner(
         store, RecordingTransport(), workers=1, lease=dt.timedelta(milliseconds=100), listeners=[heard]
@@ -218,7 +229,7 @@ def test_the_leases_of_a_worker_that_failed_run_out_and_his_messages_are_deliver
     finally:
         runner.stop()
     assert store.browse() == []
-    assert "left without a written verdict" in caplog.text
+    assert ("left without a written verdict" in caplog.text) is left
 
 
 def test_a_drain_that_cannot_note_what_it_sent_names_it() -> None:
@@ -227,6 +238,84 @@ def test_a_drain_that_cannot_note_what_it_sent_names_it() -> None:
     store.failures = {"settle": 10**6}
     with pytest.raises(StoreError, match="handed over, and what came of it is not noted: m1"):
         Runner(store, RecordingTransport(), workers=1).drain()
+
+
+def test_a_drain_is_patient_with_its_store_while_somebody_delivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.delivery._back_off", lambda *_: dt.timedelta(milliseconds=1))
+
+    class Back(FailingStore):
+        def exchange(self, settlements: Sequence[Settlement], /, **order: Any) -> Exchanged:
+            try:
+                return super().exchange(settlements, **order)
+            finally:
+                if not self.failures["settle"]:
+                    is_back.set()
+
+        def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
+            try:
+                return super().settle(settlements)
+            finally:
+                if not self.failures["settle"]:
+                    is_back.set()
+
+    class Long(RecordingTransport):
+        def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+            if message.id == "m2":
+                assert is_back.wait(PATIENCE)
+            return super().deliver(message, recipients)
+
+    store, is_back = Back(), threading.Event()
+    store.put([a_message(1), a_message(2)])
+    store.failures = {"settle": 20}
+    tally = Runner(store, Long(), workers=2).drain()
+    assert tally.delivered == 2
+    assert store.browse() == []
+
+
+def test_what_comes_in_after_a_drain_lost_patience_with_its_store_is_written_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A claim that takes long before it fails was begun when nobody delivered."""
+    monkeypatch.setattr("outbox.errands._AMONG_SEVERAL", 0.0)
+    monkeypatch.setattr("outbox.delivery._back_off", lambda *_: dt.timedelta(milliseconds=1))
+
+    class Bare:
+        """Whatever is put can be settled, and nothing more can be claimed."""
+
+        def __init__(self) -> None:
+            self.whole, self.failures = MemoryStore(), -1
+            self.put, self.extend, self.close = self.whole.put, self.whole.extend, self.whole.close
+
+        def claim(self, **order: Any) -> Sequence[Claim]:
+            self.failures += 1
+            if self.failures == 0:
+                return self.whole.claim(**order)
+            if self.failures == 5:  # as often as a drain tries
+                assert begun.wait(PATIENCE)
+                failed.set()
+            raise StoreUnavailable("locked")
+
+        def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
+            self.failures = 0
+            return self.whole.settle(settlements)
+
+    class Slow(RecordingTransport):
+        def relay(self, _message: Message, _recipient: str, /) -> str:
+            return "mx:25"
+
+        def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+            if self.messages:
+                begun.set()
+                assert failed.wait(PATIENCE)
+            return super().deliver(message, recipients)
+
+    store, transport, begun, failed = Bare(), Slow(), threading.Event(), threading.Event()
+    store.put([a_message(1), a_message(2)])
+    with pytest.raises(StoreUnavailable, match="locked"):
+        # The second is let go while the store is asked.
+        Runner(store, transport, workers=2, limits=RelayLimits(per_second=2)).drain()
+    assert len(transport.messages) == 2
+    assert store.whole.browse() == []
 
 
 # -- probes
@@ -389,6 +478,77 @@ def test_a_transport_that_hangs_at_closing_its_connections_loses_no_lease(
         kept_alive(monkeypatch, lambda: hang.wait(PATIENCE))
     finally:
         hang.set()
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_transport_that_breaks_off_when_it_is_asked_for_a_relay_fells_no_clerk(
+    once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each clerk fell at the same message, and took down with him what he had claimed with it."""
+    monkeypatch.setattr("outbox.crew._AFTER_A_BUG", dt.timedelta(milliseconds=1))
+
+    class BreaksOff(RecordingTransport):
+        def relay(self, message: Message, _recipient: str, /) -> str:
+            if message.id == "bad":
+                raise asyncio.CancelledError
+            return "mx"
+
+    store = MemoryStore()
+    store.put([a_message(n) for n in range(20)])
+    store.put([the_bad_one(at_most_once=once)])
+    tally = Runner(store, BreaksOff()).drain()
+    assert tally == Tally(delivered=21)
+
+
+def test_what_ends_the_program_while_a_relay_is_asked_for_ends_a_send() -> None:
+    class BreaksOff(RecordingTransport):
+        def relay(self, _message: Message, _recipient: str, /) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Runner(MemoryStore(), BreaksOff()).send(a_message())
+
+
+def test_a_listener_that_hangs_at_what_the_keeper_met_loses_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.delivery._TIDY_EVERY", dt.timedelta(milliseconds=10))
+    hangs, over = threading.Event(), threading.Event()
+
+    class OneHiccup(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+            self.extended = threading.Semaphore(0)
+
+        def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+            self.asked += 1
+            if self.asked == 1:
+                raise StoreUnavailable("one hiccup")
+            if hangs.is_set():
+                self.extended.release()
+            return super().extend(claims, lease=lease)
+
+    opened = OneHiccup()
+
+    def listen(notice: Notice) -> None:
+        if isinstance(notice, StoreFailed):
+            hangs.set()
+            over.wait(PATIENCE)
+
+    def slow(_message: Message, _recipient: str) -> Accepted:
+        for _ in range(3):
+            assert opened.extended.acquire(timeout=PATIENCE / 2), "nobody extends the lease any more"
+        over.set()
+        return Accepted()
+
+    opened.put([a_message()])
+    runner = Runner(
+        opened,
+        RecordingTransport(slow),
+        workers=1,
+        lease=dt.timedelta(milliseconds=600),
+        listeners=[listen],
+    )
+    assert runner.drain() == Tally(delivered=1)
 
 
 def test_a_store_that_fails_oddly_at_extending_is_asked_again() -> None:

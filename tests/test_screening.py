@@ -68,7 +68,7 @@ def test_a_claim_is_given_back_until_the_first_of_its_suspensions_ends() -> None
     soon = Suspension(kind="domain", value="b.example", until=NOW + MINUTE / 2, reason="a move")
     verdict = given_back(claim(), [OF_A, soon], NOW, RNG)
     assert verdict.delay == MINUTE / 2
-    assert verdict.reason == "suspended: domain b.example until 2026-05-01 12:00:30 UTC: a move"
+    assert verdict.reason == "suspended: domain b.example until 2026-05-01T12:00:30Z: a move"
 
 
 @pytest.mark.parametrize(

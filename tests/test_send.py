@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -23,7 +25,7 @@ from outbox.errors import (
     StoreUnavailable,
     UnsupportedError,
 )
-from outbox.events import RelayPaused, Settled
+from outbox.events import Notice, RelayPaused, Settled, StoreFailed
 from outbox.lifecycle import Claim, Dead, Delivered, Expired, Fate, Held, Record, Released, Retry, State
 from outbox.message import Message
 from outbox.outbox import Outbox
@@ -516,7 +518,54 @@ def test_a_listener_may_stop_the_runner_that_sends() -> None:
     runner.append(Runner(MemoryStore(), Relay("a:25"), listeners=[lambda _: ended.append(runner[0].stop())]))
 
     assert runner[0].send(a_message()).delivered
-    assert ended == [True]
+    assert ended == [False], "its own thread is what is under way"
+
+
+def test_two_that_send_and_whose_listeners_stop_the_runner_do_not_wait_for_each_other() -> None:
+    together = threading.Barrier(2)
+    stopped: list[bool] = []
+
+    def stop(_notice: Notice) -> None:
+        together.wait(PATIENCE)
+        stopped.append(runner.stop(dt.timedelta(hours=1)))
+
+    relay = Watching(lambda: True)
+    runner = Runner(MemoryStore(), relay, listeners=[stop])
+    senders = [
+        threading.Thread(target=runner.send, args=(a_message(id=f"m{n}"),), daemon=True) for n in range(2)
+    ]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(PATIENCE)
+        assert not sender.is_alive()
+    assert stopped == [False, False]
+
+
+def test_what_the_keeper_met_is_told_in_the_caller_s_thread_behind_the_delivery() -> None:
+    """Told by the keeper, a listener that takes long keeps the lease from being extended: a second copy."""
+
+    class Fails(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.times = threading.Semaphore(0)
+
+        def extend(self, _claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+            self.times.release()
+            raise StoreUnavailable("disk full")
+
+    told: list[tuple[type[Notice], threading.Thread]] = []
+    store = Fails()
+    relay = Watching(lambda: all(store.times.acquire(timeout=PATIENCE) for _ in range(2)))
+    outbox = Outbox(
+        store,
+        relay,
+        lease=dt.timedelta(milliseconds=150),
+        listeners=[lambda notice: told.append((type(notice), threading.current_thread()))],
+    )
+    outbox.send(a_message())
+    assert StoreFailed in [kind for kind, _ in told]
+    assert {thread for _, thread in told} == {threading.current_thread()}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -539,13 +588,38 @@ def test_a_forked_child_sends_with_a_keeper_of_its_own() -> None:
 
 def test_what_all_took_is_not_stored_at_all() -> None:
     class Closed(MemoryStore):
-        def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+        def put_claimed(
+            self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+        ) -> Sequence[Claim]:
             raise AssertionError("nothing was to be stored")
 
     relay = Relay("a:25")
     sent = Outbox(Closed(), relay).send(a_message(), store_first=False)
 
     assert (sent.delivered, sent.noted, relay.seen) == (True, True, [("ann@a.example",)])
+
+
+@pytest.mark.parametrize("make", [MemoryStore, SQLiteStore, FilesystemStore])
+def test_what_came_of_it_is_noted_though_its_queue_was_suspended_meanwhile(
+    make: Callable[..., Store], tmp_path: Path
+) -> None:
+    class Paused(Relay):
+        def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+            if not self.seen:
+                store.suspend(Suspension(kind="queue", value="mail"))
+            return super().deliver(message, recipients)
+
+    store: Any = make() if make is MemoryStore else make(tmp_path / "store")
+    relay = Paused("a:25", answers={BOB: BUSY})
+    with closing(Outbox(store, relay, retry=RetryPolicy(schedule=[dt.timedelta(0)]))) as outbox:
+        assert outbox.send(a_message(ANN, BOB), store_first=False).noted
+        assert fates(store) == {ANN: Fate.ACCEPTED, BOB: Fate.WAITING}
+        assert outbox.drain().delivered == 0
+
+        store.unsuspend("queue", "mail")
+        relay.answers = {}
+        assert outbox.drain().delivered == 1
+    assert relay.seen == [(ANN, BOB), (BOB,)]
 
 
 def test_an_at_most_once_message_is_always_stored_first() -> None:
@@ -560,11 +634,13 @@ def test_a_store_that_fails_to_take_it_in_is_asked_again() -> None:
     class Failing(MemoryStore):
         failures = 2
 
-        def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+        def put_claimed(
+            self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+        ) -> Sequence[Claim]:
             self.failures -= 1
             if self.failures >= 0:
                 raise StoreUnavailable("disk full")
-            return super().put_claimed(messages, lease=lease)
+            return super().put_claimed(messages, lease=lease, attempted=attempted)
 
     store = Failing()
     sent = Runner(store, Relay("a:25", BUSY), rng=Hasty()).send(a_message(ANN), store_first=False)

@@ -33,7 +33,7 @@ VALID: Final = {
     "expired": r"2001-01-01 until 2001-01-02 \(over\)",
     "early": r"2199-01-01 until 2199-01-02 \(not yet\)",
 }
-PASSWORD: Final = "s3cret-w0rd"
+PASSWORD: Final = "c4narypassword-w0rd"
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +296,7 @@ def test_a_server_that_waits_for_tls_is_recognised(outbox: CommandLine, authorit
 def test_a_wrong_password_is_one_try_and_is_not_shown(
     outbox: CommandLine, authority: Authority, tmp_path: Path
 ) -> None:
-    outbox.environ(OUTBOX_SMTP_PASSWORD="wr0ng-w0rd")
+    outbox.environ(OUTBOX_SMTP_PASSWORD="wr0ng-c4narypassword")
     with SMTPSink(starttls=authority.server(), users={"app": PASSWORD}) as sink:
         relay = url(sink, "app", security="starttls", ca_file=ca_file(authority, tmp_path))
         ran = outbox("send-test", "--to", "ann@example.org", "--transport", relay)
@@ -305,7 +305,7 @@ def test_a_wrong_password_is_one_try_and_is_not_shown(
     assert ran.status == 78
     assert "was refused by PLAIN: 535 5.7.8 wrong" in ran.out
     assert "app password" in ran.out
-    assert "wr0ng-w0rd" not in ran.out + ran.err
+    assert "wr0ng-c4narypassword" not in ran.out + ran.err
 
 
 def test_no_starttls_is_told_and_nothing_is_sent(outbox: CommandLine) -> None:

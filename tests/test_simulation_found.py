@@ -7,7 +7,7 @@ from typing import Any
 
 from outbox import delivery as act
 from outbox.breakers import Breakers
-from outbox.desk import Desk, Later, Run, Spoiled, Work
+from outbox.desk import Desk
 from outbox.errors import RelayUnavailable
 from outbox.leases import Leases
 from outbox.lifecycle import Claim, Delivered, Fate, Released, Settlement
@@ -17,6 +17,7 @@ from outbox.performer import Orders
 from outbox.protocols import Delivery
 from outbox.relay import Go, Wait
 from outbox.shift import Hand, Shift
+from outbox.slips import Later, Run, Spoiled, Work
 from outbox.stores.memory import MemoryStore
 from outbox.testing import ManualClock
 

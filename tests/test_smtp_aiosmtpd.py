@@ -71,7 +71,7 @@ class Server:
         self._loop.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _listen(self, tls: ssl.SSLContext | None) -> asyncio.Server:
         return await self._loop.create_server(self._session, "127.0.0.1", 0, ssl=tls)
@@ -90,7 +90,7 @@ class Server:
 def authenticate(
     server: Any, session: Any, envelope: Any, mechanism: str, login: LoginPassword
 ) -> AuthResult:
-    right = (login.login, login.password) == ("jürgen".encode(), b"right")
+    right = (login.login, login.password) == ("jürgen".encode(), b"c4narypassword")
     return AuthResult(success=right, handled=False)
 
 
@@ -218,7 +218,7 @@ def test_a_certificate_that_does_not_hold_stops_it(
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-@pytest.mark.parametrize("password", ["right", "wr0ng"])
+@pytest.mark.parametrize("password", ["c4narypassword", "wr0ng-c4narypassword"])
 def test_we_authenticate_under_tls(serve: Serve, authority: Authority, mechanism: str, password: str) -> None:
     server = serve(
         tls_context=authority.server(),
@@ -234,7 +234,7 @@ def test_we_authenticate_under_tls(serve: Serve, authority: Authority, mechanism
         password=password,
         ssl_context=authority.client(),
     )
-    if password == "right":
+    if password == "c4narypassword":
         assert isinstance(deliver(transport)[A], Accepted)
     else:
         with pytest.raises(

@@ -24,7 +24,7 @@ from outbox.transports.smtp.steps import Pour, Step
 MOMENT = dt.timedelta(milliseconds=100)
 
 
-def message(name: str, *recipients: str, content: bytes = b"Subject: a\r\n\r\nb\r\n") -> Message:
+def message(name: str, *recipients: str, content: bytes = b"Subject: a\r\n\r\nc4narybody\r\n") -> Message:
     return Message(
         recipients=recipients or (f"r{name}@example.org",), content=content, sender=f"{name}@example.org"
     )

@@ -20,7 +20,7 @@ from outbox.transports.smtp.auth import Password
 from outbox.transports.smtp.reply import BadReply, ReplyReader
 
 AUTHORITY: Final = Authority()
-PASSWORD: Final = "hunter2-s3cret"
+PASSWORD: Final = "hunter2-c4narypassword"
 MAIL: Final = Message(
     recipients=("ann@example.org", "bob@example.org"),
     content=b"Subject: x\r\n\r\nhi\r\n",
@@ -112,7 +112,7 @@ def test_a_line_that_is_no_reply_is_told_without_it() -> None:
 
 @pytest.mark.parametrize(
     "password",
-    [PASSWORD, "correct horse battery staple", 'a$b!c&d"e<f>g%h', "pÄsswörtchen", "İstanbul-s3cret"],
+    [PASSWORD, "correct horse battery staple", 'a$b!c&d"e<f>g%h', "pÄsswörtchen", "İstanbul-c4narypassword"],
 )
 @pytest.mark.parametrize(
     "echo",

@@ -6,6 +6,7 @@ import contextlib
 import tracemalloc
 
 import pytest
+from examples import examples
 from hypothesis import given, settings, strategies as st
 from mime_trees import headers_of, leaves_of, sound_trees
 
@@ -68,7 +69,7 @@ def test_what_a_server_takes_as_it_is_goes_as_it_is(content: bytes, offers: tupl
 
 
 @pytest.mark.parametrize("offers", OFFERS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(sound_trees())
 def test_nothing_goes_that_would_need_what_is_not_offered(offers: tuple[str, ...], content: bytes) -> None:
     made = fitted(content, *offers)
@@ -350,7 +351,7 @@ def test_what_is_refused_for_it_was_never_begun() -> None:
     assert not any(command.startswith("MAIL") for command in sink.commands)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.sampled_from([b"a", b".", b"\r\n", b"\xff", b"a" * 500]), max_size=12).map(b"".join))
 def test_long_lines_are_seen_wherever_they_are(content: bytes) -> None:
     assert Content.of(content).overlong is any(len(line) > 998 for line in content.split(b"\r\n"))

@@ -20,7 +20,7 @@ from outbox.testing.smtp_script import Step
 from outbox.testing.smtp_sink import SMTPSink
 from outbox.transports.smtp import SMTPTransport
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 SOON = dt.timedelta(milliseconds=300)
 MOST = 1 << 20
 

@@ -25,14 +25,14 @@ def sink() -> Iterator[SMTPSink]:
 
 
 def client(sink: SMTPSink) -> smtplib.SMTP:
-    return smtplib.SMTP(sink.host, sink.port, local_hostname="client.example", timeout=10)
+    return smtplib.SMTP(sink.host, sink.port, local_hostname="client.example", timeout=60)
 
 
 class Line:
     """A client that keeps to no rules."""
 
     def __init__(self, sink: SMTPSink) -> None:
-        self._socket = socket.create_connection((sink.host, sink.port), timeout=10)
+        self._socket = socket.create_connection((sink.host, sink.port), timeout=60)
         self._file = self._socket.makefile("rb")
         self.greeting = self.hear()
 

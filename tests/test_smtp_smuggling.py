@@ -9,6 +9,7 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import given, settings, strategies as st
 from mime_trees import leaves_of
 from smuggling_corpus import ADDRESSES, ENDS, HEAD, SECOND, VALUES, WIDTHS, contents, sound
@@ -160,7 +161,7 @@ def test_what_is_submitted_is_sound_or_refused_by_its_line(end: bytes) -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_contents_are_made_of_they_arrive_whole_or_not_at_all(found: list[bytes]) -> None:
     with contextlib.closing(Lenient()) as receiver:
         messages = [Message(recipients=[A], sender=S, content=content) for content in [*found, AFTER]]

@@ -28,7 +28,7 @@ from outbox.transports.smtp import SMTPTransport, Timeouts
 
 A: Final = "ann@example.org"
 CONTENT: Final = b"Subject: plans\r\n\r\nthe content that nobody else may read\r\n"
-USER, PASSWORD = "app", "correct horse battery staple"
+USER, PASSWORD = "app", "c4narypassword horse battery staple"
 SECRETS: Final = (
     PASSWORD.encode(),
     *(base64.b64encode(text.encode()) for text in (PASSWORD, f"\0{USER}\0{PASSWORD}", USER)),
@@ -326,7 +326,7 @@ def locked(key: bytes) -> bytes:
     from cryptography.hazmat.primitives import serialization as pem  # noqa: PLC0415 - for this alone
 
     return pem.load_pem_private_key(key, None).private_bytes(
-        pem.Encoding.PEM, pem.PrivateFormat.TraditionalOpenSSL, pem.BestAvailableEncryption(b"s3cret")
+        pem.Encoding.PEM, pem.PrivateFormat.TraditionalOpenSSL, pem.BestAvailableEncryption(b"c4narypassword")
     )
 
 

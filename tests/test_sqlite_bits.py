@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from outbox.errors import CorruptRecord
+from outbox.filters import Filter
 from outbox.lifecycle import Settlement, State
 from outbox.stores.sqlite import SQLiteStore, salvage
 from outbox.testing.clauses.scene import delivered, ids, put, states, statuses, take
@@ -88,6 +89,18 @@ def test_a_bit_that_flipped_in_the_id_of_a_row_is_found_by_check_and_mended_as_i
         assert sorted(claimed(store)) == [name for name in NAMES if name != "message25"]
         (held,) = store.browse(states=[State.HELD])
         assert "not the one that was stored" in held.reason
+
+
+@pytest.mark.parametrize("tree", ["outbox_message", "outbox_ready"])
+def test_a_list_of_all_shows_all_where_a_bit_flipped_in_a_row_or_an_index(path: Path, tree: str) -> None:
+    flip(path, tree, b"message25", at=8, bit=6)
+
+    with contextlib.closing(SQLiteStore(path)) as store:
+        for listed in (store.browse(), list(store.find(Filter()))):
+            assert len(listed) == 50
+            assert [each.id for each in listed if each.id not in NAMES] == (
+                ["message2u"] if tree == "outbox_message" else []
+            )
 
 
 def test_a_put_and_a_settle_and_a_command_go_on_past_a_bit_that_flipped_in_an_index(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from outbox.errors import CorruptRecord, FormatError
+from outbox.filters import Filter
 from outbox.lifecycle import Fate, Settlement, State
 from outbox.message import Message
 from outbox.protocols import Suspension
@@ -316,6 +317,7 @@ def test_no_row_that_cannot_be_read_keeps_a_command_from_the_others(
     spoil(path, what)
 
     assert len(store.browse()) == 2
+    assert len(list(store.find(Filter()))) == 2
     assert {summary.id for summary in store.browse(states=list(State))} >= {"good"}
     assert sum(count.number for count in store.count()) >= 1
     assert any(finding.level == "error" for finding in store.check()) is not (

@@ -18,7 +18,7 @@ from outbox.stores.sqlite import SQLiteStore, grouping, wal
 from outbox.testing.clauses.scene import delivered, mail, put, settle, take
 
 DAY = dt.timedelta(days=1)
-SECRET = b"tr0ub4dor-" * 500
+SECRET = b"c4narybody-" * 500
 FULL = 2
 
 
@@ -181,7 +181,7 @@ def test_a_thread_waits_for_another_s_write_as_long_as_that_may_wait_for_other_p
 
         def first(_: Any) -> None:
             second.start()
-            assert waiting.wait(10)
+            assert waiting.wait(60)
 
         store._database.write(first)
         second.join()

@@ -23,6 +23,7 @@ from outbox.lifecycle import Settlement
 from outbox.stores.sqlite import SQLiteStore, connection, grouping, links
 from outbox.testing.clauses.scene import delivered, mail, put, states, take
 
+PATIENCE = 60
 WATCHED = {grouping.__file__, links.__file__, connection.__file__, contextlib.__file__}
 
 # An interrupt between the opening of a connection and whoever was to keep it leaves it to the garbage collector.
@@ -73,6 +74,8 @@ def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
     for calls in itertools.count(1):
         interrupting = Interrupting(calls)
         kept: Interrupt | None = None
+        # What is raised while a collection closes something is raised to nobody.
+        gc.disable()
         sys.setprofile(interrupting)
         try:
             act()
@@ -81,6 +84,7 @@ def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
             kept = error
         finally:
             sys.setprofile(None)
+            gc.enable()
         if kept is None:
             return
         yield interrupting.where
@@ -92,7 +96,7 @@ def in_time(pool: ThreadPoolExecutor, act: Callable[[], object], where: str) -> 
 
 def served(future: Future[Any], where: str) -> None:
     try:
-        future.result(10)
+        future.result(PATIENCE)
     except TimeoutError:
         pytest.fail(f"after an interrupt at {where} others wait for ever")
 
@@ -141,7 +145,7 @@ def test_a_leader_that_is_interrupted_anywhere_leaves_its_followers_served(
 
             def perform(_: object) -> None:
                 behind.extend(pool.submit(put, store, next(names)) for _ in range(2))
-                assert all(came.acquire(timeout=10) for _ in range(2))
+                assert all(came.acquire(timeout=PATIENCE) for _ in range(2))
 
             store._database.write(perform)
 
@@ -183,7 +187,7 @@ def test_an_interrupt_in_the_middle_of_a_statement_is_nothing_to_the_next_who_co
     with pytest.raises(Interrupt) as kept:
         store._database.write(interrupted)
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(put, store, "c").result(10)
+        pool.submit(put, store, "c").result(PATIENCE)
     assert kept.value.__traceback__ is not None
     assert len(states(store)) == 3
 
@@ -225,7 +229,9 @@ def test_followers_of_an_interrupted_commit_are_told_what_became_of_theirs(
 
     monkeypatch.setattr(grouping.Write, "wait", wait)
     with ThreadPoolExecutor(3) as pool:
-        held = pool.submit(store._database.write, lambda _: [came.acquire(timeout=10) for _ in range(3)])
+        held = pool.submit(
+            store._database.write, lambda _: [came.acquire(timeout=PATIENCE) for _ in range(3)]
+        )
         failures: list[BaseException] = []
 
         def lead() -> None:
@@ -240,9 +246,9 @@ def test_followers_of_an_interrupted_commit_are_told_what_became_of_theirs(
             threading.Event().wait(0.001)
         store._database._commit = commit  # type: ignore[method-assign]  # an interrupt at this very moment
         followers = [pool.submit(store.put, [mail(name)]) for name in ("b", "c")]
-        held.result(10)
-        leader.join(10)
-        results = [result.status for future in followers for result in future.result(10)]
+        held.result(PATIENCE)
+        leader.join(PATIENCE)
+        results = [result.status for future in followers for result in future.result(PATIENCE)]
 
     assert (len(failures), results) == (1, ["stored", "stored"])
     assert sorted(states(store)) == ["b", "c", "leads"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from outbox.filters import Filter
 from outbox.lifecycle import Settlement, State
 from outbox.stores.sqlite import SQLiteStore, browsing, claiming, pruning, putting, rows, settling
 from outbox.testing.clauses.scene import LEASE, dead, delivered, mail, put, retry, settle, take
@@ -185,7 +187,7 @@ def test_a_claim_makes_no_more_than_a_thousand_ready(
         (claiming._EXTEND, (1, "a", "1"), "PRIMARY KEY"),
         (putting._KNOWN, {"ids": "[]", "since": 1}, "PRIMARY KEY"),
         (settling._HELD, ("[]",), "PRIMARY KEY"),
-        (rows._WRITE, (0,) * 11, "PRIMARY KEY"),
+        (rows._WRITE, (0,) * 12, "PRIMARY KEY"),
         (rows._BURY, (1, "[]"), "PRIMARY KEY"),
         (rows._REMOVE_BODIES, ("[]",), "PRIMARY KEY"),
         (rows._REMOVE_ATTEMPTS, ("[]",), "outbox_history"),
@@ -237,3 +239,194 @@ def test_a_retry_costs_one_commit(opened: Callable[[], SQLiteStore]) -> None:
         "BEGIN IMMEDIATE",
         "COMMIT",
     ]
+
+
+def settled(store: SQLiteStore, number: int, verdict: Callable[[Any], Any]) -> None:
+    put(store, *(mail(f"a{n:05}", content=b"") for n in range(number)))
+    for _ in range(0, number, 1000):
+        store.settle([Settlement(claim, verdict(claim)) for claim in take(store, 1000)])
+
+
+@pytest.mark.parametrize("verdict", [dead, delivered])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.browse(states=[State.QUEUED]),
+        lambda store: list(store.find(Filter(states=(State.QUEUED, State.CLAIMED)))),
+        lambda store: store.glance(most=10),
+    ],
+)
+def test_what_waits_is_found_without_wading_through_what_is_over(
+    opened: Callable[[], SQLiteStore], verdict: Callable[[Any], Any], look: Callable[[SQLiteStore], object]
+) -> None:
+    made = []
+    for number in (FEW, MANY // 4):
+        store = opened()
+        settled(store, number, verdict)
+        put(store, *(mail(f"z{n}") for n in range(5)))
+        made.append(steps(store, lambda: look(store)))  # noqa: B023 - it is called at once
+
+    assert made[1] <= made[0] * 2 + 200, made
+
+
+@pytest.mark.parametrize("prepare", [many_due, many_not_due, many_leased])
+def test_a_glance_does_not_count_further_than_it_is_told(
+    opened: Callable[[], SQLiteStore],
+    clock: ManualClock,
+    prepare: Callable[[SQLiteStore, ManualClock, int], None],
+) -> None:
+    made = []
+    for number in (FEW, MANY // 4):
+        store = opened()
+        prepare(store, clock, number)
+        made.append(steps(store, lambda: store.glance(most=10)))  # noqa: B023 - it is called at once
+
+    assert made[1] <= made[0] * 2 + 200, made
+
+
+def test_a_glance_at_little_is_a_count(opened: Callable[[], SQLiteStore], clock: ManualClock) -> None:
+    store = opened()
+    many_due(store, clock, 30)
+    many_not_due(store, clock, 20)
+    put(store, *(mail(f"bulk{n}", queue="mail.bulk") for n in range(3)))
+    for verdict in (dead, delivered, retry):
+        for claim in take(store, 4):
+            settle(store, claim, verdict(claim))
+    take(store, 3)
+    clock.advance(HOUR)
+
+    assert list(store.glance().counts) == list(store.count())
+
+
+def test_a_glance_at_much_tells_the_least_that_there_is_and_since_when(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    store = opened()
+    many_due(store, clock, 1)
+    first = clock.now()
+    clock.advance(HOUR)
+    put(store, *(mail(f"urgent{n:03}", priority=9, content=b"") for n in range(200)))
+
+    glance = store.glance(most=10)
+    (ready,) = glance.counts
+    assert (ready.number, ready.due, ready.more, ready.oldest_at) == (40, 40, True, None)
+    assert ready.oldest_due_at == first
+    assert glance.at_most == 201
+
+
+def test_of_many_that_are_ready_no_more_is_read_than_is_told(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    store = opened()
+    many_due(store, clock, FEW)
+    asked: list[str] = []
+    reading = both(store)[1]
+    reading.set_trace_callback(asked.append)
+
+    store.glance(most=10)
+
+    reading.set_trace_callback(None)
+    of_ready = [each for each in asked if "stage = 2 AND queue = 'mail'" in each and "count(*)" in each]
+    assert len(of_ready) == 1, of_ready
+    assert "submitted" not in of_ready[0]
+
+
+def test_what_a_list_does_not_show_is_not_made(
+    opened: Callable[[], SQLiteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    settled(store, FEW, dead)
+    made: list[str] = []
+
+    def counted(row: rows.Row) -> Any:
+        made.append(row[1])
+        return summary(row)
+
+    summary = browsing.summary
+    monkeypatch.setattr(browsing, "summary", counted)
+    found = list(itertools.islice(store.find(Filter(states=[State.DEAD])), 3))
+
+    assert [each.id for each in found] == sorted(each.id for each in found)
+    assert len(made) == len(found) == 3
+
+
+def test_a_list_of_all_does_not_wade_through_ids_that_are_only_remembered(
+    opened: Callable[[], SQLiteStore],
+) -> None:
+    made = []
+    for number in (FEW, MANY // 4):
+        store = opened()
+        settled(store, number, delivered)
+        put(store, *(mail(f"z{n}") for n in range(5)))
+        made.append(steps(store, lambda: (store.browse(), list(store.find(Filter())))))  # noqa: B023 - it is called at once
+        assert [each.id for each in store.find(Filter())] == [f"z{n}" for n in range(5)]
+
+    assert made[1] <= made[0] * 2 + 200, made
+
+
+def test_what_is_only_remembered_lengthens_no_walk_by_a_reading(
+    opened: Callable[[], SQLiteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is too much else for the short way."""
+    monkeypatch.setattr(browsing, "FEW", 10)
+    store = opened()
+    settled(store, MANY // 4, delivered)
+    put(store, *(mail(f"z{n:02}") for n in range(20)))
+    readings = 0
+    read = store._database.read
+
+    def counted(*args: Any, **named: Any) -> Any:
+        nonlocal readings
+        readings += 1
+        return read(*args, **named)
+
+    monkeypatch.setattr(store._database, "read", counted)
+
+    assert len(list(store.find(Filter()))) == 20
+    assert readings == 4  # no short way, where it begins, the page, and that there is no more
+
+
+def test_a_filter_by_recipient_costs_little_more_than_to_go_along_the_rows(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    store = opened()
+    many_due(store, clock, MANY // 2)
+    without = steps(store, lambda: list(store.find(Filter(queues=["nowhere"]))))
+    by_recipient = steps(store, lambda: list(store.find(Filter(recipients=["nobody@example.net"]))))
+
+    assert by_recipient < without * 1.6, (without, by_recipient)
+
+
+def test_a_purge_of_many_deletes_them_at_once(opened: Callable[[], SQLiteStore], clock: ManualClock) -> None:
+    """While it does others wait."""
+    store = opened()
+    many_dead(store, clock, 100)
+    ids = [summary.id for summary in store.browse(limit=100)]
+    made: list[str] = []
+    for connection in both(store):
+        connection.set_trace_callback(made.append)
+    changes = store.purge([*ids, ids[0]])
+
+    assert [change.status for change in changes] == ["done"] * 100 + ["unknown"]
+    assert len([text for text in made if "DELETE" in text]) == 3
+    assert store.browse() == []
+
+
+def test_who_asks_for_what_ended_lately_does_not_read_what_ended_before(
+    opened: Callable[[], SQLiteStore], clock: ManualClock
+) -> None:
+    """As bounces do, each time a runner starts."""
+    made = []
+    for number in (FEW, MANY // 4):
+        store = opened()
+        many_dead(store, clock, number)
+        clock.advance(HOUR)
+        put(store, *(mail(f"a{n}") for n in range(5)))
+        for claim in take(store, 5):
+            settle(store, claim, dead(claim))
+        sought = Filter(states=[State.DEAD, State.HELD], settled_since=clock.now() - HOUR / 2)
+        made.append(steps(store, lambda: list(store.find(sought))))  # noqa: B023 - it is called at once
+        assert [each.id for each in store.find(sought)] == [f"a{n}" for n in range(5)]
+        assert [each.id for each in store.find(sought, after="a3")] == ["a4"]
+
+    assert made[1] <= made[0] * 2, made

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import settings
 
 from outbox.clock import Clock
@@ -72,7 +73,7 @@ class SQLiteMachine(StoreStateMachine):
 
 
 TestSQLiteMachine = SQLiteMachine.TestCase
-TestSQLiteMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestSQLiteMachine.settings = settings(max_examples=examples(50), stateful_step_count=30, deadline=None)
 
 
 def test_a_wal_that_was_deleted_in_use_is_told_before_anything_is_acknowledged(
@@ -222,7 +223,7 @@ def test_a_newer_format_is_refused_and_left_alone(store: SQLiteStore, path: Path
     store.close()
     before = path.read_bytes()
 
-    with pytest.raises(FormatError, match="of version '7', and this release knows versions up to 3"):
+    with pytest.raises(FormatError, match="of version '7', and this release knows versions up to 4"):
         SQLiteStore(path)
     assert path.read_bytes() == before
 

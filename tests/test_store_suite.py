@@ -6,14 +6,21 @@ import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from breaking import BROKEN as BROKEN_IN_ONE_WAY
-from suite_runs import failures, pytest_in
+from suite_runs import failures, once, pytest_in
 
-BROKEN_IN = ("broken_claims", "broken_exactly", "broken_races", "broken_stores")
+BROKEN_IN = (
+    "broken_claims",
+    "broken_exactly",
+    "broken_holds",
+    "broken_presence",
+    "broken_races",
+    "broken_stores",
+)
 for module in BROKEN_IN:
     importlib.import_module(module)  # which notes its stores
 
@@ -31,6 +38,7 @@ from outbox.stores.shelf import Shelf
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing import StoreStateMachine, StoreSuite
 from outbox.testing.clauses import suspending
+from suite_runs import only
 
 
 class OnAShelf(MemoryStore):
@@ -125,12 +133,12 @@ class Greedy(MemoryStore):
 
 class Ruthless(MemoryStore):
     """Cancels under a live lease."""
-    def cancel(self, ids, /):
+    def cancel(self, ids, /, **more):
         for id in ids:
             row = self._shelf.rows.get(id)
             if row is not None and row.standing.state is State.CLAIMED:
                 row.standing = attrs.evolve(row.standing, due=0)
-        return super().cancel(ids)
+        return super().cancel(ids, **more)
 
 
 class ClaimsFirst(MemoryStore):
@@ -153,8 +161,8 @@ class Trusting(MemoryStore):
 
 class Unleased(MemoryStore):
     """Hands over without a lease."""
-    def put_claimed(self, messages, /, *, lease):
-        claims = super().put_claimed(messages, lease=lease)
+    def put_claimed(self, messages, /, *, lease, attempted=False):
+        claims = super().put_claimed(messages, lease=lease, attempted=attempted)
         for claim in claims:
             self._shelf.settle(
                 [standing_again(claim)], [tuple(claim.fates.values())], self._now()
@@ -169,8 +177,8 @@ def standing_again(claim):
 
 class HandsOverAll(MemoryStore):
     """Hands over what was known too."""
-    def put_claimed(self, messages, /, *, lease):
-        claims = list(super().put_claimed(messages, lease=lease))
+    def put_claimed(self, messages, /, *, lease, attempted=False):
+        claims = list(super().put_claimed(messages, lease=lease, attempted=attempted))
         there = {claim.message.id for claim in claims}
         return claims + [
             standing.claim(m, standing.claimed(standing.fresh(m, 0), 1), "0", 0) for m in messages if m.id not in there
@@ -387,42 +395,50 @@ ALONE = {**SUBTLE, **LASTING}
 
 
 def suites(names: Iterable[str], opened: str, *, persistent: bool = False) -> str:
+    """The stores are held to the whole suite; or where *names* says to which clause, to that one."""
+    alone = names if isinstance(names, Mapping) else {}
     return "\n".join(
         f"class Test{name}(StoreSuite):\n"
         f"    persistent = {persistent}\n"
-        f"    def open(self, clock, path, **settings): return {opened.format(name)}\n"
+        + (f"    locals().update(only(StoreSuite, [{alone[name]!r}]))\n" if name in alone else "")
+        + f"    def open(self, clock, path, **settings): return {opened.format(name)}\n"
         for name in names
     )
+
+
+def said_of(text: str, folder: Path) -> str:
+    """What pytest says of these stores."""
+    (folder / "test_stores.py").write_text(text)
+    return pytest_in(folder)
 
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The clauses that failed, by the name of the store."""
-    folder = tmp_path_factory.mktemp("suite")
     text = suites([*BROKEN, "Disorderly"], "{}(clock=clock, **settings)")
-    (folder / "test_stores.py").write_text(STORES + "\n\n" + text)
-    return failures(pytest_in(folder))
+    return failures(once(tmp_path_factory, "suite", lambda folder: said_of(STORES + "\n\n" + text, folder)))
 
 
 @pytest.fixture(scope="module")
 def failed_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The same, of the clauses that are named with the stores."""
-    folder = tmp_path_factory.mktemp("subtle")
     text = suites(SUBTLE, "{}(clock=clock, **settings)")
     text += suites(LASTING, "{}(path, clock=clock, **settings)", persistent=True)
-    (folder / "test_stores.py").write_text(STORES + "\n\n" + text)
-    named = [f"{folder / 'test_stores.py'}::Test{name}::{clause}" for name, clause in ALONE.items()]
-    return failures(pytest_in(folder, *named))
+    return failures(once(tmp_path_factory, "subtle", lambda folder: said_of(STORES + "\n\n" + text, folder)))
 
 
 OPENED = f"""
-import contextlib, sqlite3
+import contextlib, sqlite3, sys
 import {", ".join(BROKEN_IN)}
 from breaking import BROKEN
 from outbox.testing import StoreSuite
-from outbox.testing.clauses import waiting
+from outbox.testing.clauses import scene
+from suite_runs import only
 
-waiting.LONG = 10 * waiting.SHORT
+# All of them are to go red, and some by a wait that comes to its end.
+for module in list(sys.modules.values()):
+    if getattr(module, "LONG", None) is scene.LONG and module is not scene:
+        module.LONG = 10 * scene.SHORT
 
 
 class Suite(StoreSuite):
@@ -435,8 +451,8 @@ class Suite(StoreSuite):
             yield connection
 
 
-for name, (broken, _) in BROKEN.items():
-    told = dict(broken=broken, persistent=getattr(broken, "lasting", False))
+for name, (broken, clause) in BROKEN.items():
+    told = dict(broken=broken, persistent=getattr(broken, "lasting", False), **only(StoreSuite, [clause]))
     globals()["Test" + name] = type("Test" + name, (Suite,), told)
 del Suite, StoreSuite
 """
@@ -445,13 +461,7 @@ del Suite, StoreSuite
 @pytest.fixture(scope="module")
 def failed_one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The same, of the stores that ``breaking`` has noted."""
-    folder = tmp_path_factory.mktemp("broken")
-    (folder / "test_stores.py").write_text(OPENED)
-    named = [
-        f"{folder / 'test_stores.py'}::Test{name}::{clause}"
-        for name, (_, clause) in BROKEN_IN_ONE_WAY.items()
-    ]
-    return failures(pytest_in(folder, *named))
+    return failures(once(tmp_path_factory, "broken", lambda folder: said_of(OPENED, folder)))
 
 
 @pytest.mark.parametrize(
@@ -492,8 +502,16 @@ def test_a_broken_store_fails_the_clause_that_it_breaks(
 
 
 LACKING_ONE = """
+import inspect
 from lacking import LACKING
 from outbox.testing import StoreSuite
+from suite_runs import only
+
+def asks_what_lasts(clause):
+    return not {"persistent", "require_persistence"}.isdisjoint(inspect.unwrap(clause).__code__.co_names)
+
+# What asks for no disk is asked of the same lack in memory.
+LASTING = [name for name, each in inspect.getmembers(StoreSuite, inspect.isfunction) if name.startswith("test_") and asks_what_lasts(each)]
 
 class Suite(StoreSuite):
     def open(self, clock, path, **settings):
@@ -501,6 +519,8 @@ class Suite(StoreSuite):
 
 for name, unusual in LACKING.items():
     told = dict(unusual=unusual, persistent=getattr(unusual, "lasting", False), __module__=__name__)
+    if told["persistent"]:
+        told |= only(StoreSuite, LASTING)
     globals()["Test" + name] = type("Test" + name, (Suite,), told)
 del Suite, StoreSuite
 """

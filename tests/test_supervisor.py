@@ -11,6 +11,7 @@ from command_line import CommandLine
 from started import PATIENCE, Listening, Started, put_mail
 
 from outbox.cli.lifeline import Orders
+from outbox.cli.settings import Settings
 from outbox.cli.supervisor import _Place
 from outbox.locate import Config
 from outbox.relay import RelayLimits
@@ -112,7 +113,7 @@ def test_a_process_that_is_silent_for_longer_than_the_watchdog_is_killed_and_rep
         systemd.wait_for("READY=1")
         stopped = run.children()[0]
         os.kill(stopped, signal.SIGSTOP)
-        run.wait_for("was silent for 1 s: it is killed")
+        assert "was silent for" in run.wait_for(f'it is killed" pid={stopped}')
         systemd.wait_for("WATCHDOG=1")
         run.wait_for("was killed by SIGKILL; another begins")
         run.signal()
@@ -142,6 +143,53 @@ def test_a_process_has_the_settings_as_they_were_checked_whatever_the_file_holds
     assert "nobody" not in run.err
 
 
+def test_a_process_has_the_password_and_the_logging_configuration_as_they_were_checked(
+    outbox: CommandLine, systemd: Listening
+) -> None:
+    password, logging = outbox.home / "password", outbox.home / "log.toml"
+    password.write_text("c4narypassword", "utf-8")
+    password.chmod(0o600)
+    handler = '[handlers.err]\nclass = "logging.StreamHandler"\n'
+    logging.write_text(handler + '[root]\nhandlers = ["err"]\nlevel = "INFO"\n', "utf-8")
+    outbox.environ(OUTBOX_TRANSPORT="smtps://app@127.0.0.1:1", OUTBOX_SMTP_PASSWORD_FILE=str(password))
+    with Started("--processes", "2", "--log-config", str(logging)) as run:
+        systemd.wait_for("READY=1")
+        password.unlink()
+        logging.write_text('[root]\nhandlers = ["no such"]\n', "utf-8")
+        for child in run.children():
+            for told in ("environ", "cmdline"):
+                assert b"c4narypassword" not in Path(f"/proc/{child}/{told}").read_bytes()
+            os.kill(child, signal.SIGKILL)
+        run.wait_for("was killed by SIGKILL; another begins in 0.1 s", 2)
+        put_mail(outbox.path, 1)
+        run.wait_for("paused=")
+        run.signal()
+        assert run.ended() == 0, run.err
+    assert "c4narypassword" not in run.err
+
+
+def test_a_process_shares_its_pipe_with_nobody_and_neither_sighup_nor_a_terminal_reaches_it(
+    outbox: CommandLine, systemd: Listening
+) -> None:
+    plug_in(
+        outbox,
+        "import signal, subprocess, sys\n"
+        "from outbox.testing import RecordingTransport\n"
+        "def make():\n"
+        "    if '--supervised' in sys.argv:\n"
+        "        said = subprocess.run(['cat'], stdout=subprocess.PIPE, timeout=30).stdout\n"
+        "        alone = {n for n in signal.Signals if signal.getsignal(n) == signal.SIG_IGN}\n"
+        "        alone = alone >= {signal.SIGHUP, signal.SIGTTOU}\n"
+        "        print('heard', said, alone, signal.pthread_sigmask(signal.SIG_BLOCK, ()), file=sys.stderr, flush=True)\n"
+        "    return RecordingTransport()\n",
+    )
+    with Started("--processes", "2") as run:
+        run.wait_for("heard b'' True set()", 2)
+        systemd.wait_for("READY=1")
+        run.signal()
+        assert run.ended() == 0, run.err
+
+
 def test_modules_of_the_current_directory_are_let_in_only_where_they_were_before(
     outbox: CommandLine, sink: SMTPSink, systemd: Listening
 ) -> None:
@@ -152,16 +200,35 @@ def test_modules_of_the_current_directory_are_let_in_only_where_they_were_before
         assert run.ended() == 0, run.err
 
 
+def test_a_directory_that_was_removed_meanwhile_is_no_reason_to_replace_nobody(
+    outbox: CommandLine, sink: SMTPSink, systemd: Listening
+) -> None:
+    release = outbox.home / "release-1"
+    release.mkdir()
+    with Started("--processes", "2", cwd=release) as run:
+        systemd.wait_for("READY=1")
+        release.rmdir()
+        before = run.children()
+        for child in before:
+            os.kill(child, signal.SIGKILL)
+        run.wait_for("was killed by SIGKILL; another begins in 0.1 s", 2)
+        put_mail(outbox.path, 1)
+        sink.wait_for(1)
+        run.signal()
+        assert run.ended() == 0, run.err
+
+
 def test_supervised_is_for_supervisors(outbox: CommandLine) -> None:
     with Started("--supervised") as run:
         assert run.process.wait(PATIENCE) == 64
     assert "--processes" in run.err
+    assert "is gone" in run.err, "else it is that"
 
 
 def test_each_process_is_told_its_share_of_what_a_relay_is_asked_to_take() -> None:
     config = Config(limits={"*": RelayLimits(connections=8, per_second=10)})
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "wb") as pipe:
-        Orders(config=config, beat=None, among=4).write(pipe)
-        told = Orders.read(reading).config
+        Orders(settings=Settings(config=config), beat=None, among=4).write(pipe)
+        told = Orders.read(reading).settings.config
     assert dict(told.limits) == {"*": RelayLimits(connections=2, per_second=2.5)}

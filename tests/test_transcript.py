@@ -22,7 +22,7 @@ from outbox.transports.smtp.steps import Lost, Step
 from outbox.transports.smtp.transcript import LOG, Transcript
 from outbox.values import DIALOGUE_LIMIT, abridged, printable_lines
 
-SECRET = "s3cret-pässword"
+SECRET = "c4narypassword-pässword"
 FORMS = (
     SECRET,
     base64.b64encode(f"\0ann\0{SECRET}".encode()).decode(),
@@ -58,7 +58,7 @@ def log() -> Iterator[list[str]]:
     LOG.setLevel(level)
 
 
-def message(*recipients: str, content: bytes = b"Subject: Hello\r\n\r\nHello.\r\n") -> Message:
+def message(*recipients: str, content: bytes = b"Subject: Hello\r\n\r\nc4narybody\r\n") -> Message:
     return Message(recipients=recipients or ("ann@example.org",), sender="shop@example.org", content=content)
 
 
@@ -80,13 +80,13 @@ def test_it_tells_who_said_what_in_which_order() -> None:
 
     assert lines[0] == f"-- connecting to {sink.host}:{sink.port}"
     assert lines[-9:] == [
-        "C: MAIL FROM:<shop@example.org> SIZE=26",
+        "C: MAIL FROM:<shop@example.org> SIZE=30",
         "S: 250 2.1.0 sender ok",
         "C: RCPT TO:<ann@example.org>",
         "S: 250 2.1.5 recipient ok",
         "C: DATA",
         "S: 354 go on, and end with a dot",
-        "C: (content, 26 bytes)",
+        "C: (content, 30 bytes)",
         "S: 451-4.3.0 the disk",
         "S: 451 4.3.0 is full",
     ]

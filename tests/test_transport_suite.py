@@ -15,7 +15,7 @@ from broken_sharing import BROKEN
 from certificates import Authority
 from faithful import SECRET, Faithful, FarSide
 from staged import ECHOES, WAITS, patient, rig_of, stage
-from suite_runs import failures, pytest_in
+from suite_runs import failures, once, pytest_in
 
 from outbox.errors import RelayMisconfigured, RelayUnavailable
 from outbox.message import Message
@@ -23,6 +23,10 @@ from outbox.outcome import PermFailed, Result, TempFailed, Uncertain
 from outbox.testing import Behaviour, Rig, SMTPSink, TransportSuite, transport_suite as suite
 from outbox.transports.function import FunctionTransport
 from outbox.transports.smtp import SMTPTransport
+
+pytestmark = pytest.mark.shows(
+    "a password", because="transports that are broken on purpose show it, and pytest says what was shown"
+)
 
 
 class TestSMTPTransport(TransportSuite):
@@ -154,6 +158,7 @@ import contextlib, datetime as dt
 from broken_sharing import BROKEN
 from faithful import SECRET, FarSide
 from outbox.testing import Rig, TransportSuite
+from suite_runs import only
 
 
 class Suite(TransportSuite):
@@ -167,10 +172,13 @@ class Suite(TransportSuite):
         yield Rig(transport=self.broken(far), taken=lambda: far.taken, recover=far.recover, secrets=[SECRET])
 
 
-for name, (broken, _) in BROKEN.items():
-    globals()["Test" + name] = type("Test" + name, (Suite,), dict(broken=broken))
+for name, (broken, clauses) in BROKEN.items():
+    told = {} if name in WHOLE else only(TransportSuite, clauses)
+    globals()["Test" + name] = type("Test" + name, (Suite,), dict(broken=broken, **told))
 del Suite, TransportSuite
 """
+WHOLE: Final = ["Optimist", "Impatient", "Dramatic", "Parrot", "Insistent", "Belated"]
+"""These are held to the whole suite: one that fails whole says nothing of where to look."""
 
 CAUGHT: Final = [(name, clause) for name, (_, clauses) in BROKEN.items() for clause in clauses]
 
@@ -178,10 +186,13 @@ CAUGHT: Final = [(name, clause) for name, (_, clauses) in BROKEN.items() for cla
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The clauses that failed, by the name of the transport."""
-    folder = tmp_path_factory.mktemp("broken")
-    tests = folder / "test_transports.py"
-    tests.write_text(OPENED)
-    return failures(pytest_in(folder, *(f"{tests}::Test{name}::{clause}" for name, clause in CAUGHT)))
+
+    def said_in(folder: Path) -> str:
+        tests = folder / "test_transports.py"
+        tests.write_text(f"WHOLE = {WHOLE}\n{OPENED}")
+        return pytest_in(folder)
+
+    return failures(once(tmp_path_factory, "transports", said_in))
 
 
 @pytest.mark.parametrize(("transport", "clause"), CAUGHT)
@@ -191,14 +202,8 @@ def test_a_transport_that_is_broken_in_one_way_fails_the_clause_for_it(
     assert clause in failed[transport]
 
 
-def test_a_broken_transport_does_not_fail_everything(tmp_path: Path) -> None:
-    """A suite that fails whole says nothing of where to look."""
-    tests = tmp_path / "test_transports.py"
-    tests.write_text(OPENED)
-    whole = ["Optimist", "Impatient", "Dramatic", "Parrot", "Insistent", "Belated"]
-    failed = failures(pytest_in(tmp_path, *(f"{tests}::Test{name}" for name in whole)))
-
-    assert {name for name in whole if 0 < len(failed[name]) < 8} == set(whole)
+def test_a_broken_transport_does_not_fail_everything(failed: dict[str, set[str]]) -> None:
+    assert {name for name in WHOLE if 0 < len(failed[name]) < 8} == set(WHOLE)
 
 
 def test_each_clause_has_a_transport_that_breaks_it() -> None:

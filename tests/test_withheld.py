@@ -1,24 +1,29 @@
 """Recipients who are suppressed, and what is suspended: the Runner delivers to everybody else."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 import pytest
 from relays import Relay, a_message
 from running import FailingStore, Heard
 
+from outbox import SMTPTransport, sender, shift
 from outbox.desk import Desk
 from outbox.errors import StoreUnavailable
 from outbox.events import Settled
-from outbox.lifecycle import Claim, Fate, Record, Released, State
+from outbox.lifecycle import Claim, Expired, Fate, Record, Released, State
 from outbox.message import Message
 from outbox.outbox import Outbox
 from outbox.outcome import Accepted, Outcome, PermFailed, TempFailed, Untried
 from outbox.protocols import Suspension
 from outbox.retry import RetryPolicy
 from outbox.runner import Runner
+from outbox.screening import Suppress
 from outbox.stores.memory import MemoryStore
+from outbox.testing.clock import ManualClock
 
 ANN, BOB = "ann@a.example", "bob@b.example"
 W, A, F = Fate.WAITING, Fate.ACCEPTED, Fate.FAILED
@@ -133,6 +138,64 @@ def test_where_it_cannot_be_told_who_is_suppressed_nobody_is_written_to_and_all_
     assert record.summary.fates == {ANN: W, BOB: W}
     assert all(isinstance(each, TempFailed) for each in record.history[-1].results.values())
     assert "suppress failed on m1" in caplog.text
+
+
+# A suppress may take long, and all that is asked before a delivery is asked behind it.
+
+
+def nobody_while(happens: Callable[[], object]) -> Suppress:
+    def suppress(_message: Message, _recipients: Sequence[str]) -> tuple[str, ...]:
+        happens()
+        return ()
+
+    return suppress
+
+
+@EVERY_WAY
+def test_what_expires_while_suppress_is_asked_is_not_handed_over(kind: type[Handed]) -> None:
+    clock, transport = ManualClock(), kind()
+    store = MemoryStore(clock=clock)
+    outbox = Outbox(
+        store, transport, clock=clock, lease=2 * HOUR, suppress=nobody_while(lambda: clock.advance(HOUR))
+    )
+    expiring = Message(id="m1", recipients=[ANN], content=b"x", expires_at=clock.now() + HOUR)
+    outbox.submit(expiring)
+    assert outbox.drain().expired == 1
+    sent = outbox.send(attrs.evolve(expiring, id="m2", expires_at=clock.now() + HOUR))
+    assert isinstance(sent.verdict, Expired)
+    assert transport.seen == []
+
+
+@EVERY_WAY
+def test_what_is_another_s_when_suppress_has_answered_is_not_handed_over(kind: type[Handed]) -> None:
+    clock, transport = ManualClock(), kind()
+    store = MemoryStore(clock=clock)
+    taken: list[Claim] = []
+
+    def another_takes_it() -> None:
+        clock.advance(HOUR)
+        taken.extend(store.claim(limit=1, lease=2 * HOUR, queues=["mail"]))
+
+    outbox = Outbox(store, transport, clock=clock, suppress=nobody_while(another_takes_it))
+    outbox.submit(a_message(ANN))
+    assert outbox.drain().lost == 1
+    assert not outbox.send(a_message(ANN, id="m2")).noted
+    assert [claim.message.id for claim in taken] == ["m1", "m2"]
+    assert transport.seen == []
+
+
+@EVERY_WAY
+def test_what_waited_for_its_suppress_is_given_back_where_the_runner_stops(
+    store: MemoryStore, kind: type[Handed]
+) -> None:
+    """It was handed over when the grace time was long over, and nobody wrote it: a second copy."""
+    transport, stopped = kind(), list[bool]()
+    runner = Runner(store, transport, suppress=nobody_while(lambda: stopped.append(runner.stop())))
+    store.put([a_message(ANN), a_message(BOB, id="m2")])
+    runner.drain()
+    assert set(stopped) == {False}
+    assert transport.seen == []
+    assert {summary.state for summary in store.browse()} == {State.QUEUED}
 
 
 def test_what_ends_the_program_while_suppress_is_asked_ends_a_send(store: MemoryStore) -> None:
@@ -312,3 +375,57 @@ def test_nothing_is_sent_directly_before_it_is_known_what_is_suspended() -> None
     with pytest.raises(StoreUnavailable):
         Outbox(store, transport).send(a_message())
     assert (transport.seen, store.get("m1")) == ([], None)
+
+
+def test_a_running_runner_feels_at_its_next_claim_what_was_suspended_a_moment_ago(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.shift._A_MOMENT", 0.0)
+    heard, transport = Heard(), Handed()
+    outbox = Outbox(store, transport, listeners=[heard])
+    with outbox.running():
+        outbox.submit(a_message(ANN))
+        heard.wait_for(Settled)
+        store.suspend(OF_A)
+        outbox.submit(a_message(ANN, id="m2"))
+        heard.wait_for(Settled, number=2)
+    assert [id for id, _ in transport.seen] == ["m1"]
+    assert the_record(store, "m2").summary.reason == "suspended: domain a.example: a move"
+
+
+def test_a_moment_is_no_more_than_two_seconds() -> None:
+    assert shift._A_MOMENT <= 2
+    assert sender._SUSPENSIONS_KNOWN <= 2
+
+
+class Named(Handed):
+    """A transport with one relay, which says what that is called."""
+
+    name = "smtp.a.example:25"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "stops"),
+    [
+        (Named, "smtp.a.example:25", True),
+        (Named, "*", True),
+        (Named, "smtp.b.example:25", False),
+        (Handed, "*", True),
+        (HandedByDomain, "*", True),
+        (HandedByDomain, "smtp.a.example:25", False),
+    ],
+)
+def test_one_relay_is_suspended_by_its_name_and_all_by_an_asterisk(
+    store: MemoryStore, kind: type[Handed], value: str, stops: bool
+) -> None:
+    store.suspend(Suspension(kind="relay", value=value))
+    transport = kind()
+    outbox = Outbox(store, transport)
+    outbox.submit(a_message(ANN))
+    assert outbox.drain().released == stops
+    assert len(transport.seen) != stops
+
+
+def test_an_smtp_transport_is_called_what_its_outcomes_call_it() -> None:
+    with contextlib.closing(SMTPTransport("smtp.a.example", 587)) as transport:
+        assert transport.name == "smtp.a.example:587"

@@ -1,87 +1,24 @@
 """Durable outgoing messages: stored before ``submit`` returns, delivered in the background.
 
-These are the public names.  What loads a database driver, a network library
-or the ``email`` package is imported when its name is first used, so that
-``import outbox`` brings nothing that a program may never need.
+These are the public names.  Each is loaded when it is first used: ``import
+outbox`` brings nothing that a program may never need, no database driver, no
+network library, and for who only looks at a store nothing of what delivers.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from .clock import Clock, SystemClock
-from .errors import (
-    AmbiguousPut,
-    ConfigurationError,
-    ConflictError,
-    CorruptRecord,
-    FormatError,
-    InvalidMessage,
-    OutboxError,
-    RelayFault,
-    RelayMisconfigured,
-    RelayUnavailable,
-    StoreError,
-    StoreFull,
-    StoreUnavailable,
-    UnsupportedError,
-)
-from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled, StoreFailed
-from .judge import Hook
-from .lifecycle import (
-    Attempt,
-    Claim,
-    Dead,
-    Delivered,
-    Event,
-    Expired,
-    Fate,
-    Held,
-    PutResult,
-    Record,
-    Released,
-    Retry,
-    Settlement,
-    State,
-    Summary,
-    Verdict,
-)
-from .message import Message, new_id
-from .outbox import Outbox
-from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
-from .protocols import (
-    Change,
-    Delivery,
-    Exchanged,
-    Finding,
-    Guarantee,
-    Intake,
-    QueueCount,
-    Store,
-    SupportsBatch,
-    SupportsBrowse,
-    SupportsExchange,
-    SupportsHandOver,
-    SupportsIdle,
-    SupportsMaintain,
-    SupportsManage,
-    SupportsRelays,
-    SupportsSuspend,
-    SupportsTransaction,
-    SupportsWait,
-    Suspension,
-    Transport,
-)
-from .relay import RelayLimits
-from .retry import RetryPolicy
-from .runner import Runner, Sent, Tally
-from .screening import Suppress
+from .lazily import names_of
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Accepted",
     "AmbiguousPut",
+    "Annotate",
     "Attempt",
+    "Bounces",
     "ChainTransport",
     "Change",
     "Claim",
@@ -90,16 +27,19 @@ __all__ = [
     "ConflictError",
     "CorruptRecord",
     "Dead",
+    "Delayed",
     "Delivered",
     "Delivery",
     "Event",
     "Exchanged",
+    "Expected",
     "Expired",
     "Fate",
     "FilesystemStore",
     "Finding",
     "FormatError",
     "FunctionTransport",
+    "Glance",
     "Guarantee",
     "Held",
     "Hook",
@@ -114,6 +54,7 @@ __all__ = [
     "OutboxError",
     "Outcome",
     "PermFailed",
+    "Presence",
     "PutResult",
     "QueueCount",
     "Record",
@@ -124,6 +65,7 @@ __all__ = [
     "RelayResumed",
     "RelayUnavailable",
     "Released",
+    "ReplyRule",
     "Result",
     "Retry",
     "RetryPolicy",
@@ -140,19 +82,25 @@ __all__ = [
     "StoreFailed",
     "StoreFull",
     "StoreUnavailable",
+    "Submitted",
     "Summary",
     "SupportsBatch",
     "SupportsBrowse",
     "SupportsExchange",
+    "SupportsGlance",
     "SupportsHandOver",
+    "SupportsHold",
     "SupportsIdle",
     "SupportsMaintain",
     "SupportsManage",
+    "SupportsPresence",
     "SupportsRelays",
     "SupportsSuspend",
     "SupportsTransaction",
     "SupportsWait",
     "Suppress",
+    "SuppressionFile",
+    "SuppressionTable",
     "Suspension",
     "SystemClock",
     "Tally",
@@ -167,36 +115,206 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .bounces import Bounces
+    from .clock import Clock, SystemClock
+    from .errors import (
+        AmbiguousPut,
+        ConfigurationError,
+        ConflictError,
+        CorruptRecord,
+        FormatError,
+        InvalidMessage,
+        OutboxError,
+        RelayFault,
+        RelayMisconfigured,
+        RelayUnavailable,
+        StoreError,
+        StoreFull,
+        StoreUnavailable,
+        UnsupportedError,
+    )
+    from .events import (
+        Delayed,
+        LeaseLost,
+        Listener,
+        Notice,
+        RelayPaused,
+        RelayResumed,
+        Settled,
+        StoreFailed,
+        Submitted,
+    )
+    from .judge import Hook
+    from .lifecycle import (
+        Attempt,
+        Claim,
+        Dead,
+        Delivered,
+        Event,
+        Expired,
+        Fate,
+        Held,
+        PutResult,
+        Record,
+        Released,
+        Retry,
+        Settlement,
+        State,
+        Summary,
+        Verdict,
+    )
     from .mail import from_email
+    from .message import Message, new_id
+    from .outbox import Outbox
+    from .outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain, Untried
+    from .protocols import (
+        Change,
+        Delivery,
+        Exchanged,
+        Expected,
+        Finding,
+        Glance,
+        Guarantee,
+        Intake,
+        Presence,
+        QueueCount,
+        Store,
+        SupportsBatch,
+        SupportsBrowse,
+        SupportsExchange,
+        SupportsGlance,
+        SupportsHandOver,
+        SupportsHold,
+        SupportsIdle,
+        SupportsMaintain,
+        SupportsManage,
+        SupportsPresence,
+        SupportsRelays,
+        SupportsSuspend,
+        SupportsTransaction,
+        SupportsWait,
+        Suspension,
+        Transport,
+    )
+    from .relay import RelayLimits
+    from .replies import ReplyRule
+    from .retry import RetryPolicy
+    from .runner import Runner, Sent, Tally
+    from .screening import Suppress
     from .stores.filesystem import FilesystemStore
     from .stores.memory import MemoryStore
     from .stores.sqlite import SQLiteStore
+    from .submitter import Annotate
+    from .suppression import SuppressionFile, SuppressionTable
     from .transports.chain import ChainTransport
     from .transports.function import FunctionTransport
     from .transports.route import RouteTransport
     from .transports.smtp import SMTPTransport
-
-    __version__: str
 else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
     _LAZY: Final = {
+        "Accepted": ".outcome",
+        "AmbiguousPut": ".errors",
+        "Annotate": ".submitter",
+        "Attempt": ".lifecycle",
+        "Bounces": ".bounces",
         "ChainTransport": ".transports.chain",
+        "Change": ".protocols",
+        "Claim": ".lifecycle",
+        "Clock": ".clock",
+        "ConfigurationError": ".errors",
+        "ConflictError": ".errors",
+        "CorruptRecord": ".errors",
+        "Dead": ".lifecycle",
+        "Delayed": ".events",
+        "Delivered": ".lifecycle",
+        "Delivery": ".protocols",
+        "Event": ".lifecycle",
+        "Exchanged": ".protocols",
+        "Expected": ".protocols",
+        "Expired": ".lifecycle",
+        "Fate": ".lifecycle",
         "FilesystemStore": ".stores.filesystem",
+        "Finding": ".protocols",
+        "FormatError": ".errors",
         "FunctionTransport": ".transports.function",
+        "Glance": ".protocols",
+        "Guarantee": ".protocols",
+        "Held": ".lifecycle",
+        "Hook": ".judge",
+        "Intake": ".protocols",
+        "InvalidMessage": ".errors",
+        "LeaseLost": ".events",
+        "Listener": ".events",
         "MemoryStore": ".stores.memory",
+        "Message": ".message",
+        "Notice": ".events",
+        "Outbox": ".outbox",
+        "OutboxError": ".errors",
+        "Outcome": ".outcome",
+        "PermFailed": ".outcome",
+        "Presence": ".protocols",
+        "PutResult": ".lifecycle",
+        "QueueCount": ".protocols",
+        "Record": ".lifecycle",
+        "RelayFault": ".errors",
+        "RelayLimits": ".relay",
+        "RelayMisconfigured": ".errors",
+        "RelayPaused": ".events",
+        "RelayResumed": ".events",
+        "RelayUnavailable": ".errors",
+        "Released": ".lifecycle",
+        "ReplyRule": ".replies",
+        "Result": ".outcome",
+        "Retry": ".lifecycle",
+        "RetryPolicy": ".retry",
         "RouteTransport": ".transports.route",
+        "Runner": ".runner",
         "SMTPTransport": ".transports.smtp",
         "SQLiteStore": ".stores.sqlite",
+        "Sent": ".runner",
+        "Settled": ".events",
+        "Settlement": ".lifecycle",
+        "State": ".lifecycle",
+        "Store": ".protocols",
+        "StoreError": ".errors",
+        "StoreFailed": ".events",
+        "StoreFull": ".errors",
+        "StoreUnavailable": ".errors",
+        "Submitted": ".events",
+        "Summary": ".lifecycle",
+        "SupportsBatch": ".protocols",
+        "SupportsBrowse": ".protocols",
+        "SupportsExchange": ".protocols",
+        "SupportsGlance": ".protocols",
+        "SupportsHandOver": ".protocols",
+        "SupportsHold": ".protocols",
+        "SupportsIdle": ".protocols",
+        "SupportsMaintain": ".protocols",
+        "SupportsManage": ".protocols",
+        "SupportsPresence": ".protocols",
+        "SupportsRelays": ".protocols",
+        "SupportsSuspend": ".protocols",
+        "SupportsTransaction": ".protocols",
+        "SupportsWait": ".protocols",
+        "Suppress": ".screening",
+        "SuppressionFile": ".suppression",
+        "SuppressionTable": ".suppression",
+        "Suspension": ".protocols",
+        "SystemClock": ".clock",
+        "Tally": ".runner",
+        "TempFailed": ".outcome",
+        "Transport": ".protocols",
+        "Uncertain": ".outcome",
+        "UnsupportedError": ".errors",
+        "Untried": ".outcome",
+        "Verdict": ".lifecycle",
         "from_email": ".mail",
+        "new_id": ".message",
     }
 
-    def __getattr__(name: str) -> object:
-        if name == "__version__":
-            return import_module("importlib.metadata").version("durable-outbox")
-        if name in _LAZY:
-            return getattr(import_module(_LAZY[name], __name__), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = names_of(__name__, _LAZY)
 
     def __dir__() -> list[str]:
         return sorted([*__all__, "__version__"])

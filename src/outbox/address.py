@@ -14,7 +14,6 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from encodings import idna
 from typing import Final
 
 import attrs
@@ -22,12 +21,14 @@ import attrs
 from .errors import InvalidMessage
 from .values import printable, quoted
 
-__all__ = ["domain", "needs_smtputf8", "parse_address_list", "parse_mailbox"]
+__all__ = ["domain", "needs_smtputf8", "parse_address_list", "parse_mailbox", "qualified"]
 
 _ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_FOREIGN: Final = r"\x80-\U0010ffff"
-_DOT_STRING: Final = re.compile(rf"[{_ATEXT}{_FOREIGN}]+(?:\.[{_ATEXT}{_FOREIGN}]+)*")
-_QUOTED: Final = re.compile(rf'"(?:[ !#-\[\]-~{_FOREIGN}]|\\[ -~])*"')
+# By what does not belong: a class that ends at U+10FFFF takes `re` milliseconds to compile, at every start.
+_WORD: Final = r"[^\x00- \"(),.:;<>@\[\\\]\x7f]"
+"""Of atext, or foreign: any character that is not ASCII."""
+_DOT_STRING: Final = re.compile(rf"{_WORD}+(?:\.{_WORD}+)*")
+_QUOTED: Final = re.compile(r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"')
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _PLAIN: Final = re.compile(rf"[{_ATEXT}]*")
 
@@ -201,6 +202,8 @@ def _a_label(text: str, label: str) -> str:
         raise _refused(
             text, 'has a character in its domain that IDNA 2003 does not know: give the A-label ("xn--…")'
         )
+    from encodings import idna  # noqa: PLC0415 - with its tables of Unicode, for the few domains that are not ASCII
+
     try:
         prepared = idna.nameprep(label)
         encoded = idna.ToASCII(label).decode("ascii")
@@ -235,7 +238,7 @@ def _literal(text: str, host: str) -> str:
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 _TOKEN: Final = re.compile(
     rf"""(?P<space>[ \t]+)
-    |(?P<word>[{_ATEXT}{_FOREIGN}]+)
+    |(?P<word>{_WORD}+)
     |(?P<quoted>"[^"\\]*(?:\\.[^"\\]*)*")
     |(?P<literal>\[[^\[\]\\]*\])
     |(?P<sign>[<>@,:;.])""",
@@ -266,6 +269,27 @@ def parse_address_list(value: str, *, origin: str | None = None) -> tuple[str, .
     if control := _CONTROL.search(text.replace("\t", " ")):
         raise _unclear(text, f"holds the control character {printable(control[0])}")
     return tuple(_mailbox(text, entry, origin) for entry in _entries(text) if entry)
+
+
+def qualified(value: str, origin: str) -> str:
+    """The value of such a field with ``@origin`` behind each bare local name; *value* itself where there is none.
+
+    Raises:
+        InvalidMessage: as :func:`parse_address_list`.
+    """
+    parse_address_list(value, origin=origin)
+    text = _FOLD.sub("", value)
+    bare = [tokens[-1].end for entry in _entries(text) if (tokens := _bare(entry))]
+    for end in reversed(bare):
+        text = f"{text[:end]}@{origin}{text[end:]}"
+    return text if bare else value
+
+
+def _bare(entry: Sequence[_Token]) -> Sequence[_Token]:
+    """The local name of an entry that has no domain; nothing of one that has."""
+    opening = next((i for i, token in enumerate(entry) if token.text == "<"), None)
+    address = entry if opening is None else entry[opening + 1 : -1]
+    return () if any(token.text == "@" for token in address) else address
 
 
 @attrs.frozen

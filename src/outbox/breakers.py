@@ -6,14 +6,14 @@ import datetime as dt
 import os
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
 
 from .clock import Clock
 from .errors import RelayFault
-from .relay import Admission, Go, Pause, RelayLimits, Relays, Wait, limits_by_key
+from .relay import Admission, Condition, Go, Pause, RelayLimits, Relays, Wait, limits_by_key
 
 __all__ = ["Breakers"]
 
@@ -63,6 +63,12 @@ class Breakers:
         with known.changed:
             return known.relays.closed_for(key, self._clock.monotonic())
 
+    def conditions(self, most: int = 100) -> Sequence[Condition]:
+        """How *most* of the relays are found now, those that are not well first; by key."""
+        known = self._here()
+        with known.changed:
+            return known.relays.conditions(self._clock.monotonic(), most)
+
     def admit(
         self, keys: Collection[str], message: str, *, patience: float, wanted: int | None = None
     ) -> Mapping[str, Admission] | Wait:
@@ -104,10 +110,12 @@ class Breakers:
                 lambda: until() or not any(known.relays.probing(key) for key in keys), max(0.0, seconds)
             )
 
-    def leave(self, key: str, go: Go | None = None, *, unused: int = 0, well: bool = True) -> None:
+    def leave(self, key: str, go: Go, *, unused: int = 0, well: bool = True, in_vain: bool = False) -> None:
         """A connection that was taken is free; see :meth:`outbox.relay.Relays.leave`."""
         now = self._clock.monotonic()
-        self._report(key, lambda relays: relays.leave(key, now, go, unused=unused, well=well))
+        self._report(
+            key, lambda relays: relays.leave(key, now, go, unused=unused, well=well, in_vain=in_vain)
+        )
 
     def put_off(self, key: str) -> dt.timedelta:
         """How long a message of this relay is given back for, that may not go now: not all for as long."""
@@ -127,6 +135,11 @@ class Breakers:
         """The connection was lost in the middle of the message; the pause, where it is the relay's doing."""
         now = self._clock.monotonic()
         return self._report(key, lambda relays: relays.cut(key, now, message, relay))
+
+    def slow(self, key: str, per_second: float, lasting: dt.timedelta) -> None:
+        """The relay is given so much at most, for so long."""
+        now = self._clock.monotonic()
+        self._report(key, lambda relays: relays.slow(key, now, per_second, lasting.total_seconds()))
 
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was this message: another may go."""

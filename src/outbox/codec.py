@@ -10,7 +10,6 @@ it untouched, or is kept elsewhere by a store that prefers so::
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -19,7 +18,16 @@ from .errors import CorruptRecord, FormatError
 from .message import Message, restored
 from .outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 
-__all__ = ["decode", "decode_results", "encode", "encode_envelope", "encode_results", "encode_texts", "join"]
+__all__ = [
+    "attributes_of",
+    "decode",
+    "decode_results",
+    "encode",
+    "encode_envelope",
+    "encode_results",
+    "encode_texts",
+    "join",
+]
 
 VERSION: Final = 2
 _PARSE: Final = json.JSONDecoder().decode
@@ -66,6 +74,8 @@ def encode_texts(texts: Iterable[str]) -> str:
 
 def _digest(head: bytes, content: bytes) -> bytes:
     """Of the envelope as far as its digest, and the content."""
+    import hashlib  # noqa: PLC0415 - brings OpenSSL, which who only looks at messages can do without
+
     digest = hashlib.sha256(head)
     digest.update(b"\n")
     digest.update(content)
@@ -107,9 +117,22 @@ def _this_format(envelope: bytes, fields: dict[str, Any], content: bytes, digest
 
 def _first_format(_: bytes, fields: dict[str, Any], content: bytes, digest: str) -> Message:
     """Its digest was of the content alone."""
+    import hashlib  # noqa: PLC0415 - as above
+
     if digest != hashlib.sha256(content).hexdigest():
         raise CorruptRecord("the content's digest is not the one that was stored")
     return Message(content=content, **fields)
+
+
+def attributes_of(envelope: bytes) -> dict[str, str]:
+    """For a list: the attributes in an envelope that may be damaged; none where they cannot be read."""
+    # Most have none, and a list reads many.
+    if b'"attributes":' not in envelope:
+        return {}
+    try:
+        return {str(name): str(value) for name, value in _PARSE(envelope.decode())["attributes"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def encode(message: Message) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import math
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -13,6 +12,7 @@ from . import delivery as act
 from .errors import ConfigurationError, OutboxError, StoreError
 from .performer import Orders, Tally, Worker, follow, seconds
 from .shift import Hand, Shift
+from .waiting import Waiting
 
 __all__ = ["Crew"]
 
@@ -45,12 +45,14 @@ class Crew:
         self._tell_over = over
         self._shift = Shift(orders, limit=limit, draining=draining)
         # Daemons: a relay that hangs must not keep the program from ending.
-        self._workers = [
+        workers = [
             threading.Thread(target=self._work, name=f"outbox-worker-{number}", daemon=True)
             for number in range(1, orders.workers + 1)
         ]
         clerk = threading.Thread(target=self._clerk, name="outbox-clerk", daemon=True)
-        self._hands = [clerk, *self._workers]
+        # In the order of their beginning.  Without the clerk nothing is claimed, and with him all workers are there
+        # who have to end before he does: a signal handler may stop it anywhere in between.
+        self._hands = [*workers, clerk]
         self._keepers = [
             threading.Thread(
                 target=self._keep, args=(lambda: act.keep(orders.lease),), name="outbox-keeper", daemon=True
@@ -61,11 +63,14 @@ class Crew:
             # A drain ends with what is due when it comes to its end.
             self._keepers.append(threading.Thread(target=self._listen, name="outbox-listener", daemon=True))
         # Waited for instead of join(): before Python 3.13 a join that a signal
-        # handler's exception interrupts takes the thread for ended.
-        self._changed = threading.Condition()
+        # handler's exception interrupts takes the thread for ended.  Each change
+        # of the following is one step, for a handler may stop it in between.
+        self._changed = Waiting()
+        self._begun: set[threading.Thread] = set()
         self._ended: set[threading.Thread] = set()
+        self._asking: list[threading.Thread] = []
         self._given_up = False
-        self._deadline = math.inf
+        self._deadlines: list[float] = []
         self.error: OutboxError | None = None
 
     @property
@@ -76,23 +81,17 @@ class Crew:
     @property
     def unasked(self) -> bool:
         """Whether nobody has asked it to stop."""
-        return self._deadline == math.inf
+        return not self._deadlines
 
     def start(self) -> None:
         """Start the threads; where one cannot be started, :meth:`stop` ends those that were."""
-        try:
-            for thread in [*self._keepers, *self._hands]:
-                thread.start()
-        except BaseException:
-            for worker in self._workers:
-                if worker.ident is None:
-                    self._shift.depart()
-            raise
+        for thread in [*self._keepers, *self._hands]:
+            thread.start()
+            self._begun.add(thread)
 
     def join(self) -> None:
         """Wait until it is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._given_up or self._all_ended())
+        self._changed.wait_for(lambda: self._given_up or self._all_ended())
 
     def wait_until_stopped(self) -> None:
         """Wait until somebody asks it to stop, or every worker has ended."""
@@ -105,31 +104,36 @@ class Crew:
         except Exception:  # noqa: BLE001 - what was delivered is delivered, whatever befalls the pruning
             _LOG.exception("pruning failed: this is a bug in outbox or in a store")
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this thread is one of its own, or has just asked it to stop (and is interrupted at that).
+
+        Whoever waits here for its end would wait for himself.
+        """
+        return threading.current_thread() in [*self._keepers, *self._hands, *self._asking]
+
     def ask(self, grace: dt.timedelta) -> None:
         """Begin nothing more; what is under way may finish within *grace*, or what another stop leaves of its own."""
-        with self._changed:
-            self._deadline = min(self._deadline, self._orders.clock.monotonic() + grace.total_seconds())
-        self._shift.stop()
+        here = threading.current_thread()
+        self._asking.append(here)
+        try:
+            self._deadlines.append(self._orders.clock.monotonic() + grace.total_seconds())
+            self._shift.stop()
+        finally:
+            self._asking.remove(here)
 
     def see_out(self) -> bool:
-        """Wait until it is over, for what is left of the grace time; True when all ended.
-
-        In a thread of its own, as a listener is, there is nothing to wait
-        for: it is under way itself.
-        """
-        if threading.current_thread() in self._hands:
-            return False
-        with self._changed:
-            left = max(0.0, self._deadline - self._orders.clock.monotonic())
-            self._changed.wait_for(
-                lambda: self._given_up or not self._at_work(), min(left, threading.TIMEOUT_MAX)
-            )
-            all_ended = not self._at_work()
-            self._given_up = True
-            self._changed.notify_all()
+        """Wait until it is over, for what is left of the grace time; True when all ended."""
+        left = max(0.0, min(self._deadlines) - self._orders.clock.monotonic())
+        self._changed.wait_for(
+            lambda: self._given_up or not self._at_work(), min(left, threading.TIMEOUT_MAX)
+        )
+        all_ended = not self._at_work()
+        self._given_up = True
+        self._changed.wake()
         self._finish()
         for keeper in self._keepers:
-            if keeper.ident is not None:
+            if keeper in self._begun:
                 keeper.join(_KEEPERS_END)
         return all_ended
 
@@ -142,8 +146,8 @@ class Crew:
         return len(self._ended) == len(self._hands)
 
     def _at_work(self) -> list[threading.Thread]:
-        # One that could not be started, or not any more, has no ident.
-        return [hand for hand in self._hands if hand.ident is not None and hand not in self._ended]
+        # One that was not started ends no more, nor one whose start is interrupted by whoever waits here.
+        return [hand for hand in self._hands if hand in self._begun and hand not in self._ended]
 
     def _finish(self) -> None:
         self._shift.stop()
@@ -151,6 +155,7 @@ class Crew:
         self._tell_over(self)
 
     def _work(self) -> None:
+        self._begun.add(threading.current_thread())
         try:
             self._live(act.work, Hand, self._shift.leave)
         finally:
@@ -158,20 +163,25 @@ class Crew:
             self._end()
 
     def _clerk(self) -> None:
+        self._begun.add(threading.current_thread())
         try:
-            self._live(act.clerk, Worker, lambda _: self._shift.forsake())
+            if not self._live_as_clerk():
+                # Nothing more is begun, and one more writes what he left and what comes in still.
+                self._shift.stop()
+                self._live_as_clerk()
         finally:
             # Without a clerk nobody has anything to do; before him all others end.
             self._shift.stop()
             self._shift.retire()
             self._end()
 
+    def _live_as_clerk(self) -> bool:
+        return self._live(act.clerk, Worker, lambda _: self._shift.forsake())
+
     def _end(self) -> None:
-        with self._changed:
-            self._ended.add(threading.current_thread())
-            last = self._all_ended()
-            self._changed.notify_all()
-        if last:
+        self._ended.add(threading.current_thread())
+        self._changed.wake()
+        if self._all_ended():
             self._finish()
 
     def _live(
@@ -179,8 +189,11 @@ class Crew:
         script: Callable[[act.Setup], act.Script[None]],
         kind: Callable[[], W],
         leave: Callable[[W], None],
-    ) -> None:
-        """Follow a script to its end, again and again where something ends it that should not."""
+    ) -> bool:
+        """Follow a script, again and again where something ends it that should not.
+
+        False: it did not come to its end, and another try is not made here: of a drain, or while it stops.
+        """
         setup = act.Setup(
             policy=self._orders.policy,
             rng=self._orders.rng,
@@ -191,10 +204,11 @@ class Crew:
         try:
             while not self._live_once(lambda: script(setup), kind(), leave):
                 if self.draining or self._shift.stopping.wait(seconds(_AFTER_A_BUG)):
-                    return
+                    return False
         except BaseException as error:  # noqa: BLE001 - a thread that ends unseen would let all seem well
             _LOG.exception("a worker ended for good: this is a bug in outbox")
             self.error = _failed(error)
+        return True
 
     def _live_once(
         self, script: Callable[[], act.Script[None]], worker: W, leave: Callable[[W], None]

@@ -15,20 +15,21 @@ import datetime as dt
 import enum
 import random
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 
-from .desk import Noted, Run, Spoiled, Work, released
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Notice, Settled, StoreFailed
 from .judge import amendable, before, judge
+from .leases import Since
 from .lifecycle import Claim, Released, Settlement, Verdict
 from .outcome import Outcome
 from .protocols import Exchanged
 from .relay import Wait
 from .retry import RetryPolicy
 from .screening import Screened
+from .slips import Noted, Run, Spoiled, Work, released
 
 __all__ = ["Action", "Script", "Setup", "clerk", "deliver_now", "keep", "sweep", "tidy", "work"]
 
@@ -114,7 +115,7 @@ class Deal(Action[None]):
 
 
 @attrs.frozen
-class TakeUp(Action["Stop | dt.timedelta"]):
+class TakeUp(Action[Stop | Since]):
     """Take a claim in hand: how long ago it was made, or why it is left."""
 
     claim: Claim
@@ -181,6 +182,18 @@ class Tell(Action[None]):
 
 
 @attrs.frozen
+class TellLater(Action[None]):
+    """Log it, and leave it to :class:`TellLeft` to tell the listeners: whoever yields this must wait for nobody."""
+
+    notice: Notice
+
+
+@attrs.frozen
+class TellLeft(Action[None]):
+    """Tell the listeners what was left to be told."""
+
+
+@attrs.frozen
 class Rest(Action[bool]):
     """Wait out *delay*; False: it was cut short, for the runner is stopping.
 
@@ -199,6 +212,16 @@ class ExtendAll(Action[None]):
 @attrs.frozen
 class Reread(Action[None]):
     """Read again what is suspended."""
+
+
+@attrs.frozen
+class Announce(Action[None]):
+    """Say in the store that this runner is here, where that is due."""
+
+
+@attrs.frozen
+class Withdraw(Action[None]):
+    """Take back what was said: it ends."""
 
 
 @attrs.frozen
@@ -287,7 +310,7 @@ def clerk(setup: Setup) -> Script[None]:
             exchanged = yield from ask(Exchange(settlements, collected.limit, collected.max_bytes))
         except StoreError as error:
             failures += 1
-            yield from _falter(setup, error, failures, settlements)
+            yield from _falter(setup, error, failures, settlements, lasting=collected.at_work)
             continue
         failures = 0
         yield from _deal(exchanged.claims)
@@ -296,9 +319,9 @@ def clerk(setup: Setup) -> Script[None]:
 
 def _see_to(spoiled: Sequence[Spoiled]) -> Script[None]:
     for each in spoiled:
-        verdict = None if each.since is None else before(each.claim, each.since)
         # It was not handed over: where the lease ran out by our clock alone, nobody has to wait for it, nor to doubt.
-        yield from ask(Note(Settlement(each.claim, verdict) if verdict else released(each.claim)))
+        settlement = released(each.claim) if each.since is None else _past_its_time(each.claim, each.since)
+        yield from ask(Note(settlement))
 
 
 def _deal(claims: Sequence[Claim]) -> Script[None]:
@@ -314,10 +337,19 @@ def _deal(claims: Sequence[Claim]) -> Script[None]:
 
 
 def _falter(
-    setup: Setup, error: StoreError, failures: int, settlements: Sequence[Settlement]
+    setup: Setup,
+    error: StoreError,
+    failures: int,
+    settlements: Sequence[Settlement],
+    *,
+    lasting: bool = False,
 ) -> Script[None]:
-    """Wait before a failing store is asked again, or raise: what was not written is collected again."""
-    if setup.store_tries is not None and failures >= setup.store_tries:
+    """Wait before a failing store is asked again, or raise: what was not written is collected again.
+
+    A drain is patient while it is *lasting* in any case: what its deliveries
+    come to is to be written, and until they have ended the store may be back.
+    """
+    if setup.store_tries is not None and failures >= setup.store_tries and not lasting:
         raise _naming(error, settlements) from error
     wait = _back_off(failures, setup.rng)
     yield from ask(Tell(StoreFailed(error, wait, [settlement.claim for settlement in settlements])))
@@ -328,8 +360,9 @@ def deliver_now(setup: Setup, claim: Claim) -> Script[None]:
     """Deliver, judge and settle a claim that was made elsewhere; what came of it is told."""
     handed = yield from _delivered(setup, claim)
     if handed is None:
-        yield from ask(Tell(LeaseLost(claim)))
-    elif isinstance(handed, Settlement):
+        # It was not handed over: where the lease ran out by our clock alone, nobody has to wait for it, nor to doubt.
+        handed = released(claim)
+    if isinstance(handed, Settlement):
         yield from _settle(setup, handed)
     else:
         yield from _settle(setup, (yield from _judged(setup, handed)), handed.took)
@@ -342,16 +375,21 @@ def keep(lease: dt.timedelta) -> Script[None]:
         try:
             yield from ask(ExtendAll())
         except StoreError as error:
-            yield from ask(Tell(StoreFailed(error, pause)))
+            yield from ask(TellLater(StoreFailed(error, pause)))
 
 
 def tidy() -> Script[None]:
-    """Keep the house tidy while it is served."""
+    """Keep the house tidy while it is served, and tell what its keeper left to be told."""
+    yield from ask(Announce())
     while (yield from ask(Rest(_TIDY_EVERY))):
-        # First of all: closing and pruning may take long.
+        # First of all: listeners, closing and pruning may take long.
         yield from _reread()
+        yield from ask(Announce())
+        yield from ask(TellLeft())
         yield from ask(CloseIdle())
         yield from sweep()
+    yield from ask(Withdraw())
+    yield from ask(TellLeft())
 
 
 def _reread() -> Script[None]:
@@ -374,20 +412,19 @@ def sweep() -> Script[None]:
 def _delivered(setup: Setup, claim: Claim) -> Script[Handed | Settlement | None]:
     """Deliver the claim, unless there is a verdict already; None where its lease was lost."""
     while True:
-        since = yield from ask(TakeUp(claim))
-        if since is Stop.LOST:
-            return None
-        if since is Stop.STOPPING:
-            return released(claim)
-        verdict = before(claim, since)
-        if verdict is not None:
-            return Settlement(claim, verdict)
+        unfit = yield from _unfit(claim)
+        if unfit is not None:
+            return None if unfit is Stop.LOST else unfit
         screened = yield from ask(Screen(claim))
         if isinstance(screened, Released):
             return Settlement(claim, screened)
         recipients = claim.recipients if screened is None else screened.recipients
         if screened is not None and not recipients:
             return Handed(claim, screened.outcome, _ZERO)
+        # A suppress may take long, and what it kept waiting may be another's by now.
+        unfit = yield from _unfit(claim)
+        if unfit is not None:
+            return None if unfit is Stop.LOST else unfit
         # Directly before the delivery: an admission may be the relay's probe, and each waits for its report.
         closed = yield from ask(Admit(claim, recipients))
         if closed is None:
@@ -396,6 +433,22 @@ def _delivered(setup: Setup, claim: Claim) -> Script[Handed | Settlement | None]
         # Meanwhile the lease may be lost, or the message expire: all is asked again.
         if not (closed.probing and (yield from ask(AwaitProbe()))):
             return released(claim, setup.pause(closed.delay), closed.reason)
+
+
+def _unfit(claim: Claim) -> Script[Settlement | Literal[Stop.LOST] | None]:
+    """Take the claim in hand; what becomes of it where it may not be handed over."""
+    since = yield from ask(TakeUp(claim))
+    if since is Stop.LOST:
+        return Stop.LOST
+    if since is Stop.STOPPING:
+        return released(claim)
+    return _past_its_time(claim, since.least) if before(claim, since.most) else None
+
+
+def _past_its_time(claim: Claim, since: dt.timedelta) -> Settlement:
+    """It may not be handed over any more; where that is not sure by our clock, the store's says at the next claim."""
+    verdict = before(claim, since)
+    return released(claim) if verdict is None else Settlement(claim, verdict)
 
 
 def _judged(setup: Setup, handed: Handed) -> Script[Settlement]:

@@ -16,98 +16,33 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-import attrs
-
-from .leases import Leases
+from .aside import Aside
+from .demand import BLOCKED_AT_MOST, Demand
+from .leases import Leases, Since
 from .lifecycle import Claim, Released, Retry, Settlement
 from .protocols import MAX_BYTES
 from .relay import Go, Wait
+from .roster import PATIENCE, Roster
+from .slips import Later, Noted, Run, Spoiled, Work, released
 from .stock import Lane, Stock
+from .suspects import Suspects
+from .tray import Tray
 
-__all__ = ["Admit", "Desk", "Lane", "Later", "Noted", "Run", "Spoiled", "Work", "released"]
-
-Noted: TypeAlias = tuple[Settlement, dt.timedelta]
-"""A verdict, and how long the delivery took."""
+__all__ = ["Admit", "Desk", "Later", "Run", "Work"]
 
 Admit: TypeAlias = Callable[[str, str, int], "Go | Wait"]
 """May there go to the relay of this key the message of this id now, and others behind it, so many in all?"""
 
-_PATIENCE: Final = 1.0
-"""The seconds for which claims are kept that nobody here can take."""
-_FOR_ISOLATION: Final = 1.0
-_LONGEST: Final = 3600.0
 _SOON: Final = dt.timedelta(seconds=1)
 _FOR_A_LIMIT: Final = dt.timedelta(seconds=10)
-_UNWRITTEN: Final = 256
-_BLOCKED_AT_MOST: Final = 1000
-_PAST_THE_BLOCKED: Final = 100
+_PACE: Final = 0.01
+_A_MOMENT: Final = 0.25
+"""The seconds in which a relay that is well has answered for the first time."""
+_COMPANY: Final = 64
 _ZERO: Final = dt.timedelta(0)
-
-
-@attrs.frozen
-class Later:
-    """Nothing now: ask again when something has changed, or after so many seconds."""
-
-    seconds: float = math.inf
-
-
-@attrs.frozen
-class Run:
-    """Up to *number* claims of a lane, pulled one after the other.
-
-    *admitted* where its relay was asked, for the message whose id is *first*;
-    it was not where there are several.
-    """
-
-    lane: Lane
-    number: int
-    admitted: Go | None = None
-    first: str = ""
-
-
-@attrs.frozen
-class Spoiled:
-    """A claim that may not be delivered any more, *since* so long after it was made; None: its lease was lost."""
-
-    claim: Claim
-    since: dt.timedelta | None
-
-
-@attrs.frozen(kw_only=True)
-class Work:
-    """What the clerk is to do next: write these, see to what spoiled, and claim up to *limit* more."""
-
-    noted: Sequence[Noted] = ()
-    spoiled: Sequence[Spoiled] = ()
-    limit: int = 0
-    max_bytes: int = MAX_BYTES
-
-
-@attrs.define(eq=False)
-class _Worker:
-    """What the desk knows of one worker.
-
-    *size* is how many he takes at a time, *hungry* whether he asked in vain,
-    *left* how many more he may pull, *hand* what he has pulled and not told
-    of, *moved_at* when he last pulled.
-    """
-
-    size: int = 1
-    hungry: bool = False
-    run: Run | None = None
-    left: int = 0
-    hand: list[Claim] = attrs.Factory(list)
-    moved_at: float = -math.inf
-
-    def wants(self, now: float) -> int:
-        """As many as he takes at once; where he has taken, as many again, if he is quick."""
-        if self.run is None:
-            return self.size if self.hungry else 0
-        return self.size if self.size > 1 and now - self.moved_at < _PATIENCE else 0
 
 
 class Desk:
@@ -117,7 +52,7 @@ class Desk:
         workers: How many there will be.
         leases: Those that this process holds.
         draining: It ends when nothing is left that is due.
-        limit: How many may be claimed in all; None is as many as there are.
+        limit: How many may be tried in all; None is as many as there are.
         several: There is more than one relay, and what waits for one of them
             must not keep the others' messages from being claimed.
         put_off: For how long to give a message back that a relay cannot take
@@ -136,30 +71,22 @@ class Desk:
     ) -> None:
         self._leases = leases
         self._draining = draining
-        self._left = limit
-        self._expected = workers
         self._put_off = put_off
         self._several = several
-        # A drain keeps what waits for a probe: given back, it would be due at once, and come again and again.
-        self._probe_patience = _PATIENCE if several and not draining else math.inf
-        self._workers: dict[Hashable, _Worker] = {}
+        # A drain keeps what waits for a probe: given back, it would be for a later one, though its relay may only be slow.
+        self._probe_patience = PATIENCE if several and not draining else math.inf
+        self._roster = Roster(workers, several=several)
         self._stock = Stock()
-        self._blocked: dict[Lane, Wait] = {}
+        self._demand = Demand(self._stock, self._roster, several=several, limit=limit)
         self._moved_at = 0.0
-        self._suspects: deque[tuple[Lane, Claim]] = deque()
-        self._suspected_at = 0.0
-        self._isolated = False
         # A drain lasts until all that is due was tried: it can wait for a suspect's turn.
-        self._patience = self._least = math.inf if draining else _FOR_ISOLATION
-        self._noted: list[Noted] = []
-        self._aside: list[Noted] = []
+        self._suspects = Suspects(patient=draining)
+        self._tray = Tray()
+        self._aside = Aside()
         self._spoiled: list[Spoiled] = []
-        self._writing: list[Noted] = []
+        self._collected_at = -math.inf
         self._undealt: dict[tuple[str, str], Claim] = {}
-        self._faltering = False
         self._retired = False
-        self._dry = False
-        self._withheld = 0
         self._stopping = False
         self._given_up = False
 
@@ -170,35 +97,39 @@ class Desk:
 
         Every Run is ended by :meth:`drop`.
         """
-        mine = self._workers.setdefault(worker, _Worker())
+        mine = self._roster[worker]
         mine.size, mine.hungry = size, False
-        answer = None if self._over else self._next_run(size, now, admit)
+        answer = None if self.over else self._next_run(size, now, admit)
+        if isinstance(answer, Later) and self.over:
+            # What was left was for a relay that takes nothing now, and has just been put aside.
+            answer = None
         if isinstance(answer, Run):
-            mine.run, mine.left, mine.moved_at = answer, answer.number, now
+            self._roster.begin(mine, answer, now)
         elif answer is not None:
             mine.hungry = True
         return answer
 
     def pull(self, worker: Hashable, now: float) -> Claim | None:
         """The next claim of the worker's run, in hand until he notes what came of it; None: there is no more."""
-        mine = self._workers[worker]
-        if mine.run is None or mine.left == 0 or self._stopping or self._behindhand:
+        mine = self._roster[worker]
+        if mine.run is None or mine.left == 0 or self._stopping or self._tray.behindhand:
             return None
         while (claim := self._next(mine.run)) is not None:
             self._moved_at = now
             if self._sound(claim, now):
-                mine.left -= 1
-                mine.hand.append(claim)
-                mine.moved_at = now
+                if now - mine.moved_at >= PATIENCE:
+                    # Whoever is quick again wants more.
+                    self._demand.low = math.inf
+                self._roster.pull(mine, claim, now)
                 return claim
         return None
 
     def goes_on(self, claim: Claim, now: float) -> bool:
         """Whether a claim that was pulled ahead may still be handed over; where not, its run is dropped."""
-        if self._stopping or self._faltering:
+        if self._stopping or self._tray.faltering:
             return False
         since = self._since(claim, now)
-        return since is not None and _in_time(claim, since)
+        return since is not None and _in_time(claim, since.most)
 
     def note(
         self, settlement: Settlement, took: dt.timedelta = _ZERO, worker: Hashable | None = None
@@ -207,41 +138,39 @@ class Desk:
         if worker is None:
             self._undealt.pop(_key(settlement.claim), None)
         else:
-            self._workers[worker].hand.remove(settlement.claim)
+            self._roster[worker].tell(settlement.claim, settlement.verdict)
         if self._draining and isinstance(settlement.verdict, Released):
-            # Given back now it would be due now, and come again before all others.
-            self._aside.append((settlement, took))
+            self._set_aside([(settlement, took)])
         else:
-            self._noted.append((settlement, took))
+            self._tray.add([(settlement, took)])
 
     def drop(self, worker: Hashable, now: float) -> None:
         """The worker's run is over; what he pulled and told nothing of is another's."""
-        mine = self._workers[worker]
+        mine = self._roster[worker]
         if mine.run is None:
             return
         for claim in reversed(mine.hand):
             if claim.lost:
-                self._suspects.appendleft((mine.run.lane, claim))
-                self._suspected_at = now
+                self._suspects.add(mine.run.lane, claim, now, first=True)
             else:
                 self._stock.put(mine.run.lane, claim, first=True)
-        mine.run, mine.hand, mine.left = None, [], 0
-        self._isolated, self._moved_at = False, now
+        self._roster.end(mine, now)
+        self._suspects.alone, self._moved_at = False, now
 
     def leave(self, worker: Hashable) -> Sequence[Claim]:
         """The worker is gone; what he had in hand still, which nobody extends any more."""
-        mine = self._workers.pop(worker, _Worker())
+        mine = self._roster.leave(worker)
         if mine.run is not None:
-            self._isolated = False
+            self._suspects.alone = False
         left = list(mine.hand)
         if self._retired:
-            left += self._unwritten()
+            left += _claims(self._tray.clear())
         self._leases.end(left)
         return left
 
     def depart(self) -> None:
         """One worker fewer will come."""
-        self._expected -= 1
+        self._roster.expected -= 1
 
     # -- the clerk's side
 
@@ -250,42 +179,47 @@ class Desk:
 
         *closed*: why there is no relay to speak to at all, where that is so.
         """
+        self._heed_limit(closed)
         self._give_back(now, closed)
-        if self._expected <= 0 or self._stopping:
-            # Nobody here claims any more: what is given back before, this drain would claim again.
-            self._noted += self._aside
-            self._aside = []
-        limit = self._demand(now, closed)
-        if self._given_up and self._faltering:
+        self._see_to_aside(now)
+        limit = self._wanted(now, closed)
+        if self._given_up and self._tray.faltering:
             return None
-        if not (self._noted or self._spoiled or limit):
-            over = self._given_up or self._expected <= 0
+        if not (self._tray.waiting or self._spoiled or limit):
+            over = self._given_up or self._roster.expected <= 0
             return None if over else Later(self._next_look(now, closed))
-        self._writing, self._noted = self._noted, []
+        if (pause := self._collected_at + _PACE - now) > 0 and self._lingers(limit):
+            return Later(min(pause, self._next_look(now, closed)))
+        self._collected_at = now
+        self._demand.ask(limit)
         spoiled, self._spoiled = self._spoiled, []
         room = max(1, MAX_BYTES - self._stock.size)
-        return Work(noted=self._writing, spoiled=spoiled, limit=limit, max_bytes=room)
+        return Work(
+            noted=self._tray.take(), spoiled=spoiled, limit=limit, max_bytes=room, at_work=self._at_work
+        )
 
     def written(self) -> None:
         """The store has all that was collected."""
-        if self._draining and any(isinstance(noted.verdict, Retry) for noted, _ in self._writing):
+        written = self._tray.written()
+        if self._draining and any(isinstance(settlement.verdict, Retry) for settlement, _ in written):
             # It may be due at once.
-            self._dry = False
-        self._leases.end(settlement.claim for settlement, _ in self._writing)
-        self._writing, self._faltering = [], False
+            self._demand.dry = False
+        self._leases.end(settlement.claim for settlement, _ in written)
 
     def faltered(self) -> None:
         """The store did not take what was collected: it is collected again, and nothing is begun until it is written.
 
         For that could not be noted either.
         """
-        self._faltering = bool(self._writing)
-        self._noted, self._writing = self._writing + self._noted, []
+        self._tray.falter()
 
     def forsaken(self) -> Sequence[Claim]:
-        """The clerk fell: what he was writing and dealing is nobody's, and extended by nobody any more."""
-        claims = [settlement.claim for settlement, _ in self._writing] + list(self._undealt.values())
-        self.written()
+        """The clerk fell: what he was dealing is nobody's, and extended by nobody any more.
+
+        What he was writing is the next one's, and all that he does before he
+        claims; what takes him too is nobody's.
+        """
+        claims = [*self._undealt.values(), *_claims(self._tray.fall())]
         self._undealt.clear()
         self._leases.end(claims)
         return claims
@@ -294,29 +228,25 @@ class Desk:
         """No clerk comes any more: what is left unwritten, now and by :meth:`leave` hereafter."""
         self._retired = self._stopping = True
         self._return([claim for _, claim in self._clear_all()])
-        self._noted += self._aside
-        self._aside = []
-        left = [*self.forsaken(), *self._unwritten()]
+        self._tray.add(self._aside.give_back())
+        left = [*self.forsaken(), *_claims(self._tray.clear())]
         self._leases.end(left)
         return left
 
     def claimed(self, claims: Sequence[Claim], now: float, begun: float) -> None:
         """The store was asked for more, by a call that began then, and gave these."""
-        self._leases.grant(claims, begun)
+        self._leases.grant(claims, begun, now)
         self._undealt.update((_key(claim), claim) for claim in claims)
-        self._dry, self._moved_at = not claims, now
-        if self._left is not None:
-            self._left -= len(claims)
+        self._moved_at = now
+        self._demand.claimed(len(claims))
 
     def deal(self, lane: Lane, claim: Claim, now: float, closed: Wait | None = None) -> None:
         """Lay a claim on the desk; *closed*: why its relay is not to be spoken to, where that is so."""
         self._undealt.pop(_key(claim), None)
-        self._withheld = 0
         if closed is not None and self._barred(closed):
             self._close(lane, [claim], closed)
         elif claim.lost:
-            self._suspects.append((lane, claim))
-            self._suspected_at = now
+            self._suspects.add(lane, claim, now)
         else:
             self._stock.put(lane, claim)
 
@@ -324,16 +254,24 @@ class Desk:
         """Of what was claimed these are given back at once: nobody may be written to of those who wait."""
         for settlement in settlements:
             self.note(settlement)
-        self._withheld += len(settlements)
+        self._demand.missed(len(settlements))
 
     def news(self) -> None:
         """There may be something to claim."""
-        self._dry = False
+        self._demand.dry = False
+
+    @property
+    def calls(self) -> bool:
+        """Whether a clerk who waits has something to see to that was not there when he looked."""
+        noted = self._tray.waiting
+        return (
+            noted == 1 or noted >= _COMPANY or bool(self._spoiled) or self._stock.number <= self._demand.low
+        )
 
     @property
     def dry(self) -> bool:
         """Whether the last claim brought nothing."""
-        return self._dry
+        return self._demand.dry or self._demand.shut
 
     def stop(self) -> None:
         """Begin nothing more, and give back what was not begun."""
@@ -346,39 +284,50 @@ class Desk:
     # -- what to deliver
 
     @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
+        """Whether nobody begins anything more."""
         if self._stopping or not self._draining:
             return self._stopping
         # What is under way may be due again as soon as it is written.
         waiting = self._stock.number or self._suspects or self._undealt
-        more = waiting or self._noted or self._writing or self._spoiled
-        return not (more or self._at_work) and (self._dry or self._left == 0)
-
-    @property
-    def _behindhand(self) -> bool:
-        """Whether no more is begun before what there is to write is written: at a kill it would all go out again."""
-        return self._faltering or len(self._noted) + len(self._writing) >= _UNWRITTEN
+        more = waiting or self._tray or self._spoiled
+        return not (more or self._at_work) and (self.dry or self._demand.left == 0)
 
     @property
     def _at_work(self) -> bool:
-        return any(worker.run is not None for worker in self._workers.values())
+        return self._roster.at_work > 0
 
     def _next_run(self, size: int, now: float, admit: Admit) -> Run | Later:
-        if self._behindhand or self._isolated:
+        if self._tray.behindhand or self._suspects.alone:
             return Later()
         soonest = math.inf
-        for lane in self._stock.lanes:
-            answer = self._run_of(lane, size, admit)
+        for lane in self._in_turn():
+            kept_out = self._roster.kept_out(lane, now)
+            if kept_out is not None and kept_out.full:
+                # Those who are there go on with it; nothing makes way for others.
+                soonest = min(soonest, kept_out.delay.total_seconds())
+                continue
+            answer = kept_out or self._run_of(lane, size, admit)
             if isinstance(answer, Run):
                 # The next one begins with another lane.
                 self._stock.turn(lane)
-                self._blocked.pop(lane, None)
+                self._demand.met()
                 return answer
             if answer is not None:
-                soonest = min(soonest, self._block(lane, answer))
+                soonest = min(soonest, self._block(lane, answer, now))
         if self._suspects and not self._stock.number:
             return self._run_of_suspect(now, admit)
         return Later(max(0.0, soonest))
+
+    def _in_turn(self) -> Iterator[Lane]:
+        """The lanes, those last that half of the workers are at."""
+        crowded = []
+        for lane in self._stock.lanes:
+            if self._roster.crowded(lane):
+                crowded.append(lane)
+            else:
+                yield lane
+        yield from crowded
 
     def _run_of(self, lane: Lane, size: int, admit: Admit) -> Run | Wait | None:
         """A run of the lane; None: all that was in it lets others go first."""
@@ -393,14 +342,15 @@ class Desk:
             self._close(lane, [self._stock.pop(lane)], answer)
         return None
 
-    def _block(self, lane: Lane, wait: Wait) -> float:
+    def _block(self, lane: Lane, wait: Wait, now: float) -> float:
         """Nothing of this lane may go: after how many seconds to ask again."""
         if self._barred(wait):
+            self._heed_limit(wait)
             self._close(lane, self._clear(lane, wait), wait)
             return math.inf
-        self._blocked[lane] = wait
+        self._stock.block(lane, wait, now)
         # Others than these workers may end what they wait for, and tell nobody here.
-        return min(self._probe_patience - wait.under_way, wait.delay.total_seconds(), _PATIENCE)
+        return min(self._probe_patience - wait.under_way, wait.delay.total_seconds(), PATIENCE)
 
     def _barred(self, wait: Wait) -> bool:
         """Whether it lasts too long to keep claims for it."""
@@ -410,84 +360,75 @@ class Desk:
         return not wait.full and (not wait.probing or wait.under_way >= self._probe_patience)
 
     def _run_of_suspect(self, now: float, admit: Admit) -> Run | Later:
-        """A message whose worker died may be what killed it: it is handed over alone, and takes no other with it.
-
-        Meanwhile nothing is claimed.  So it waits for *patience* at most, and
-        is then given back for four times as long; each time in vain doubles
-        both, so that in the end it outlasts the slowest delivery.
-        """
-        lane, claim = self._suspects[0]
-        left, soon = self._suspected_at + self._patience - now, math.inf
-        if not (self._at_work or self._noted or self._writing):
+        """It goes alone, or waits until it can; meanwhile nothing is claimed."""
+        lane, claim = self._suspects.first
+        soon = math.inf
+        if not (self._at_work or self._tray or self._aside):
             answer = _admitted(lane, claim, admit, 1)
             if not isinstance(answer, Wait):
-                return self._isolate(Run(lane, 1, answer, claim.message.id))
+                self._suspects.isolate()
+                return Run(lane, 1, answer, claim.message.id)
             if self._barred(answer):
-                self._suspects.popleft()
-                self._close(lane, [claim], answer)
+                self._close(lane, [self._suspects.pop()[1]], answer)
                 return Later(0.0)
-            soon = _PATIENCE
-        if left > 0:
+            soon = PATIENCE
+        if (left := self._suspects.left(now)) > 0:
             return Later(min(left, soon))
-        self._suspects.popleft()
-        self._return([claim], dt.timedelta(seconds=4 * self._patience))
-        self._patience = min(2 * self._patience, _LONGEST)
+        given_up, delay = self._suspects.give_up()
+        self._return([given_up], delay)
         return Later()
-
-    def _isolate(self, run: Run) -> Run:
-        # It stays among the suspects until it is pulled: were the run dropped before, it would be one still.
-        self._isolated, self._patience = True, self._least
-        return run
 
     def _sound(self, claim: Claim, now: float) -> bool:
         """Whether it may still be delivered; what may not is the clerk's to see to."""
         since = self._since(claim, now)
-        if since is not None and _in_time(claim, since):
+        if since is not None and _in_time(claim, since.most):
             return True
-        self._spoiled.append(Spoiled(claim, since))
+        self._spoiled.append(Spoiled(claim, None if since is None else since.least))
         return False
 
-    def _since(self, claim: Claim, now: float) -> dt.timedelta | None:
+    def _since(self, claim: Claim, now: float) -> Since | None:
         """How long ago it was claimed; None: its lease was lost."""
         lease = self._leases.alive(claim, now)
-        return None if lease is None else dt.timedelta(seconds=now - lease.begun)
+        return None if lease is None else lease.since(now)
 
     # -- what to claim
 
-    def _demand(self, now: float, closed: Wait | None) -> int:
-        if closed is not None:
-            # No drain waits a pause out; who does not drain asks when it is over.
-            self._dry = self._dry or (self._draining and self._barred(closed))
-            return 0
-        if self._stopping or self._dry or self._faltering or self._isolated or self._suspects:
-            return 0
-        if self._stock.size >= MAX_BYTES:
-            return 0
-        missing = self._missing(sum(worker.wants(now) for worker in self._workers.values()))
-        return missing if self._left is None else min(missing, self._left)
+    def _lingers(self, limit: int) -> bool:
+        """Whether what there is to write, and the few that there are to claim, may wait for company.
 
-    def _missing(self, wanted: int) -> int:
-        blocked = self._held_up
-        ready = self._stock.number - blocked
-        # Half of it is on the desk still: the fewer claims, the larger.
-        if 2 * ready > wanted or blocked >= _BLOCKED_AT_MOST:
-            return 0
-        # Past what is blocked in growing steps: behind it there may be mail for other relays.
-        past = min(max(blocked, self._withheld), _PAST_THE_BLOCKED)
-        return max(wanted - ready, past) if wanted else 0
+        While others are under way they share a commit with what comes next;
+        where nobody is at work no verdict waits, nor does anything where a
+        stock is to be filled.
+        """
+        if self._stopping or self._spoiled or self._tray.waiting >= _COMPANY:
+            return False
+        # What was just claimed is about to be taken up: to ask for more in that moment would take the processor from it.
+        under_way = self._at_work or (self._stock.number > 0 and not self._tray.waiting)
+        return under_way and (not limit or self._demand.trickling)
 
-    @property
-    def _held_up(self) -> int:
-        """How many wait for relays that take nothing now, while others could be delivered."""
-        return sum(self._stock.waiting(lane) for lane in self._blocked) if self._several else 0
+    def _wanted(self, now: float, closed: Wait | None) -> int:
+        self._demand.low = math.inf
+        # No drain waits a pause out; who does not drain asks when it is over.
+        self._demand.shut = closed is not None and self._draining and self._barred(closed)
+        if closed is not None or self._stopping or self._tray.faltering:
+            return 0
+        return 0 if self._suspects.alone or self._suspects else self._demand.number(now)
+
+    def _heed_limit(self, wait: Wait | None) -> None:
+        if wait is not None and wait.limited and not self._several and self._barred(wait):
+            self._demand.ration()
 
     def _next_look(self, now: float, closed: Wait | None) -> float:
-        look = math.inf if closed is None else closed.delay.total_seconds()
+        look = (self._aside and self._aside.look(now)) or math.inf
+        if closed is not None:
+            look = min(look, closed.delay.total_seconds())
         if closed is not None and closed.probing:
             # Others than these workers may end what they wait for, and tell nobody here.
-            look = min(look, _PATIENCE)
-        if self._stock.number and not (self._draining or self._isolated):
-            look = min(look, self._moved_at + _PATIENCE - now)
+            look = min(look, PATIENCE)
+        if self._stock.number and not (self._draining or self._suspects.alone):
+            look = min(look, self._moved_at + PATIENCE - now)
+            if self._demand.held_up >= BLOCKED_AT_MOST:
+                look = min(look, self._stock.blocked[0][2] + _A_MOMENT - now)
         return max(0.0, look)
 
     # -- what to give back
@@ -497,38 +438,56 @@ class Desk:
             self._return([claim for _, claim in self._clear_all()])
         elif closed is not None and self._barred(closed):
             self._shut_down(closed)
-        elif self._draining or self._isolated:
+        elif self._draining or self._suspects.alone:
             return
-        elif self._stock.number and now - self._moved_at >= _PATIENCE:
+        elif self._stock.number and now - self._moved_at >= PATIENCE:
             # All are busy for longer: others may deliver it meanwhile.
             self._return(self._stock.clear_all())
-        elif self._held_up >= _BLOCKED_AT_MOST:
-            # Behind so much that waits for a few relays there may be mail for others.
-            for lane, wait in list(self._blocked.items()):
+        elif self._demand.held_up >= BLOCKED_AT_MOST:
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Behind so much that waits for a few relays there may be mail for others.
+
+        What waits for the first answer of a relay that is well goes in a moment, and is not put off for a silent one.
+        """
+        for lane, wait, since in self._stock.blocked:
+            if self._demand.held_up >= BLOCKED_AT_MOST and now - since >= _A_MOMENT:
                 self._close(lane, self._stock.clear(lane), wait)
+
+    def _set_aside(self, noted: Sequence[Noted]) -> None:
+        """A drain gives back what it could not send."""
+        self._aside.add(noted)
+        self._demand.untried(len(noted))
+
+    def _see_to_aside(self, now: float) -> None:
+        look = self._aside.look(now)
+        if self._roster.expected <= 0 or self._stopping:
+            self._tray.add(self._aside.give_back())
+        elif self._suspects or (look <= 0 and not self.over):
+            # Before a suspect goes nothing is here that would die with it.
+            self._tray.add(self._aside.put_off(now))
 
     def _shut_down(self, closed: Wait) -> None:
         for lane in self._stock.lanes:
             self._close(lane, self._clear(lane, closed), closed)
-        while self._suspects and not (closed.limited and self._isolated):
-            lane, claim = self._suspects.popleft()
+        while self._suspects and not (closed.limited and self._suspects.alone):
+            lane, claim = self._suspects.pop()
             self._close(lane, [claim], closed)
 
     def _clear(self, lane: Lane, wait: Wait) -> Sequence[Claim]:
         """All of a lane; but where a limit is reached, not those who were admitted before it was."""
         claims = self._stock.clear(lane)
-        runs = [each for each in self._workers.values() if each.run is not None and each.run.lane == lane]
+        runs = [each for each in self._roster.hands if each.run is not None and each.run.lane == lane]
         admitted = sum(each.left for each in runs) if wait.limited else 0
         for claim in claims[:admitted]:
             self._stock.put(lane, claim)
         return claims[admitted:]
 
     def _close(self, lane: Lane, claims: Sequence[Claim], wait: Wait) -> None:
-        if not self._stock.waiting(lane):
-            self._blocked.pop(lane, None)
+        self._demand.missed(len(claims))
         if self._draining:
-            # Given back now it would be claimed again by this drain, and again.
-            self._aside += [(released(claim, reason=wait.reason), _ZERO) for claim in claims]
+            self._set_aside([(released(claim, reason=wait.reason), _ZERO) for claim in claims])
             return
         for claim in claims:
             self._return([claim], self._back_in(lane, wait), wait.reason)
@@ -536,26 +495,23 @@ class Desk:
     def _back_in(self, lane: Lane, wait: Wait) -> dt.timedelta:
         if self._put_off is None or wait.passing or len(lane) > 1:
             return wait.delay
-        return self._put_off(lane[0])
+        if wait.limited and not self._several:
+            # So few are claimed that they need not be spread; behind all others their turn would be lost.
+            return wait.delay
+        return max(wait.delay, self._put_off(lane[0]))
 
     def _return(self, claims: Sequence[Claim], delay: dt.timedelta = _ZERO, reason: str = "") -> None:
-        self._noted += [(released(claim, delay, reason), _ZERO) for claim in claims]
+        self._tray.add((released(claim, delay, reason), _ZERO) for claim in claims)
 
     def _clear_all(self) -> Sequence[tuple[Lane, Claim]]:
         cleared = [(lane, claim) for lane in self._stock.lanes for claim in self._stock.clear(lane)]
-        cleared += self._suspects
-        self._suspects.clear()
-        return cleared
-
-    def _unwritten(self) -> Sequence[Claim]:
-        noted, self._noted = self._noted, []
-        return [settlement.claim for settlement, _ in noted]
+        return [*cleared, *self._suspects.clear()]
 
     def _next(self, run: Run) -> Claim | None:
         """The next claim of a run, taken away; None where there is none, or it is not the one that may go."""
-        if self._isolated:
-            meant = self._suspects and self._suspects[0][1].message.id == run.first
-            return self._suspects.popleft()[1] if meant else None
+        if self._suspects.alone:
+            meant = self._suspects and self._suspects.first[1].message.id == run.first
+            return self._suspects.pop()[1] if meant else None
         claim = self._stock.first(run.lane)
         probe = run.admitted is not None and run.admitted.probe
         if claim is None or (probe and claim.message.id != run.first):
@@ -576,6 +532,5 @@ def _key(claim: Claim) -> tuple[str, str]:
     return claim.message.id, claim.token
 
 
-def released(claim: Claim, delay: dt.timedelta = _ZERO, reason: str = "") -> Settlement:
-    """The claim, given back as though it had never been made; due after *delay*."""
-    return Settlement(claim, Released(delay=delay, fates=claim.fates, reason=reason))
+def _claims(noted: Sequence[Noted]) -> Sequence[Claim]:
+    return [settlement.claim for settlement, _ in noted]

@@ -25,12 +25,15 @@ from .lifecycle import Claim
 from .outcome import Outcome, TempFailed, Uncertain, Untried
 from .protocols import SupportsRelays, Transport
 from .relay import UNANSWERED, Go, Pause, Wait
+from .replies import ReplyRule, ruling
 from .report import failed, merged
 
 __all__ = ["Errand", "Errands"]
 
 _LOG: Final = logging.getLogger("outbox.runner")
 _ZERO: Final = dt.timedelta(0)
+_UNBEGUN: Final = Untried("not begun: its lease ended, it expired, or the runner was stopped", _ZERO)
+_FAULTS_KEPT: Final = 1000
 _AMONG_SEVERAL: Final = 1.0
 """The seconds for which a worker waits for another's probe, where there may be mail for other relays."""
 
@@ -61,6 +64,7 @@ class Errands:
 
     Args:
         tell: Is told when a relay is paused and when it is well again.
+        rules: What some answers are to be taken for.
     """
 
     def __init__(
@@ -70,12 +74,15 @@ class Errands:
         breakers: Breakers,
         *,
         tell: Callable[[Notice], None],
+        rules: Sequence[ReplyRule] = (),
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._breakers = breakers
         self._tell = tell
-        self._lock = threading.Lock()
+        self._rules = rules
+        # A signal handler may stop the runner whose lock its own thread holds.
+        self._lock = threading.RLock()
         self._faults: dict[str, RelayFault] = {}
         self._probing: set[Errand] = set()
 
@@ -86,7 +93,7 @@ class Errands:
 
     @property
     def faults(self) -> Mapping[str, RelayFault]:
-        """The last fault of each relay that was paused."""
+        """The last fault of each relay that was paused; of the latest thousand."""
         with self._lock:
             return dict(self._faults)
 
@@ -109,9 +116,12 @@ class Errands:
         answer = self._breakers.admit([key], message, patience=math.inf, wanted=wanted)
         return answer if isinstance(answer, Wait) else answer[key]
 
-    def leave(self, key: str, go: Go, handed: int, *, well: bool) -> None:
-        """What was admitted is over: *handed* were handed over, *well* where no connection was lost by that."""
-        self._breakers.leave(key, go, unused=max(0, go.number - handed), well=well)
+    def leave(self, key: str, go: Go, handed: int, *, well: bool, in_vain: bool) -> None:
+        """What was admitted is over: *handed* were handed over, *well* where no connection was lost by that.
+
+        *in_vain*: none of them was taken or refused for good.
+        """
+        self._breakers.leave(key, go, unused=max(0, go.number - handed), well=well, in_vain=in_vain)
 
     def put_off(self, key: str) -> dt.timedelta:
         """For how long to give back a message of this relay that may not go now; not all for as long."""
@@ -138,7 +148,7 @@ class Errands:
 
     def admit(self, claim: Claim, recipients: Sequence[str], errand: Errand) -> Wait | None:
         """May *claim* go to any relay of *recipients* now?  None is yes, and :meth:`deliver` follows."""
-        by_relay = shares(self._transport, claim.message, recipients)
+        by_relay = shares(self._transport, claim.message, recipients, interruptible=errand.interruptible)
         patience = self._patience(errand)
         errand.message, errand.admitted, errand.kept_back, errand.behind = claim.message.id, {}, (), ()
         # All that it may take: were it interrupted here, what it took is given back.
@@ -164,17 +174,18 @@ class Errands:
     def deliver(self, claim: Claim, errand: Errand, goes_on: Callable[[Claim], bool]) -> Handed:
         """Hand *claim* over to those that admitted it, and report for all as one.
 
-        *goes_on* is asked before each relay but the first whether more of it
-        may be handed over.
+        *goes_on* is asked before each relay whether (more of) it may be handed over.
         """
         script = self.delivering(claim, errand, goes_on)
-        share = next(script)
+        report: Outcome | RelayFault | None = None
         while True:
             try:
-                share = script.send(self.hand_over(claim, share, errand))
+                share = next(script) if report is None else script.send(report)
             except StopIteration as end:
                 handed: Handed = end.value
                 return handed
+            try:
+                report = self.hand_over(claim, share, errand)
             except BaseException:
                 script.close()
                 raise
@@ -182,7 +193,14 @@ class Errands:
     def delivering(
         self, claim: Claim, errand: Errand, goes_on: Callable[[Claim], bool]
     ) -> Generator[Sequence[str], Outcome | RelayFault, Handed]:
-        """:meth:`deliver` as a script: it yields whom to hand *claim* over for, and is sent what was reported."""
+        """:meth:`deliver` as a script: it yields whom to hand *claim* over for, and is sent what was reported.
+
+        It may end before it yields anything.
+        """
+        if not goes_on(claim):
+            # Much may have happened since it was taken up: its relays were asked for, others were at work.
+            self.abandon(errand)
+            return Handed(claim, _not_begun(errand), _ZERO)
         begun = self._clock.monotonic()
         reports: list[tuple[Sequence[str], Outcome | RelayFault]] = []
         waits: list[dt.timedelta] = []
@@ -190,7 +208,7 @@ class Errands:
         try:
             for key, share in errand.admitted.items():
                 if reports and not goes_on(claim):
-                    reports.append((share, Outcome.same(share, Untried())))
+                    reports.append((share, Outcome.same(share, _UNBEGUN)))
                     continue
                 report = yield share
                 wait = self._note(key, report, claim.message.id, news)
@@ -253,23 +271,36 @@ class Errands:
     ) -> dt.timedelta | None:
         """Tell the relay's breaker how it did; how long it is left alone, or None where it is well."""
         fault = report if isinstance(report, RelayFault) else report.fault
+        if self._rules and (said := ruling(self._rules, report, key)):
+            fault = said.fault
+            if said.per_second is not None:
+                self._breakers.slow(key, said.per_second, said.lasting)
         if fault is not None:
             pause = self._breakers.failed(key, fault, message)
-            return self._paused(pause, fault, news)
+            return self._paused(pause, fault, news, key)
         if isinstance(report, Outcome) and report.cut:
             cut_off = self._breakers.cut(key, message, report.relay)
             if cut_off is not None and cut_off.fault is not None:
-                self._paused(cut_off, cut_off.fault, news)
+                self._paused(cut_off, cut_off.fault, news, key)
         elif self._breakers.answered(key, message):
             news.append(RelayResumed(key))
         return None
 
-    def _paused(self, pause: Pause, fault: RelayFault, news: list[Notice]) -> dt.timedelta:
+    def _paused(self, pause: Pause, fault: RelayFault, news: list[Notice], key: str) -> dt.timedelta:
         with self._lock:
+            self._faults.pop(fault.relay, None)
             self._faults[fault.relay] = fault
+            if len(self._faults) > _FAULTS_KEPT:
+                del self._faults[next(iter(self._faults))]
         if pause.news:
-            news.append(RelayPaused(fault.relay, fault, pause.delay))
+            news.append(RelayPaused(fault.relay, fault, pause.delay, key))
         return pause.delay
+
+
+def _not_begun(errand: Errand) -> Outcome:
+    """Nobody was asked, and so it costs no attempt."""
+    groups = [*errand.admitted.values(), *(share for share, _ in errand.kept_back)]
+    return Outcome.same([recipient for share in groups for recipient in share], _UNBEGUN)
 
 
 def _kept_back(key: str, wait: Wait) -> Wait:

@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
+import attrs
+
 from .errors import ConfigurationError, RelayFault, RelayMisconfigured
 from .message import Message
-from .outcome import Outcome
+from .outcome import Outcome, Uncertain
 from .protocols import Delivery, SupportsBatch, SupportsRelays, Transport
 from .report import failed, fault_of, understood
 from .values import printable
@@ -71,30 +73,39 @@ class Handover:
         self._deliveries = deliveries
         self._pulled: deque[Delivery] = deque()
         self._shown = False
-        self._batch: Generator[object, None, None] | None = None
+        self._batch: Iterator[object] | None = None
         self._silent = True
         self._over = False
+        # How many of those pulled may be handed over already, as what answered for them is no generator.
+        self._gone = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the next report is of what may be handed over already, although it was not told of."""
+        return self._gone > 0
 
     def next(self) -> tuple[Message, Report] | None:
         """A message and what was reported of it, in the order pulled; None: there is no more.
 
         What was pulled and not told of then was not handed over.
         """
-        if self._over:
+        if self._over and not self._gone:
             return None
-        report = self._report()
+        report = self._doubted() if self._over else self._report()
         if report is None or not self._pulled:
             self._over = True
             return None
         self._silent = False
+        self._gone = max(0, self._gone - 1)
         return self._pulled.popleft().message, report
 
     def close(self) -> None:
         """End it; what was handed over and not told of is nobody's to learn."""
         batch, self._batch, self._over = self._batch, None, True
-        if batch is not None:
+        close = getattr(batch, "close", None)
+        if close is not None:
             try:
-                batch.close()
+                close()
             except BaseException:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
                 _LOG.exception("the transport failed to end a batch")
 
@@ -112,24 +123,39 @@ class Handover:
             self._over = True
             return self._failed(error)
 
+    def _called(self, transport: SupportsBatch) -> Iterator[object]:
+        """What its deliver_many brings, one report after the other."""
+        answer: object = None
+        try:
+            answer = transport.deliver_many(self._pulling())
+            return iter(answer)
+        finally:
+            # A generator has pulled nothing yet.  Who returns a list, say, has handed over what it pulled; one
+            # message may only have been looked at.
+            if not isinstance(answer, Generator) and len(self._pulled) > 1:
+                self._gone = len(self._pulled)
+
     def _of_batch(self, transport: SupportsBatch) -> Report | None:
         # Before the transport may connect, refuse or return: what it does then, it does to this one.
         if self._batch is None and self._pull() is None:
             return None
         try:
             if self._batch is None:
-                self._batch = transport.deliver_many(self._pulling())
+                self._batch = self._called(transport)
             answer = next(self._batch)
         except StopIteration:
             self._over = True
-            return self._failed(RuntimeError("its deliver_many reported nothing")) if self._silent else None
+            nothing = RuntimeError("its deliver_many reported nothing")
+            return self._failed(nothing) if self._silent or self._gone else None
         except RelayFault as fault:
-            self._over = True
-            return fault_of(fault)
+            return self._refused(fault_of(fault))
         except ConfigurationError as error:
-            self._over = True
-            return RelayMisconfigured(type(transport).__name__, printable(str(error)))
+            return self._refused(RelayMisconfigured(type(transport).__name__, printable(str(error))))
         return self._understood(answer)
+
+    def _refused(self, fault: RelayFault) -> Report:
+        self._over = True
+        return attrs.evolve(self._doubted(), fault=fault) if self._gone else fault
 
     def _pull(self) -> Delivery | None:
         delivery = None if self._over else next(self._deliveries, None)
@@ -160,25 +186,39 @@ class Handover:
         _LOG.error(
             "the transport failed with an exception of its own on %s", first.message.id, exc_info=error
         )
-        return failed(error, first.recipients)
+        return self._doubted() if self._gone else failed(error, first.recipients)
+
+    def _doubted(self) -> Outcome:
+        """Of a message that may be handed over already, and nobody told of."""
+        first = self._pulled[0]
+        name = f"{type(self._transport).__name__}.deliver_many"
+        odd = f"{name} is no generator, and did not report of all that it pulled: what it sent is not known"
+        _LOG.error("%s: %s", first.message.id, odd)
+        return Outcome.same(first.recipients, Uncertain(odd))
 
 
 def shares(
-    transport: Transport, message: Message, recipients: Sequence[str]
+    transport: Transport, message: Message, recipients: Sequence[str], *, interruptible: bool = False
 ) -> Mapping[str, tuple[str, ...]]:
-    """Which of *recipients* go to which relay, by the key that limits and breakers go by."""
+    """Which of *recipients* go to which relay, by the key that limits and breakers go by.
+
+    *interruptible*: the thread is its caller's, and what interrupts it is not
+    the transport's doing.
+    """
     if not isinstance(transport, SupportsRelays):
         return {THE_ONLY_RELAY: tuple(recipients)}
     found: dict[str, list[str]] = {}
     for recipient in recipients:
-        found.setdefault(_key(transport, message, recipient), []).append(recipient)
+        found.setdefault(_key(transport, message, recipient, interruptible), []).append(recipient)
     return {key: tuple(share) for key, share in found.items()}
 
 
-def _key(transport: SupportsRelays, message: Message, recipient: str) -> str:
+def _key(transport: SupportsRelays, message: Message, recipient: str, interruptible: bool) -> str:
     try:
         key: object = transport.relay(message, recipient)
-    except Exception:  # noqa: BLE001 - a transport is a stranger's, and may raise anything
+    except BaseException as error:
+        if interruptible and not isinstance(error, Exception):
+            raise
         _LOG.exception("the transport cannot say which relay %s goes to", message.id)
         return THE_ONLY_RELAY
     if isinstance(key, str):

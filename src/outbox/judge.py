@@ -41,6 +41,7 @@ _ZERO: Final = dt.timedelta(0)
 _ONCE_MORE: Final = dt.timedelta(minutes=1)
 """The wait of those whose attempts are used up, and the last one was not theirs but the relay's fault."""
 _SOON: Final = dt.timedelta(seconds=1)
+_ASKED_AT_MOST: Final = dt.timedelta(days=1)
 _SILENT: Final = Uncertain("the transport reported nothing for this recipient")
 
 
@@ -78,7 +79,9 @@ def judge(
         return _relay_fault(claim, report, policy, relay_wait)
     results = {r: report.results.get(r, _SILENT) for r in claim.recipients}
     if report.fault is None and results and all(map(_excused, results.values())):
-        return _put_back(claim, _words(results, claim.fates, report), policy, max(_SOON, _asked(results)))
+        return _put_back(
+            claim, _words(results, claim.fates, report), policy, max(_SOON, _asked(results, policy, claim))
+        )
     fates = dict(claim.fates)
     fates.update((r, _fate(claim, fates[r], result, policy)) for r, result in results.items())
     if all(fate is Fate.ACCEPTED for fate in fates.values()):
@@ -90,10 +93,10 @@ def judge(
         fates = {r: fate if r in spared else fate.given_up for r, fate in fates.items()}
     reason = _words(results, fates, report)
     if not _open(fates):
-        return _settled(fates, report, over + reason)
+        return _settled(fates, report, over + (reason or _silent(claim.fates, fates)))
     # A relay that is down is not asked again sooner than its own pause ends.
     floor = relay_wait if report.fault else _ZERO
-    delay = _capped(max(_ONCE_MORE if wait is None else wait, floor, _asked(results)), claim)
+    delay = _capped(max(_ONCE_MORE if wait is None else wait, floor, _asked(results, policy, claim)), claim)
     return Retry(delay=delay, fates=fates, reason=reason, outcome=report)
 
 
@@ -163,7 +166,7 @@ def _fate(claim: Claim, old: Fate, result: Result, policy: RetryPolicy) -> Fate:
     match result:
         case Accepted():
             return Fate.ACCEPTED
-        case PermFailed():
+        case PermFailed() if not policy.soft_bounce:
             # It refuses this copy, and says nothing of an earlier one.
             return old.given_up
         case Uncertain() if policy.uncertain == "hold" or claim.message.at_most_once:
@@ -192,10 +195,11 @@ def _excused(result: Result) -> bool:
     return isinstance(result, Untried) and result.retry_after is not None
 
 
-def _asked(results: Mapping[str, Result]) -> dt.timedelta:
-    """The longest wait that was asked for."""
+def _asked(results: Mapping[str, Result], policy: RetryPolicy, claim: Claim) -> dt.timedelta:
+    """The longest wait that was asked for; a day at most, and never past the age at which the policy gives up."""
     waits = [r.retry_after for r in results.values() if isinstance(r, TempFailed | Untried) and r.retry_after]
-    return max(waits, default=_ZERO)
+    asked = min(max(waits, default=_ZERO), _ASKED_AT_MOST)
+    return asked if policy.timeout is None else max(_ZERO, min(asked, policy.timeout - claim.age))
 
 
 def _too_old(claim: Claim, policy: RetryPolicy) -> bool:
@@ -245,3 +249,13 @@ def _words(results: Mapping[str, Result], fates: Mapping[str, Fate], report: Out
             if told and fates[recipient] is fate:
                 return f"{recipient}: {result.reply}"
     return "" if report.fault is None else str(report.fault)
+
+
+def _silent(before: Mapping[str, Fate], fates: Mapping[str, Fate]) -> str:
+    """Why it is not delivered although this attempt said nothing against anybody."""
+    for fate in (Fate.UNCERTAIN, Fate.FAILED):
+        for recipient, each in fates.items():
+            if each is fate:
+                earlier = before[recipient] is fate
+                return f"{recipient}: {f'{fate} at an earlier attempt' if earlier else 'not tried at this attempt'}"
+    return ""

@@ -12,7 +12,18 @@ import attrs
 
 from .lifecycle import Claim
 
-__all__ = ["Lease", "Leases"]
+__all__ = ["Lease", "Leases", "Since"]
+
+
+@attrs.frozen
+class Since:
+    """How long ago a claim was made: *most* since before the store was asked, *least* since it had answered.
+
+    What may not be late counts by the one, what may not be early by the other.
+    """
+
+    most: dt.timedelta
+    least: dt.timedelta
 
 
 @attrs.define
@@ -21,8 +32,13 @@ class Lease:
 
     claim: Claim
     begun: float
+    answered: float
     deadline: float
     lost: bool = False
+
+    def since(self, now: float) -> Since:
+        """How long ago the claim was made."""
+        return Since(dt.timedelta(seconds=now - self.begun), dt.timedelta(seconds=now - self.answered))
 
 
 class Leases:
@@ -32,10 +48,10 @@ class Leases:
         self._length = length.total_seconds()
         self._leases: dict[tuple[str, str], Lease] = {}
 
-    def grant(self, claims: Iterable[Claim], begun: float) -> None:
-        """These claims were made by a call that began then."""
+    def grant(self, claims: Iterable[Claim], begun: float, answered: float) -> None:
+        """These claims were made by a call that began then, and was answered then."""
         for claim in claims:
-            self._leases[_key(claim)] = Lease(claim, begun, begun + self._length)
+            self._leases[_key(claim)] = Lease(claim, begun, answered, begun + self._length)
 
     def alive(self, claim: Claim, now: float) -> Lease | None:
         """The claim's lease; None where it was lost or ran out, and is forgotten."""

@@ -102,6 +102,8 @@ class Event(enum.StrEnum):
     RELEASED = "released"
     REQUEUE = "requeue"
     CANCEL = "cancel"
+    HOLD = "hold"
+    RELEASE = "release"
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = frozen_mapping(
@@ -124,6 +126,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = frozen_mapping(
         (State.QUEUED, Event.CANCEL): State.CANCELLED,
         (State.CLAIMED, Event.CANCEL): State.CANCELLED,
         (State.HELD, Event.CANCEL): State.CANCELLED,
+        (State.QUEUED, Event.HOLD): State.HELD,
+        (State.CLAIMED, Event.HOLD): State.HELD,
+        # Only what a person holds; what a verdict has held goes on by a requeue.
+        (State.HELD, Event.RELEASE): State.QUEUED,
     }
 )
 """Every transition there is.  What is not here is refused, and changes nothing."""
@@ -269,6 +275,10 @@ class Attempt:
     dialogue: str = attrs.field(default="", repr=False)
 
 
+def _frozen_attributes(attributes: Mapping[str, str]) -> Mapping[str, str]:
+    return frozen_mapping(attributes)
+
+
 def _frozen_history(history: Iterable[Attempt]) -> tuple[Attempt, ...]:
     return tuple(history)
 
@@ -285,6 +295,14 @@ class Summary:
         reason: Why it stands where it stands, in words; ``""`` where
             nothing happened yet.
         settled_at: When it left the queue; None while QUEUED or CLAIMED.
+        resumes_at: When it will be due once it is released, of a message that
+            a person holds; None of every other, one that a verdict has HELD
+            included.
+        since: What its age counts from: the latest of its submit, its
+            ``not_before`` and its last requeue; None where the store does not
+            tell.
+        attributes: The message's own; None where the store's lists do not
+            tell them, and only ``get`` does.
     """
 
     id: str
@@ -302,6 +320,16 @@ class Summary:
     attempts: int = 0
     lost: int = 0
     reason: str = ""
+    resumes_at: dt.datetime | None = None
+    since: dt.datetime | None = None
+    attributes: Mapping[str, str] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_frozen_attributes), hash=False
+    )
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether it is a person who holds it."""
+        return self.resumes_at is not None
 
 
 @attrs.frozen(kw_only=True)

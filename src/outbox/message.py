@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -30,6 +28,8 @@ def new_id(clock: Clock | None = None) -> str:
     The twelve bits of ``rand_a`` carry the fraction of the millisecond
     (section 6.2, method 3), which needs no counter and so no shared state.
     """
+    import secrets  # noqa: PLC0415 - brings OpenSSL, which who only looks at messages can do without
+
     now = (clock or SystemClock()).now()
     microseconds = int(now.timestamp()) * 1_000_000 + now.microsecond
     milliseconds, fraction = divmod(microseconds, 1000)
@@ -148,6 +148,8 @@ class Message:
     @property
     def envelope_digest(self) -> bytes:
         """SHA-256 over queue, sender and recipients: what tells one message of an id from another."""
+        import hashlib  # noqa: PLC0415 - as secrets in new_id
+
         parts = [part.encode() for part in (self.queue, self.sender, *self.recipients)]
         return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
 

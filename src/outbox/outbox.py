@@ -16,13 +16,15 @@ from .clock import Clock
 from .errors import ConfigurationError, UnsupportedError
 from .events import Listener
 from .judge import Hook
+from .logs import log_notice
 from .performer import Tally
 from .protocols import Store, SupportsTransaction, SupportsWait, Transport
 from .relay import RelayLimits
+from .replies import ReplyRule
 from .retry import RetryPolicy
 from .runner import Runner, Sent, beside
 from .screening import Suppress
-from .submitter import Mail, MessageOptions, Submitter
+from .submitter import Annotate, Mail, MessageOptions, Submitter
 
 __all__ = ["Outbox", "RunnerOptions"]
 
@@ -38,6 +40,8 @@ class RunnerOptions(TypedDict, total=False):
     limits: RelayLimits | Mapping[str, RelayLimits] | None
     hook: Hook | None
     suppress: Suppress | None
+    warn_after: dt.timedelta | None
+    reply_rules: Sequence[ReplyRule]
 
 
 class Outbox(Submitter):
@@ -49,6 +53,7 @@ class Outbox(Submitter):
     Args:
         queues: The queues served here; mail goes to the first unless said
             otherwise.
+        annotate: Is asked for attributes to store with each message: see :data:`~outbox.Annotate`.
         options: What else the :class:`~outbox.Runner` takes.
 
     Safe to use from many threads.  Leaving its ``with`` block stops its
@@ -62,18 +67,21 @@ class Outbox(Submitter):
         *,
         queues: Sequence[str] = ("mail",),
         clock: Clock | None = None,
+        annotate: Annotate | None = None,
         **options: Unpack[RunnerOptions],
     ) -> None:
         if not queues or isinstance(queues, str):
             raise ConfigurationError(f"queues is {queues!r}: pass a sequence of at least one name")
-        super().__init__(store, queue=queues[0], clock=clock)
+        told = (log_notice, *options.get("listeners", ()))
+        super().__init__(store, queue=queues[0], clock=clock, listeners=told, annotate=annotate)
         self.store = store
         self._transport = transport
         self._queues = queues
         self._options = options
         # A runner at work is kept alive by its own threads.
         self._runners: weakref.WeakSet[Runner] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        # A signal handler may close it while its own thread makes a runner.
+        self._lock = threading.RLock()
         # Made here, so that a wrong setting fails where it was said; what is sent directly goes through it.
         self._own: Runner | None = None
         self._own = None if transport is None else self.runner()
@@ -117,7 +125,10 @@ class Outbox(Submitter):
                 f"{type(self.store).__name__} cannot store within a transaction of yours: keep the outbox in the "
                 "same database, in a store that can (SQLiteStore with prefix=)"
             )
-        return Submitter(self.store.within(connection), queue=self._queue, clock=self._clock)
+        # Nobody is told: whether it will be there is for that transaction to say.
+        return Submitter(
+            self.store.within(connection), queue=self._queue, clock=self._clock, annotate=self._annotate
+        )
 
     def send(
         self,

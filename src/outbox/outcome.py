@@ -25,7 +25,8 @@ class Accepted:
 class TempFailed:
     """Not now: known not to have been taken, and worth another attempt.
 
-    *retry_after* is the least wait the relay asked for, where it did.
+    *retry_after* is the least wait the relay asked for, where it did; a day
+    at most is heeded, and never past the age at which the policy gives up.
     """
 
     reply: str = attrs.field(default="", converter=printable)
@@ -58,7 +59,7 @@ class Untried:
     """Known not to have been handed over, for no fault of this recipient.
 
     *reply* says why, where that is known.  *retry_after*, where it is given,
-    is the least wait of this message alone: the relay is well for others, and
+    is the least wait (as above) of this message alone: the relay is well for others, and
     what kept this one from it (one of several relays is down) costs it no
     attempt, however often.
     """

@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import random
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,24 +19,29 @@ import attrs
 from . import delivery as act
 from .breakers import Breakers
 from .clock import Clock
+from .delays import Delays
 from .errands import Errand, Errands
 from .errors import RelayFault, StoreError
-from .events import LeaseLost, Listener, Notice, Settled
+from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled
+from .herald import Herald
 from .judge import Hook, amended
-from .leases import Lease, Leases
+from .leases import Lease, Leases, Since
 from .lifecycle import Claim, Event, Settlement, Verdict
 from .logs import log_notice
 from .outcome import Outcome
 from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
+from .replies import ReplyRule
 from .retry import RetryPolicy
 from .screener import Screener
 from .screening import Suppress
 from .values import frozen_mapping
+from .waiting import Flag
 
 __all__ = ["Orders", "Performer", "Tally", "Worker", "follow", "seconds"]
 
 _LOG: Final = logging.getLogger("outbox.runner")
 _PRUNE: Final = 1000
+_LEFT_AT_MOST: Final = 100
 _COUNTED: Final[Mapping[Event, str]] = frozen_mapping(
     {
         Event.DELIVERED: "delivered",
@@ -88,6 +93,8 @@ class Orders:
     breakers: Breakers
     hook: Hook | None = None
     suppress: Suppress | None = None
+    delays: Delays = attrs.field(factory=lambda: Delays(None), repr=False)
+    rules: Sequence[ReplyRule] = ()
 
     def policy(self, queue: str) -> RetryPolicy:
         """The policy of a queue; the default one where none is said."""
@@ -100,6 +107,14 @@ class Worker:
 
     errand: Errand = attrs.Factory(Errand)
     brought: Sequence[Claim] = ()
+
+
+@attrs.frozen
+class _Extension:
+    """The leases that are extended by a call to the store which began then."""
+
+    held: Sequence[Lease]
+    begun: float
 
 
 def seconds(wait: dt.timedelta) -> float:
@@ -139,26 +154,49 @@ class Performer:
         settle: Callable[[Sequence[Settlement]], Sequence[Claim]] | None = None,
     ) -> None:
         self._orders = orders
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._leases = Leases(orders.lease)
         # A drain is too short to wait a relay's pause out, and is told of none: it begins anew.
         breakers = orders.breakers.apart(hasty=True) if draining else orders.breakers
-        self.errands = errands or Errands(orders.transport, orders.clock, breakers, tell=self._tell)
+        self.errands = errands or Errands(
+            orders.transport, orders.clock, breakers, tell=self._tell, rules=orders.rules
+        )
         self.screener = Screener(
             orders.store, orders.transport, orders.suppress, clock=orders.clock, rng=orders.rng
+        )
+        self.herald = Herald(
+            orders.store,
+            orders.transport,
+            breakers,
+            orders.clock,
+            queues=tuple(orders.queues),
+            workers=orders.workers,
+            done=self._counted,
+            in_hand=self._in_hand,
+            late=draining,
         )
         self._write = settle or orders.store.settle
         self._counts: Counter[str] = Counter()
         self._listeners = (log_notice, *orders.listeners)
-        self.stopping = threading.Event()
-        self._out_of_time = threading.Event()
-        self._all_done = threading.Event()
+        self._left_to_tell: deque[Notice] = deque(maxlen=_LEFT_AT_MOST)
+        # A signal handler may stop the runner whose lock its own thread holds.
+        self.stopping = Flag()
+        self._out_of_time = Flag()
+        self._all_done = Flag()
 
     @property
     def tally(self) -> Tally:
         """What became of the claims so far."""
         with self._lock:
             return Tally(**self._counts, faults=self.errands.faults)
+
+    def _counted(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+    def _in_hand(self) -> int:
+        with self._lock:
+            return len(self._leases.held())
 
     @property
     def done(self) -> bool:
@@ -191,7 +229,7 @@ class Performer:
         """*worker* brings this claim, made by a call to the store that began then: it is extended until he leaves."""
         worker.brought = (claim,)
         with self._lock:
-            self._leases.grant([claim], begun)
+            self._leases.grant([claim], begun, self._orders.clock.monotonic())
 
     def perform(self, action: act.Action[Any], worker: Worker | None) -> Any:
         """Do *action* for *worker* (None: for the keeper), and return its result.
@@ -204,16 +242,26 @@ class Performer:
                 return self._rest(delay, worker, within_grace=within_grace)
             case act.Tell(notice=notice):
                 return self._tell(notice)
+            case act.TellLater(notice=notice):
+                return self._tell_later(notice)
+            case act.TellLeft():
+                return self._tell_left()
+        return self._perform_keeping(action) if worker is None else self._perform_on_claim(action, worker)
+
+    def _perform_keeping(self, action: act.Action[Any]) -> Any:
+        match action:
             case act.ExtendAll():
                 return self._extend_all()
+            case act.Announce():
+                return self.herald.look()
+            case act.Withdraw():
+                return self.herald.leave()
             case act.Reread():
                 return self.screener.look(older=0.0)
             case act.CloseIdle():
                 return self._close_idle()
             case act.Prune():
                 return self._prune()
-            case _ if worker is not None:
-                return self._perform_on_claim(action, worker)
         raise AssertionError(f"nobody but a worker can do {action!r}")
 
     def _perform_on_claim(self, action: act.Action[Any], worker: Worker) -> Any:
@@ -235,14 +283,16 @@ class Performer:
         raise AssertionError(f"nobody knows how to do {action!r}")
 
     def _rest(self, delay: dt.timedelta, worker: Worker | None, *, within_grace: bool) -> bool:
+        return not self._end_of_rest(worker, within_grace=within_grace).wait(seconds(delay))
+
+    def _end_of_rest(self, worker: Worker | None, *, within_grace: bool) -> Flag:
         if worker is None:
-            return not self._all_done.wait(seconds(delay))
-        event = self._out_of_time if within_grace else self.stopping
-        return not event.wait(seconds(delay))
+            return self._all_done
+        return self._out_of_time if within_grace else self.stopping
 
     # -- a single claim
 
-    def _take_up(self, claim: Claim) -> act.Stop | dt.timedelta:
+    def _take_up(self, claim: Claim) -> act.Stop | Since:
         if self.stopping.is_set():
             return act.Stop.STOPPING
         since = self._since(claim)
@@ -262,15 +312,18 @@ class Performer:
             return judged
 
     def _still_ours(self, claim: Claim) -> bool:
-        """Whether more of a claim may be handed over: its lease lives, and it has not expired meanwhile."""
-        since = self._since(claim)
-        return since is not None and (claim.expires_in is None or since < claim.expires_in)
+        """Whether (more of) a claim may be handed over: its lease lives, and it has not expired meanwhile.
 
-    def _since(self, claim: Claim) -> dt.timedelta | None:
+        And what comes of it can be written: after the grace time nobody does.
+        """
+        since = None if self._out_of_time.is_set() else self._since(claim)
+        return since is not None and (claim.expires_in is None or since.most < claim.expires_in)
+
+    def _since(self, claim: Claim) -> Since | None:
         now = self._orders.clock.monotonic()
         with self._lock:
             lease = self._leases.alive(claim, now)
-        return None if lease is None else dt.timedelta(seconds=now - lease.begun)
+        return None if lease is None else lease.since(now)
 
     def _tell(self, notice: Notice) -> None:
         with self._lock:
@@ -278,7 +331,24 @@ class Performer:
                 self._counts[_COUNTED[notice.verdict.event]] += 1
             elif isinstance(notice, LeaseLost):
                 self._counts["lost"] += 1
-        for listener in self._listeners:
+            late = self._orders.delays.of(notice)
+        if isinstance(notice, RelayPaused | RelayResumed):
+            self.herald.changed()
+        self._call(self._listeners, notice)
+        if late is not None:
+            self._call(self._listeners, late)
+
+    def _tell_later(self, notice: Notice) -> None:
+        self._call((log_notice,), notice)
+        self._left_to_tell.append(notice)
+
+    def _tell_left(self) -> None:
+        while self._left_to_tell:
+            self._call(self._orders.listeners, self._left_to_tell.popleft())
+
+    @staticmethod
+    def _call(listeners: Sequence[Listener], notice: Notice) -> None:
+        for listener in listeners:
             try:
                 listener(notice)
             except BaseException:  # noqa: BLE001 - a listener is a stranger's, and may raise anything
@@ -287,19 +357,23 @@ class Performer:
     # -- keeping
 
     def _extend_all(self) -> None:
+        extension = self._begin_extension()
+        if extension.held:
+            self._extended(extension, self._ask_to_extend(extension))
+
+    def _begin_extension(self) -> _Extension:
         with self._lock:
             held = self._leases.held()
-        if not held:
-            return
-        begun = self._orders.clock.monotonic()
-        self._extended(held, self._ask_to_extend(held), begun)
+        # Taken before the store is asked: the lease it grants cannot end before this one.
+        return _Extension(held, self._orders.clock.monotonic())
 
-    def _ask_to_extend(self, held: Sequence[Lease]) -> Sequence[Claim]:
-        return self._orders.store.extend([lease.claim for lease in held], lease=self._orders.lease)
+    def _ask_to_extend(self, extension: _Extension) -> Sequence[Claim]:
+        claims = [lease.claim for lease in extension.held]
+        return self._orders.store.extend(claims, lease=self._orders.lease)
 
-    def _extended(self, held: Sequence[Lease], lost: Sequence[Claim], begun: float) -> None:
+    def _extended(self, extension: _Extension, lost: Sequence[Claim]) -> None:
         with self._lock:
-            self._leases.extended(held, lost, begun)
+            self._leases.extended(extension.held, lost, extension.begun)
 
     def _close_idle(self) -> None:
         if not isinstance(self._orders.transport, SupportsIdle):

@@ -23,18 +23,24 @@ __all__ = [
     "Change",
     "Delivery",
     "Exchanged",
+    "Expected",
     "Finding",
+    "Glance",
     "Guarantee",
     "Intake",
+    "Presence",
     "QueueCount",
     "Store",
     "SupportsBatch",
     "SupportsBrowse",
     "SupportsExchange",
+    "SupportsGlance",
     "SupportsHandOver",
+    "SupportsHold",
     "SupportsIdle",
     "SupportsMaintain",
     "SupportsManage",
+    "SupportsPresence",
     "SupportsRelays",
     "SupportsSuspend",
     "SupportsTransaction",
@@ -47,6 +53,10 @@ _KINDS: Final = ("queue", "relay", "domain", "attribute")
 
 MAX_BYTES = 16 << 20
 """How much content one claim takes at most, unless its first message alone is larger."""
+
+
+def _states(states: Iterable[State]) -> frozenset[State]:
+    return frozenset(map(State, states))
 
 
 def _known_kind(_: object, __: object, kind: str) -> None:
@@ -158,6 +168,10 @@ class SupportsBatch(Protocol):
         content was handed over whole.  What it pulled and did not yield is
         untried; what it never pulled is the caller's.  Abandoning the
         generator closes the connection.
+
+        What returns something else (a list, say) has pulled and perhaps sent
+        before anything is reported: a message that it does not report of is
+        Uncertain.
         """
         ...
 
@@ -210,12 +224,16 @@ class SupportsExchange(Protocol):
 class SupportsHandOver(Protocol):
     """A store that stores messages under the caller's own lease from the start."""
 
-    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+    def put_claimed(
+        self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+    ) -> Sequence[Claim]:
         """Put as :meth:`Intake.put` does and lease to the caller what was new, in one commit.
 
         One claim for each message that was stored, in order; none for one
         that was known, is not due yet, or is of a suspended queue: that one
-        waits as though it had been put.
+        waits as though it had been put.  What was *attempted* before it is
+        put is leased where its queue is suspended, too: what came of the
+        attempt has yet to be settled.
         """
         ...
 
@@ -257,6 +275,10 @@ class QueueCount:
 
     *due* counts those of them that could be claimed now; *oldest_due_at* is
     since when the first of them has been due.
+
+    *more*: there are more than these, and not all were counted (a
+    :meth:`SupportsGlance.glance`): *number* and *due* are the least that there
+    are, and *oldest_at* is None; *oldest_due_at* is that of all.
     """
 
     queue: str
@@ -265,6 +287,7 @@ class QueueCount:
     due: int = 0
     oldest_at: dt.datetime | None = None
     oldest_due_at: dt.datetime | None = None
+    more: bool = False
 
 
 @runtime_checkable
@@ -296,6 +319,28 @@ class SupportsBrowse(Protocol):
 
 
 @attrs.frozen(kw_only=True)
+class Glance:
+    """What :meth:`SupportsGlance.glance` saw.
+
+    Attributes:
+        counts: As of :meth:`SupportsBrowse.count`; of a large number only that there are more.
+        at_most: What all of them together cannot be more than; None where that is not known.
+    """
+
+    counts: Sequence[QueueCount]
+    at_most: int | None = None
+
+
+@runtime_checkable
+class SupportsGlance(Protocol):
+    """A store that tells at once how it stands, however many messages there are."""
+
+    def glance(self, *, most: int = 2_500) -> Glance:
+        """As :meth:`SupportsBrowse.count`, but each number is counted up to about *most* only."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
 class Change:
     """What a command did with one message.
 
@@ -310,11 +355,35 @@ class Change:
     until: dt.datetime | None = None
 
 
+@attrs.frozen(kw_only=True)
+class Expected:
+    """What messages were when they were chosen: a command leaves alone what has changed meanwhile.
+
+    Attributes:
+        states: One of these; none is any.
+        by_hand: Whether a person holds it; None is either.
+    """
+
+    states: frozenset[State] = attrs.field(default=frozenset(), converter=_states)
+    by_hand: bool | None = None
+
+    def fits(self, state: State, *, by_hand: bool) -> bool:
+        """Whether a message that is so is one that was meant."""
+        return (not self.states or state in self.states) and self.by_hand in (None, by_hand)
+
+
 @runtime_checkable
 class SupportsManage(Protocol):
-    """A store whose messages a person can steer.  One change for each id, in order; durable on return."""
+    """A store whose messages a person can steer.  One change for each id, in order; durable on return.
 
-    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
+    Whoever chose messages from a list says what they were *expected* to be.
+    It is compared with what they are within the same change, and what does
+    not fit is refused; what a worker has is ``leased`` all the same.
+    """
+
+    def requeue(
+        self, ids: Sequence[str], /, *, uncertain: bool = False, expected: Expected | None = None
+    ) -> Sequence[Change]:
         """Make messages due now and their age and attempts start anew.
 
         FAILED recipients wait again; UNCERTAIN ones become DOUBTFUL only
@@ -324,12 +393,40 @@ class SupportsManage(Protocol):
         """
         ...
 
-    def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def cancel(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """Never hand these over any more.  They stay, CANCELLED, until purged."""
         ...
 
-    def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def purge(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """Remove DEAD, HELD, EXPIRED, CANCELLED and kept DELIVERED messages for good."""
+        ...
+
+
+@runtime_checkable
+class SupportsHold(Protocol):
+    """A store in which a person can hold single messages.  One change for each id, in order; durable on return.
+
+    *expected* as in :class:`SupportsManage`.
+    """
+
+    def hold(
+        self, ids: Sequence[str], /, *, reason: str = "", expected: Expected | None = None
+    ) -> Sequence[Change]:
+        """Keep these from being claimed until they are released: HELD, with the person's *reason*.
+
+        For QUEUED ones, and CLAIMED ones whose lease ran out.  Refused for
+        what is HELD already, by whomever.
+        """
+        ...
+
+    def release(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
+        """Let what a person holds go on as though it had never been held.
+
+        Its fates, attempts, claims lost and age are what they were (its age
+        has grown meanwhile), and so is when it is due.  Refused for what a
+        verdict has HELD: that goes on by a requeue only, so that no release
+        of many sends again what somebody may have already.
+        """
         ...
 
 
@@ -338,8 +435,10 @@ class Suspension:
     """What is not to be delivered for now: everything whose *kind* is *value*.
 
     Attributes:
-        kind: ``queue``; ``relay`` (the key a transport names); ``domain`` (of
-            a recipient); ``attribute`` (*value* is ``name=value``).
+        kind: ``queue``; ``relay`` (the key a transport names by
+            :class:`SupportsRelays`; of one that leads to one relay, its
+            attribute ``name``; ``*`` is every relay); ``domain`` (of a
+            recipient); ``attribute`` (*value* is ``name=value``).
         until: When it ends by itself; None is never.
         reason: In a person's words, for the next one who looks.
     """
@@ -369,6 +468,51 @@ class SupportsSuspend(Protocol):
 
     def suspensions(self) -> Sequence[Suspension]:
         """Those in force by the store's clock, sorted by kind and value."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Presence:
+    """What somebody who works on a store says of himself.
+
+    Attributes:
+        age: How long ago he said it, by the store's clock.
+        left: How long it still holds; zero or less where he has been silent
+            for longer than he said he would be: he may be gone.
+    """
+
+    name: str
+    text: str
+    age: dt.timedelta
+    left: dt.timedelta
+
+
+@runtime_checkable
+class SupportsPresence(Protocol):
+    """A store that keeps what its runners say of themselves, for whoever looks from another process.
+
+    It is information and nothing else: nothing that is claimed, settled or
+    decided depends on it, and a power failure may take it.
+    """
+
+    def announce(self, name: str, text: str, /, *, for_: dt.timedelta) -> None:
+        """Keep *text* under *name*, in the place of what it said before.
+
+        It holds *for_* so long and is kept for a day more, unless two hundred
+        others that hold for longer need the room.
+
+        Raises:
+            ConfigurationError: *name* is none that an id could be, *text* is
+                longer than 16 KiB or none that can be kept, or *for_* is not positive.
+        """
+        ...
+
+    def withdraw(self, name: str, /) -> None:
+        """Forget what is said under *name*; harmless where nothing is."""
+        ...
+
+    def announced(self) -> Sequence[Presence]:
+        """All that is kept, sorted by name; what cannot be read is left out."""
         ...
 
 

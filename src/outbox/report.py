@@ -7,6 +7,7 @@ answer does not say what, it is not known whether anything was sent.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeGuard
@@ -21,6 +22,7 @@ __all__ = ["failed", "fault_of", "joined", "merged", "named", "strung", "underst
 
 _WITH_REPLY: Final = (Accepted, PermFailed, Uncertain)
 _WITH_WAIT: Final = (TempFailed, Untried)
+_CAUSES: Final = 16
 
 
 def understood(answer: object, recipients: Sequence[str], transport: str) -> tuple[Outcome, Sequence[str]]:
@@ -76,12 +78,25 @@ def failed(error: BaseException, recipients: Sequence[str]) -> Outcome:
 
 
 def fault_of(fault: RelayFault) -> RelayFault:
-    """The same fault; one of our own in its place, where it lacks what every fault says."""
+    """The same fault, to be kept; one of our own in its place, where it lacks what every fault says."""
+    _forget_frames(fault)
     relay, reason = getattr(fault, "relay", ""), getattr(fault, "reason", None)
     if isinstance(relay, str) and isinstance(reason, str):
         return fault
     kind = RelayMisconfigured if isinstance(fault, RelayMisconfigured) else RelayUnavailable
     return kind(relay if isinstance(relay, str) else "", f"{type(fault).__name__}: {_said(fault)}")
+
+
+def _forget_frames(fault: RelayFault) -> None:
+    """A fault is kept for as long as its relay is paused: with where it was raised it would keep the message."""
+    error: BaseException | None = fault
+    for _ in range(_CAUSES):
+        if error is None:
+            return
+        # What is a stranger's may refuse it.
+        with contextlib.suppress(Exception):
+            error.__traceback__ = error.__context__ = None
+        error = error.__cause__
 
 
 def merged(reports: Sequence[tuple[Sequence[str], Outcome | RelayFault]]) -> Outcome | RelayFault:

@@ -52,6 +52,10 @@ class RetryPolicy:
     *uncertain* says what becomes of a recipient whose message was handed
     over whole and never answered: ``"retry"`` may send it a second time
     (the same bytes and Message-ID), ``"hold"`` waits for a person.
+
+    *soft_bounce* is for going live: a refusal for good counts as one for now,
+    so that no message dies of a setting that is wrong; the record still says
+    what the relay said.  It is given up by count and age as any other.
     """
 
     attempts: int | None = None
@@ -62,6 +66,7 @@ class RetryPolicy:
     schedule: tuple[dt.timedelta, ...] | None = attrs.field(default=None, converter=_schedule)
     timeout: dt.timedelta | None = attrs.field(default=attrs.Factory(_default_timeout, takes_self=True))
     uncertain: Literal["retry", "hold"] = "retry"
+    soft_bounce: bool = False
 
     def __attrs_post_init__(self) -> None:
         try:

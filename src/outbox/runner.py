@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import logging
 import os
 import random
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 
 from .breakers import Breakers
 from .clock import Clock, SystemClock
 from .crew import Crew
+from .delays import Delays
 from .errors import ConfigurationError
 from .events import Listener
 from .judge import Hook
 from .message import Message
+from .naming import fitted
 from .performer import Orders, Tally
 from .protocols import Store, Transport
 from .relay import RelayLimits
+from .replies import ReplyRule
 from .retry import RetryPolicy
 from .screening import Suppress
 from .sender import Sender, Sent
+from .values import quoted
 
 __all__ = ["Runner", "Sent", "Tally"]
+
+_LOG: Final = logging.getLogger("outbox.runner")
 
 
 @attrs.define
@@ -33,7 +41,8 @@ class _Running:
     """Who is at work, in the process that started them: a forked child has none of their threads."""
 
     pid: int = attrs.Factory(os.getpid)
-    lock: threading.Lock = attrs.Factory(threading.Lock)
+    # A signal handler may stop the runner whose lock its own thread holds.
+    lock: threading.RLock = attrs.Factory(threading.RLock)
     crews: list[Crew] = attrs.Factory(list)
     sender: Sender | None = None
 
@@ -53,15 +62,22 @@ class Runner:
             killed process).  Living workers extend their leases.
         limits: What each relay is asked to take at most, or what those of
             these keys are (``"*"``: all others); the keys are those that the
-            transport names.  They hold for this process.
+            transport names, and a route's are found in any case.  A key that
+            no route has is warned of; where there is only one relay none can
+            be named.  They hold for this process.
         grace: How long :meth:`stop` lets current transactions finish.
         listeners: Called after the fact, in the thread that writes what came of the
             messages (of a relay, in the worker's): nothing else is written or claimed
-            meanwhile.  Those of :meth:`send` are called in its caller's thread.
+            meanwhile.  What the keeper of the leases met is told by another thread, up
+            to ten seconds later.  Those of :meth:`send` are called in its caller's thread.
         hook: May discard, hold or put off otherwise what was judged, after an
             attempt of which nobody was newly accepted: see :data:`~outbox.Hook`.
         suppress: Says which recipients are not to be delivered to: see
             :data:`~outbox.Suppress`.
+        warn_after: The age at which listeners are told that a message is late
+            (:class:`~outbox.Delayed`); never where nothing is said.
+        reply_rules: How relays that say certain things are treated for a
+            while: see :class:`~outbox.ReplyRule`.
 
     The runner closes neither the store nor the transport.
     """
@@ -82,6 +98,8 @@ class Runner:
         limits: RelayLimits | Mapping[str, RelayLimits] | None = None,
         hook: Hook | None = None,
         suppress: Suppress | None = None,
+        warn_after: dt.timedelta | None = None,
+        reply_rules: Sequence[ReplyRule] = (),
     ) -> None:
         _check(queues, workers, lease, grace)
         _check_callable(hook=hook, suppress=suppress)
@@ -96,9 +114,11 @@ class Runner:
             listeners=tuple(listeners),
             clock=clock,
             rng=rng,
-            breakers=Breakers(clock, rng, limits=limits),
+            breakers=Breakers(clock, rng, limits=_limits(limits, transport)),
             hook=hook,
             suppress=suppress,
+            delays=Delays(warn_after),
+            rules=tuple(reply_rules),
         )
         self._grace = grace
         self._running = _Running()
@@ -122,10 +142,11 @@ class Runner:
 
         Returns True when all that was under way has ended and was settled.
         False: a transaction hangs; its thread is abandoned, and its
-        message returns when the lease runs out.  Called by a listener or a
-        transport of this runner it asks for the end and returns False at
-        once, for its own thread is what is under way.  Stopping what does
-        not run is harmless.
+        message returns when the lease runs out.  Called in a thread that is
+        itself under way (by a listener or a transport of this runner, or by a
+        signal handler that interrupted :meth:`send`) it asks for the end and
+        returns False at once.  Stopping what does not run is harmless, and
+        so is stopping in a signal handler, wherever it came.
         """
         grace = self._grace if grace is None else grace
         deadline = self._orders.clock.monotonic() + grace.total_seconds()
@@ -134,6 +155,8 @@ class Runner:
             crews, sender = list(running.crews), running.sender
         for crew in crews:
             crew.ask(grace)
+        if any(each.is_here for each in crews) or (sender is not None and sender.is_here):
+            return False
         ended = [crew.see_out() for crew in crews]
         if sender is not None:
             ended.append(sender.see_out(deadline - self._orders.clock.monotonic()))
@@ -168,9 +191,11 @@ class Runner:
         waited for.
 
         Raises:
+            ConfigurationError: *limit* is no whole number from 1; nothing was claimed.
             StoreError: the store failed repeatedly; what was delivered
                 before is settled, unless the error says otherwise.
         """
+        _check_limit(limit)
         crew = self._enlist(Crew(self._orders, limit=limit, draining=True, over=self._forget))
         try:
             crew.start()
@@ -244,6 +269,18 @@ def beside(runner: Runner) -> Runner:
     return other
 
 
+def _limits(
+    limits: RelayLimits | Mapping[str, RelayLimits] | None, transport: Transport
+) -> Mapping[str, RelayLimits]:
+    found, strange = fitted(limits, transport)
+    for name in strange:
+        _LOG.warning(
+            "limits names the relay %s, which the transport does not have: they hold for nothing",
+            quoted(name),
+        )
+    return found
+
+
 def _policies(
     retry: RetryPolicy | Mapping[str, RetryPolicy] | None, queues: Sequence[str]
 ) -> Mapping[str, RetryPolicy]:
@@ -262,6 +299,13 @@ def _check_callable(**given: object) -> None:
     for name, value in given.items():
         if value is not None and not callable(value):
             raise ConfigurationError(f"{name} is of type {type(value).__name__}: pass a function")
+
+
+def _check_limit(limit: object) -> None:
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise ConfigurationError(
+            f"limit is {limit!r}: pass a whole number from 1, or None to deliver all that is due"
+        )
 
 
 def _check(queues: Sequence[str], workers: int, lease: dt.timedelta, grace: dt.timedelta) -> None:

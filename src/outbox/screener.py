@@ -39,11 +39,19 @@ class Screener:
     ) -> None:
         self._store = store if isinstance(store, SupportsSuspend) else None
         self._transport = transport
+        # What leads to one relay names none by message: it goes by what it is called itself.
+        name: object = getattr(transport, "name", "")
+        self._name = name if isinstance(name, str) else ""
         self._suppress = suppress
         self._clock = clock
         self._rng = rng
         self._suspended = Suspended()
         self._read_at = -math.inf
+
+    @property
+    def asks(self) -> bool:
+        """Whether :meth:`screen` asks anything; it may take long then."""
+        return bool(self._suspended or self._suppress)
 
     def look(self, *, older: float = math.inf) -> None:
         """Read what is suspended where it was never read, or *older* seconds ago and more.
@@ -70,22 +78,22 @@ class Screener:
         *interruptible*: the thread is its caller's, and what interrupts it
         is not the suppress's doing.
         """
-        if not (self._suspended or self._suppress):
+        if not self.asks:
             return None
-        withheld = self._withheld(claim)
+        withheld = self._withheld(claim, interruptible)
         left = [r for r in claim.recipients if r not in withheld]
         if not left:
             return given_back(claim, withheld.values(), self._clock.now(), self._rng)
         return screened(claim.recipients, withheld, self._refused(claim.message, left, interruptible))
 
-    def _withheld(self, claim: Claim) -> Mapping[str, Suspension]:
+    def _withheld(self, claim: Claim, interruptible: bool = False) -> Mapping[str, Suspension]:
         suspended = self._suspended
         if not suspended:
             return {}
         keys: dict[str, str] = {}
         if suspended.names_relays:
-            by_relay = shares(self._transport, claim.message, claim.recipients)
-            keys = {recipient: key for key, share in by_relay.items() for recipient in share}
+            by_relay = shares(self._transport, claim.message, claim.recipients, interruptible=interruptible)
+            keys = {recipient: key or self._name for key, share in by_relay.items() for recipient in share}
         return suspended.withheld(claim, keys, self._clock.now())
 
     def _refused(

@@ -17,18 +17,30 @@ from .outcome import Outcome, PermFailed, Result, TempFailed, Untried
 from .protocols import Suspension
 from .values import frozen_mapping
 
-__all__ = ["Screened", "Suppress", "Suspended", "given_back", "screened", "suppressed", "unsure"]
+__all__ = [
+    "EVERY_RELAY",
+    "Screened",
+    "Suppress",
+    "Suspended",
+    "given_back",
+    "screened",
+    "suppressed",
+    "unsure",
+]
 
 Suppress: TypeAlias = Callable[[Message, Sequence[str]], Collection[str]]
 """Which of these recipients of a message are not to be delivered to: who asked never to be written to again, say.
 
 Called before each delivery, in the thread that delivers (a worker's, or the
 caller's of ``send``), with those who would be handed over; a connection may
-be waiting meanwhile.  Where it raises, or returns what is no collection of
+be waiting meanwhile.  What expires, loses its lease or is stopped while it is
+asked is not handed over.  Where it raises, or returns what is no collection of
 recipients, all of them are put off, for a mail that comes late is better
 than one that should never have come.
 """
 
+EVERY_RELAY: Final = "*"
+"""A suspension of the relay of this name is one of all of them."""
 _LEAST: Final = dt.timedelta(minutes=1)
 _MOST: Final = dt.timedelta(minutes=15)
 _SOON: Final = dt.timedelta(seconds=1)
@@ -144,6 +156,7 @@ def _names(recipient: str, relay: str | None) -> Iterator[tuple[str, str]]:
         yield "domain", _folded("domain", domain(recipient))
     if relay is not None:
         yield "relay", relay
+        yield "relay", EVERY_RELAY
 
 
 def _folded(kind: str, value: str) -> str:
@@ -159,10 +172,7 @@ def _end(suspension: Suspension) -> dt.datetime:
 
 
 def _why(suspension: Suspension) -> str:
-    end = (
-        ""
-        if suspension.until is None
-        else f" until {suspension.until.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
-    )
+    until = suspension.until
+    end = "" if until is None else f" until {until.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     words = f": {suspension.reason}" if suspension.reason else ""
     return f"suspended: {suspension.kind} {suspension.value}{end}{words}"

@@ -25,13 +25,14 @@ from .lifecycle import Claim, Delivered, Fate, Settlement, Verdict
 from .message import Message, new_id
 from .performer import Orders, Performer, Worker, follow, seconds
 from .protocols import Store, SupportsHandOver, SupportsSuspend
+from .waiting import Flag, Waiting
 
 __all__ = ["Sender", "Sent"]
 
 _LOG: Final = logging.getLogger("outbox.runner")
 _STORE_TRIES: Final = 5
 _KEEPERS_END: Final = 1.0
-_SUSPENSIONS_KNOWN: Final = 10.0
+_SUSPENSIONS_KNOWN: Final = 1.0
 _UNENDING: Final = dt.timedelta(days=365)
 
 
@@ -46,7 +47,9 @@ class Sent:
             submitted first stands), or it is not due yet, or its queue is
             suspended.  The store has it then.
         noted: Whether the store has the verdict.  False where another had
-            the message meanwhile: he delivers it too, unless he knows better.
+            the message meanwhile: he delivers it too, unless he knows better;
+            and where the store did not say whether it took the message in
+            (an ``AmbiguousPut``) and turns out to have: it goes out again.
     """
 
     id: str
@@ -75,10 +78,12 @@ class Sender:
             errands=self._stored.errands,
             settle=self._reserve.settle,
         )
-        self._changed = threading.Condition()
+        # A signal handler may stop the runner whose lock its own thread holds.
+        self._lock = threading.RLock()
+        self._changed = Waiting()
         self._under_way: list[threading.Thread] = []
         self._leased = 0
-        self._look_up = threading.Event()
+        self._look_up = Flag()
         self._keeper: threading.Thread | None = None
 
     def send(self, message: Message) -> Sent:
@@ -90,7 +95,11 @@ class Sender:
             claims = self._reserve.store.put_claimed([message], lease=self._orders.lease)
             if not claims:
                 return Sent(id=message.id)
-            return self._deliver(self._stored, claims[0], begun)
+            try:
+                return self._deliver(self._stored, claims[0], begun)
+            finally:
+                # The keeper leaves to others whatever may take long.
+                self._stored.perform(act.TellLeft(), None)
 
     def send_unstored(self, message: Message) -> Sent:
         """Deliver *message*, and store it with what came of it unless all took it."""
@@ -116,21 +125,25 @@ class Sender:
                 self._reserve.forget(claim)
 
     def see_out(self, left: float) -> bool:
-        """Wait until nothing is under way in other threads, for *left* seconds at most; True when all ended.
+        """Wait until nothing is under way, for *left* seconds at most; True when all ended.
 
         The keeper ends with it; a send that follows has another.
         """
-        with self._changed:
-            ended = self._changed.wait_for(self._at_rest, min(max(0.0, left), threading.TIMEOUT_MAX))
+        ended = self._changed.wait_for(
+            lambda: not self._under_way, min(max(0.0, left), threading.TIMEOUT_MAX)
+        )
+        with self._lock:
             keeper = None if self._leased else self._keeper
         if keeper is not None:
             self._look_up.set()
             keeper.join(_KEEPERS_END)
         return ended
 
-    def _at_rest(self) -> bool:
+    @property
+    def is_here(self) -> bool:
+        """Whether this very thread is at work for it, and whoever waits here for its end would wait for himself."""
         here = threading.current_thread()
-        return all(thread is here for thread in self._under_way)
+        return here is self._keeper or here in self._under_way
 
     def _deliver(self, performer: Performer, claim: Claim, begun: float) -> Sent:
         worker = Worker(errand=Errand(interruptible=True))
@@ -161,21 +174,19 @@ class Sender:
     @contextlib.contextmanager
     def _under_way_here(self) -> Iterator[None]:
         here = threading.current_thread()
-        with self._changed:
-            self._under_way.append(here)
+        self._under_way.append(here)
         try:
             yield
         finally:
-            with self._changed:
-                self._under_way.remove(here)
-                self._changed.notify_all()
+            self._under_way.remove(here)
+            self._changed.wake()
 
     # -- keeping the leases
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
         """While this lasts there is a keeper."""
-        with self._changed:
+        with self._lock:
             if self._keeper is None:
                 keeper = threading.Thread(target=self._keep, name="outbox-sender-keeper", daemon=True)
                 keeper.start()
@@ -184,7 +195,7 @@ class Sender:
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._leased -= 1
 
     def _keep(self) -> None:
@@ -198,7 +209,7 @@ class Sender:
         if not isinstance(action, act.Rest):
             return self._stored.perform(action, None)
         self._look_up.wait(seconds(action.delay))
-        with self._changed:
+        with self._lock:
             self._look_up.clear()
             if self._leased:
                 return True
@@ -275,7 +286,7 @@ class _Reserve:
         with self._lock:
             own = self._taken_in.get(claim.token)
         if own is None:
-            claims = self.store.put_claimed([claim.message], lease=self._lease)
+            claims = self.store.put_claimed([claim.message], lease=self._lease, attempted=True)
             if not claims:
                 # The store has it from elsewhere, and what befalls it there.
                 return False

@@ -16,15 +16,17 @@ from typing import Any, Final
 import attrs
 
 from . import delivery as act
-from .desk import Desk, Lane, Later, Run, Work
+from .desk import Desk
 from .errors import RelayFault, StoreError
 from .handover import THE_ONLY_RELAY, Handover, shares
 from .lifecycle import Claim, Settlement
 from .message import Message
-from .outcome import Outcome
+from .outcome import Accepted, Outcome, PermFailed
 from .performer import Orders, Performer, Worker
 from .protocols import Delivery, Exchanged, SupportsExchange, SupportsRelays, SupportsWait
 from .screening import Screened
+from .slips import Later, Run, Work
+from .stock import Lane
 
 __all__ = ["Hand", "Shift"]
 
@@ -33,6 +35,8 @@ _POLL_AT_MOST: Final = dt.timedelta(seconds=5)
 _POLL_WITHOUT_WAIT: Final = dt.timedelta(seconds=1)
 _SOON: Final = dt.timedelta(milliseconds=20)
 _LONGEST: Final = 3600.0
+_A_MOMENT: Final = 1.0
+"""So many seconds old what is suspended may be known when something is claimed."""
 
 
 @attrs.define(eq=False)
@@ -46,6 +50,7 @@ class Hand(Worker):
     run: Run | None = None
     handed: int = 0
     well: bool = True
+    in_vain: bool = True
     handover: Handover | None = None
     pulled: deque[Claim] = attrs.Factory(deque)
     screened: dict[str, Screened] = attrs.Factory(dict)
@@ -58,6 +63,7 @@ class Shift(Performer):
     def __init__(self, orders: Orders, *, limit: int | None, draining: bool) -> None:
         super().__init__(orders, draining=draining)
         self._several = isinstance(orders.transport, SupportsRelays)
+        self._draining = draining
         self._desk = Desk(
             workers=orders.workers,
             leases=self._leases,
@@ -96,7 +102,7 @@ class Shift(Performer):
         self._at_desk(Desk.depart)
 
     def forsake(self) -> None:
-        """The clerk fell: what he was writing runs out."""
+        """The clerk fell: what he was dealing runs out, and what he was writing is the next one's."""
         with self._changed():
             left = self._desk.forsaken()
         _warn_of(left)
@@ -118,7 +124,9 @@ class Shift(Performer):
                     self._await_news()
                 finally:
                     # Who hears nothing asks: polling is the truth.
-                    self._at_desk(Desk.news)
+                    with self._lock:
+                        self._desk.news()
+                        self._for_clerk.notify()
 
     def _perform_on_claim(self, action: act.Action[Any], worker: Worker) -> Any:
         if isinstance(worker, Hand):
@@ -164,7 +172,7 @@ class Shift(Performer):
         return answer
 
     def _taken(self, run: Run | None, worker: Hand) -> Run | None:
-        worker.run, worker.handed, worker.well = run, 0, True
+        worker.run, worker.handed, worker.well, worker.in_vain = run, 0, True, True
         if run is not None and run.admitted is not None:
             self.errands.take(worker.errand, run.lane[0], run.first, run.admitted)
         return run
@@ -175,9 +183,13 @@ class Shift(Performer):
     def _deliveries(self, worker: Hand) -> Iterator[Delivery]:
         while (claim := self._pull(worker)) is not None:
             recipients = self._screened(claim, worker)
-            if recipients:
-                worker.pulled.append(claim)
-                yield Delivery(claim.message, recipients)
+            if not recipients:
+                continue
+            if self.screener.asks and not self._goes_on(claim):
+                # A suppress may take long: the run ends here, and the desk sees to the claim.
+                return
+            worker.pulled.append(claim)
+            yield Delivery(claim.message, recipients)
 
     def _screened(self, claim: Claim, worker: Hand) -> tuple[str, ...]:
         """Whom to hand it over for; what came of what goes to nobody is kept to be reported."""
@@ -199,7 +211,7 @@ class Shift(Performer):
             return None
         with self._lock:
             claim = self._desk.pull(worker, self._orders.clock.monotonic())
-            self._for_clerk.notify()
+            self._call_clerk()
         return claim
 
     def _report(self, worker: Hand) -> act.Handed | Settlement | None:
@@ -217,7 +229,9 @@ class Shift(Performer):
         if worker.unsent:
             # What is known already comes first.
             return None
-        if worker.handover is None or (worker.pulled and not self._goes_on(worker.pulled[0])):
+        if worker.handover is None:
+            return None
+        if worker.pulled and not worker.handover.gone and not self._goes_on(worker.pulled[0]):
             return None
         return worker.handover.next()
 
@@ -229,6 +243,7 @@ class Shift(Performer):
         claim = worker.pulled.popleft()
         worker.handed += 1
         worker.well &= isinstance(report, Outcome) and not (report.cut or report.fault)
+        worker.in_vain = worker.in_vain and not _decided(report)
         wait, news = self.errands.report(worker.errand, worker.run.lane[0], report, message.id)
         if news:
             # Whoever waits for this relay asks again.
@@ -245,6 +260,11 @@ class Shift(Performer):
     def _note(self, settlement: Settlement, took: dt.timedelta, worker: Hand) -> None:
         with self._lock:
             self._desk.note(settlement, took, worker)
+            self._call_clerk()
+
+    def _call_clerk(self) -> None:
+        # Woken for each message he would take the processor from those who deliver.
+        if self._desk.calls:
             self._for_clerk.notify()
 
     def _drop(self, worker: Hand) -> None:
@@ -262,7 +282,9 @@ class Shift(Performer):
     def _let_go(self, worker: Hand) -> None:
         run, worker.run = worker.run, None
         if run is not None and run.admitted is not None:
-            self.errands.leave(run.lane[0], run.admitted, worker.handed, well=worker.well)
+            self.errands.leave(
+                run.lane[0], run.admitted, worker.handed, well=worker.well, in_vain=worker.in_vain
+            )
 
     def _shut(self, run: Run) -> bool:
         """Whether another has met a fault of the run's relay meanwhile."""
@@ -281,22 +303,26 @@ class Shift(Performer):
 
     def _next_work(self) -> Work | Later | None:
         closed = None if self._several else self.errands.open()
-        was_dry = self._desk.dry
         answer = self._desk.collect(self._orders.clock.monotonic(), closed)
-        if self._desk.dry and not was_dry:
-            # A drain ends with what is due.
+        if self._draining and self._desk.over:
+            # Whoever waits for more comes to his end.
             self._for_workers.notify_all()
         return answer
 
     def _exchange(self, settlements: Sequence[Settlement], limit: int, max_bytes: int) -> Exchanged:
+        with self._asking() as take_in:
+            return take_in(*self._ask_store(settlements, limit, max_bytes))
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[Callable[[Exchanged, int], Exchanged]]:
+        """While the store is asked; what it gave is taken in by what this yields, and what it raises goes on."""
         # Taken before the store is asked: the lease it grants cannot end before this one.
         begun = self._orders.clock.monotonic()
         try:
-            exchanged, limit = self._ask_store(settlements, limit, max_bytes)
+            yield lambda exchanged, limit: self._exchanged(exchanged, limit, begun)
         except StoreError:
             self._at_desk(Desk.faltered)
             raise
-        return self._exchanged(exchanged, limit, begun)
 
     def _ask_store(
         self, settlements: Sequence[Settlement], limit: int, max_bytes: int
@@ -304,8 +330,8 @@ class Shift(Performer):
         """What the store answered, and how many claims it was asked for."""
         store, orders = self._orders.store, self._orders
         if limit:
-            # Nothing is claimed before it is known what is suspended.
-            self.screener.look()
+            # Nothing is claimed before it is known what is suspended, as of a moment ago.
+            self.screener.look(older=_A_MOMENT)
         if limit and settlements and isinstance(store, SupportsExchange):
             exchanged = store.exchange(
                 settlements, limit=limit, lease=orders.lease, queues=orders.queues, max_bytes=max_bytes
@@ -355,13 +381,13 @@ class Shift(Performer):
             self.stopping.wait(_POLL_WITHOUT_WAIT.total_seconds())
             return
         try:
-            store.wait(self._patience(store.next_due(self._orders.queues)))
+            store.wait(self._until_due(store))
         except StoreError:
             # The next claim meets the same error, tells it, and backs off.
             self.stopping.wait(_SOON.total_seconds())
 
-    @staticmethod
-    def _patience(due: dt.timedelta | None) -> dt.timedelta:
+    def _until_due(self, store: SupportsWait) -> dt.timedelta:
+        due = store.next_due(self._orders.queues)
         # What is due already was just refused to this process: another has it, or will give it back.
         return _POLL_AT_MOST if due is None else min(max(due, _SOON), _POLL_AT_MOST)
 
@@ -378,6 +404,13 @@ class Shift(Performer):
     def _at_desk(self, change: Callable[[Desk], object]) -> None:
         with self._changed():
             change(self._desk)
+
+
+def _decided(report: Outcome | RelayFault) -> bool:
+    """Whether the relay took or refused anybody."""
+    return isinstance(report, Outcome) and any(
+        isinstance(result, Accepted | PermFailed) for result in report.results.values()
+    )
 
 
 def _warn_of(left: Sequence[Claim]) -> None:

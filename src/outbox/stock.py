@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TypeAlias
 
 from .lifecycle import Claim
+from .relay import Wait
 
 __all__ = ["Lane", "Stock"]
 
@@ -22,6 +24,7 @@ class Stock:
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, deque[Claim]] = {}
+        self._blocked: dict[Lane, tuple[Wait, float]] = {}
         self.number = 0
         self.size = 0
 
@@ -34,8 +37,25 @@ class Stock:
         """How many there are in a lane."""
         return len(self._lanes.get(lane, ()))
 
+    @property
+    def blocked(self) -> Sequence[tuple[Lane, Wait, float]]:
+        """Those of which nothing may go now, why, and since when, the longest first; what is empty is not blocked."""
+        return sorted(((lane, *why) for lane, why in self._blocked.items()), key=itemgetter(2))
+
+    @property
+    def held_up(self) -> int:
+        """How many there are in those."""
+        return sum(self.waiting(lane) for lane in self._blocked)
+
+    def block(self, lane: Lane, wait: Wait, now: float) -> None:
+        """Nothing of it may go now."""
+        if lane in self._lanes:
+            before = self._blocked.get(lane)
+            self._blocked[lane] = (wait, now - wait.under_way if before is None else before[1])
+
     def turn(self, lane: Lane) -> None:
-        """It had its turn: the others come first."""
+        """It had its turn: the others come first, and nothing blocks it."""
+        self._blocked.pop(lane, None)
         if lane in self._lanes:
             self._lanes[lane] = self._lanes.pop(lane)
 
@@ -57,6 +77,7 @@ class Stock:
         claim = claims.popleft()
         if not claims:
             del self._lanes[lane]
+            self._blocked.pop(lane, None)
         self.number -= 1
         self.size -= len(claim.message.content)
         return claim
@@ -64,6 +85,7 @@ class Stock:
     def clear(self, lane: Lane) -> Sequence[Claim]:
         """All of a lane, taken away."""
         claims = self._lanes.pop(lane, ())
+        self._blocked.pop(lane, None)
         self.number -= len(claims)
         self.size -= sum(len(claim.message.content) for claim in claims)
         return list(claims)

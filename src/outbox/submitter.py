@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+import hashlib  # noqa: F401 - a message needs it, and by then its files may be out of reach (chroot, setuid)
+import logging
+import secrets  # noqa: F401 - the same
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 import attrs
 from typing_extensions import Unpack
 
 from .clock import Clock, SystemClock
 from .errors import InvalidMessage
+from .events import Listener, Submitted
+from .lifecycle import PutResult
 from .message import Message
 from .protocols import Intake
 
 if TYPE_CHECKING:
     import email.message
 
-__all__ = ["Mail", "MessageOptions", "Submitter"]
+__all__ = ["Annotate", "Mail", "MessageOptions", "Submitter"]
+
+_LOG: Final = logging.getLogger("outbox.submitter")
+
+Annotate: TypeAlias = Callable[[Message], Mapping[str, str]]
+"""Asked at each submit, in its caller's thread, for attributes to be stored with the message: a trace's context, say.
+
+What the message has already stays as it is.  What it raises is logged, and the message goes without them.
+"""
 
 Mail: TypeAlias = "Message | email.message.Message | bytes"
 """What can be submitted: a Message, an ``email.message.Message`` (an EmailMessage is one), or its bytes."""
@@ -39,12 +52,25 @@ class Submitter:
     """Takes mail and messages, and puts them where it was told.
 
     Safe to use from as many threads as its intake is.
+
+    Args:
+        listeners: Are told of each message that was put.
     """
 
-    def __init__(self, intake: Intake, *, queue: str = "mail", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        queue: str = "mail",
+        clock: Clock | None = None,
+        listeners: Sequence[Listener] = (),
+        annotate: Annotate | None = None,
+    ) -> None:
         self._intake = intake
         self._queue = queue
         self._clock = clock or SystemClock()
+        self._told = tuple(listeners)
+        self._annotate = annotate
 
     def submit(
         self,
@@ -69,7 +95,7 @@ class Submitter:
                 with the same id.
         """
         prepared = self._prepared(message, sender, recipients, delay, options)
-        (result,) = self._intake.put([prepared])
+        (result,) = self._put([prepared])
         return result.id
 
     def submit_many(self, messages: Iterable[Mail]) -> list[str]:
@@ -78,7 +104,20 @@ class Submitter:
         Raises as :meth:`submit` does; nothing was stored then.
         """
         prepared = [self._prepared(message, None, None, None, {}) for message in messages]
-        return [result.id for result in self._intake.put(prepared)] if prepared else []
+        return [result.id for result in self._put(prepared)] if prepared else []
+
+    def _put(self, messages: Sequence[Message]) -> Sequence[PutResult]:
+        results = self._intake.put(messages)
+        for message, result in zip(messages, results, strict=True):
+            self._tell(Submitted(message, result.status))
+        return results
+
+    def _tell(self, notice: Submitted) -> None:
+        for listener in self._told:
+            try:
+                listener(notice)
+            except Exception:  # noqa: BLE001 - a listener is a stranger's, and the message is stored
+                _LOG.exception("a listener failed; what was submitted is not changed by it")
 
     def _prepared(
         self,
@@ -100,7 +139,21 @@ class Submitter:
 
             options = {"queue": self._queue, **options}
             message = from_email(mail, sender=sender, recipients=recipients, **options)
+        if self._annotate is not None:
+            message = self._annotated(message, self._annotate)
         return message if delay is None else self._delayed(message, delay)
+
+    def _annotated(self, message: Message, annotate: Annotate) -> Message:
+        try:
+            attributes = dict(annotate(message))
+            return (
+                attrs.evolve(message, attributes={**attributes, **message.attributes})
+                if attributes
+                else message
+            )
+        except Exception:  # noqa: BLE001 - whoever watches must not keep a message from being stored
+            _LOG.exception("no attributes were added to %s: what was asked for them failed", message.id)
+            return message
 
     def _delayed(self, message: Message, delay: dt.timedelta) -> Message:
         if message.not_before is not None:

@@ -34,6 +34,14 @@ def printable(text: str, limit: int = REPLY_LIMIT) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def words_of(value: object) -> str:
+    """What *value* says of itself, a stranger's, which may fail at it."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - an error whose words are one, too
+        return "(no words)"
+
+
 def quoted(text: str, limit: int = 80) -> str:
     """The same in quotation marks, for an error that names what it was given."""
     return f"'{printable(text, limit)}'"

@@ -6,24 +6,22 @@ sysexits.h; a traceback is shown only to who asks for it.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from outbox.errors import OutboxError
 
-from .exits import CommandError, Exit, exit_of
-from .hearing import heard_by
-from .output import Console, let_go_of_streams, stand_any_terminal
-from .parser import parse
-from .signals import Signalled
+from .exits import CommandError, Exit, Signalled, exit_of
+from .parser import Command, called_as, parse
+from .streams import let_go_of_streams, stand_any_terminal
+
+if TYPE_CHECKING:
+    from .output import Console
 
 __all__ = ["main"]
 
-_TRACEBACKS = 2
-_DIALOGUES = "outbox.transports.smtp"
 _SIGINT = 2
 _SIGPIPE = 13
 
@@ -38,32 +36,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(argv: Sequence[str] | None) -> int:
-    console = Console()
+    command = None
     try:
-        command = parse(sys.argv[1:] if argv is None else argv)
-        console = command.console
-        with heard_by(_LibraryLog(console), logging.getLogger("outbox")):
-            status = command.run(command.options, console)
+        command = parse(called_as(sys.argv) if argv is None else argv)
+        status = _run(command)
         sys.stdout.flush()
     except BrokenPipeError:
         return 128 + _SIGPIPE
     except KeyboardInterrupt:
-        return _ended(128 + _SIGINT, console)
+        return _ended(128 + _SIGINT, command)
     except Signalled as signalled:
-        return _ended(128 + signalled.number, console)
+        return _ended(128 + signalled.number, command)
     except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and a status
-        return _failed(error, console)
+        return _failed(error, _console(command))
     return status
 
 
-def _ended(status: int, console: Console) -> int:
-    console.progress("")
+def _run(command: Command) -> int:
+    # Not for --help and --version, which are answered before there is a command.
+    import logging  # noqa: PLC0415
+
+    from .hearing import LibraryLog, heard_by, level_of  # noqa: PLC0415
+
+    console = command.console
+    with heard_by(LibraryLog(console), logging.getLogger("outbox")) as set_level:
+        console.turned = lambda verbosity: set_level(level_of(verbosity))
+        return command.run(command.options, console)
+
+
+def _console(command: Command | None) -> Console:
+    from .output import Console  # noqa: PLC0415 - see above
+
+    return Console() if command is None else command.console
+
+
+def _ended(status: int, command: Command | None) -> int:
+    if command is not None:
+        command.console.progress("")
     return status
 
 
 def _failed(error: Exception, console: Console) -> int:
+    import traceback  # noqa: PLC0415 - see above
+
+    from .output import TRACEBACKS  # noqa: PLC0415
+
     console.progress("")
-    if console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
+    if console.verbosity >= TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
         console.above(console.discreet("".join(traceback.format_exception(error))))
     match error:
         case CommandError():
@@ -90,35 +109,3 @@ def _bug(error: Exception) -> str:
         f"this is a bug in outbox, or in a plug-in of yours: {type(error).__name__}: {error} "
         "(please report it; OUTBOX_DEBUG=1 or -vv shows the traceback)"
     )
-
-
-class _LibraryLog(logging.Handler):
-    """What the library logs, as complaints; what the commands say themselves is left out."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(_level(console.verbosity))
-        self._console = console
-        # Every line of every dialogue is for who asks twice.
-        left_out = {"outbox.delivery"} | ({_DIALOGUES} if console.verbosity < _TRACEBACKS else set())
-        self.addFilter(lambda record: record.name not in left_out)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._complain(record)
-        except Exception:  # noqa: BLE001 - as in logging's own handlers: who logs must not fail by it
-            self.handleError(record)
-
-    def _complain(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            error = record.exc_info[1]
-            text += self._console.discreet(f": {type(error).__name__}: {error}")
-            if self._console.verbosity >= _TRACEBACKS or os.environ.get("OUTBOX_DEBUG"):
-                self._console.above(self._console.discreet("".join(traceback.format_exception(error))))
-        self._console.complain(f"{record.levelname.lower()}: {text}")
-
-
-def _level(verbosity: int) -> int:
-    if verbosity > 0:
-        return logging.DEBUG
-    return logging.WARNING if verbosity >= -1 else logging.ERROR

@@ -8,16 +8,28 @@ way.
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
-from .changes import add_ids, changed
+from outbox.lifecycle import State
+
+from .capable import manageable
+from .changes import Verb, add_choice, changed, teaching
 from .output import Console
 
-__all__ = ["arguments", "run"]
+__all__ = ["EPILOG", "arguments", "run"]
+
+_TO: Final = (State.QUEUED, State.CLAIMED, State.HELD)
+EPILOG: Final = teaching(
+    "outbox cancel 0193f2a4",
+    "outbox cancel --attribute campaign=spring    what is left of a campaign",
+    "outbox cancel --queue mail.bulk --dry-run    how many, and some of them",
+)
+_VERB: Final = Verb(does="cancel", done="cancelled", to=_TO, unless_said=_TO)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    add_ids(parser)
+    add_choice(parser, _VERB)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    return changed(options, console, "cancelled", lambda store, ids: store.cancel(ids))
+    return changed(options, console, _VERB, lambda store: manageable(store).cancel)

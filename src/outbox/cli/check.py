@@ -1,118 +1,212 @@
-"""Is the house in order?
+"""Is the house in order?  For a person, and for a monitor.
 
-Looks at the configuration, the store, and what is installed; changes nothing
-and sends nothing.  One line a finding; the exit status is 0 without an error
-and 1 with one, for a monitor.
+Looks at what is due, the store, the settings and what they name, the clock,
+and what is installed; changes nothing and sends nothing.  The first line and
+the exit status say it all: how long the oldest that is due has been so comes
+first, for a number alone hides that nothing moves.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 
+from outbox.clock import SystemClock
 from outbox.errors import OutboxError
 from outbox.lifecycle import State
-from outbox.locate import Config, masked
+from outbox.locate import Config, Said, masked
 from outbox.protocols import (
     Finding,
     Guarantee,
     QueueCount,
     Store,
     SupportsBrowse,
+    SupportsGlance,
     SupportsMaintain,
     Transport,
 )
+from outbox.values import printable, quoted
 
-from .exits import Exit
+from . import house, installed, runners, verdict, withheld
+from .arguments import add_key
+from .columns import Tone, Toned, at_least, wrapped
+from .delivering import outbox_of
+from .opening import opened_store, transport_of
 from .output import Console
-from .settings import config_of, opened_store, outbox_of, transport_of
+from .runners import Runners
+from .settings import config_of, overruling
+from .verdict import Due, Level
 
-__all__ = ["arguments", "run"]
+__all__ = ["EPILOG", "arguments", "run"]
 
-_OURS: Final = "durable-outbox"
-_STRANGER: Final = "outbox"
+_LONG: Final = 4000
+"""Characters of a finding that are shown: what a store says of damage may hold any text, but no other line."""
+_TONES: Final[Mapping[Level, Tone]] = {"error": "bad", "warning": "stopped"}
+
+EPILOG: Final = """\
+examples:
+  outbox check                     one line a finding, and what to do about it
+  outbox check --quick -q          for a monitor: what is wrong, if anything
+  outbox check --quick --due-warning 5m --due-error 30m
+  outbox check --json              for a program
+
+exit status:
+  0  all is well
+  1  something is to be looked at: a warning
+  2  something is wrong: an error
+Nagios, Icinga and those that run their plug-ins understand it, and the numbers
+behind the bar of the first line.
+"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    del parser  # it takes what every command takes
-
-
-def run(options: argparse.Namespace, console: Console) -> int:
-    findings = [*_installed(), *_rest(options, console)]
-    if console.as_json:
-        console.data([attrs.asdict(finding) for finding in findings])
-    else:
-        _print(findings, console)
-    return Exit.NOT_ALL if any(finding.level == "error" for finding in findings) else Exit.OK
-
-
-def _rest(options: argparse.Namespace, console: Console) -> Iterator[Finding]:
-    try:
-        config = config_of(options, console)
-    except OutboxError as error:
-        yield Finding("error", str(error))
-        return
-    yield from _configured(config)
-    with contextlib.ExitStack() as stack:
-        store = yield from _store(config, stack)
-        transport = yield from _transport(config, stack)
-        if store is not None and transport is not None:
-            yield from _together(store, transport, config)
-
-
-def _print(findings: Sequence[Finding], console: Console) -> None:
-    for finding in findings:
-        if finding.level == "ok" and console.verbosity < 0:
-            continue
-        console.line(f"{finding.level:<8} {finding.text}")
-        if finding.advice:
-            console.line(f"         -> {finding.advice}")
-
-
-def _installed() -> Iterator[Finding]:
-    yield Finding("ok", f"{_OURS} {importlib.metadata.version(_OURS)}")
-    try:
-        stranger = importlib.metadata.version(_STRANGER)
-    except importlib.metadata.PackageNotFoundError:
-        return
-    yield Finding(
-        "error",
-        f"another distribution, {_STRANGER} {stranger}, is installed too; its files and ours overwrite each other",
-        f"pip uninstall {_STRANGER} {_OURS}, then pip install {_OURS}",
+    add_key(parser, "due_warning", "warn of mail that has been due for so long (default: 10m)")
+    add_key(parser, "due_error", "call that an error (default: 1h)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out what reads the whole store, such as a look for damage: takes seconds for millions",
     )
 
 
-def _configured(config: Config) -> Iterator[Finding]:
-    yield Finding("ok", f"configuration file: {config.file or 'none'}")
-    yield Finding("ok", f"queues served: {', '.join(config.queues)}")
-    for name in config.retry_by_queue:
-        if name not in config.queues:
+def run(options: argparse.Namespace, console: Console) -> int:
+    look = _Look(options, console)
+    findings = list(look.findings())
+    findings = [attrs.evolve(each, text=printable(console.discreet(each.text), _LONG)) for each in findings]
+    if console.as_json:
+        console.data(verdict.data(findings, look.due))
+    else:
+        _print(findings, look, console)
+    return verdict.STATUS[verdict.worst(findings)]
+
+
+def _print(findings: Sequence[Finding], look: _Look, console: Console) -> None:
+    quiet = console.verbosity < 0
+    if quiet and verdict.worst(findings) == "ok":
+        return
+    headline = verdict.headline(findings, look.due, look.config)
+    # A person has no use for the numbers of a monitor.
+    console.wrapped(headline if console.width is None else headline.partition(" | ")[0], "  ")
+    for finding in findings:
+        if finding.level == "ok" and quiet:
+            continue
+        first, *rest = wrapped(f"{finding.level:<8} {finding.text}", console.width, " " * 9)
+        console.line(Toned(first[:9], _TONES.get(finding.level, "")), first[9:])
+        for line in rest:
+            console.line(line)
+        if finding.advice:
+            console.wrapped(f"         -> {finding.advice}", " " * 12)
+
+
+class _Look:
+    """One look around; *due* and *config* are what it saw, where it could."""
+
+    def __init__(self, options: argparse.Namespace, console: Console) -> None:
+        self._options = options
+        self._console = console
+        self.config: Config | None = None
+        self.due: Due | None = None
+
+    def findings(self) -> Iterator[Finding]:
+        """What is found, what is due first."""
+        with contextlib.ExitStack() as stack:
+            said = Said.read(self._options.config)
+            config, settings = self._configured(said)
+            self.config = config
+            store, opened = _opened(config, stack)
+            if store is not None:
+                yield from self._waiting(store, config)
+            yield from opened
+            if store is not None:
+                yield from _kept(store, quick=self._options.quick)
+            yield from settings
+            yield from _settings(config)
+            yield from house.files_of(config)
+            yield from house.conduct_of(config)
+            transport = yield from _transport(config, stack)
+            if store is not None and transport is not None:
+                yield from _together(store, transport, config)
+            yield from installed.clock()
+            if store is not None:
+                yield from installed.clocks_of(store)
+            yield from installed.versions()
+
+    def _configured(self, said: Said) -> tuple[Config, list[Finding]]:
+        """The settings in force, or where some are wrong those that can be used."""
+        found = list(house.file_of(said))
+        if not said.wrong:
+            return config_of(self._options, self._console, warns=False), found
+        config = said.config()
+        config = attrs.evolve(config, **overruling(self._options, config))
+        self._console.hide(config.secrets())
+        return config, found
+
+    def _waiting(self, store: Store, config: Config) -> Iterator[Finding]:
+        """What is due, and what keeps mail from going."""
+        try:
+            self.due = Due.of(store, SystemClock().now())
+            at_work = Runners.of(store)
+            if self.due is not None:
+                served = not at_work.told or bool(at_work.serving(self.due.queue))
+                yield self.due.finding(config, served=served)
+            yield from _stopped(store)
+            yield from _relays(at_work)
+            if isinstance(store, SupportsGlance | SupportsBrowse):
+                counts = store.glance().counts if isinstance(store, SupportsGlance) else store.count()
+                yield from _unserved(counts, {*config.queues, *at_work.served})
+        except OutboxError as error:
+            yield Finding("error", str(error))
+
+
+def _stopped(store: Store) -> Iterator[Finding]:
+    """What a person keeps back: without an end it is forgotten."""
+    now = SystemClock().now()
+    for each in withheld.in_force(store):
+        level: Level = "warning" if each.until is None else "ok"
+        yield Finding(level, withheld.phrase(each, now), withheld.undone_by(each))
+
+
+def _relays(at_work: Runners) -> Iterator[Finding]:
+    for each in runners.ailing(at_work.alive):
+        if each.relay.state in ("paused", "probing"):
             yield Finding(
-                "warning",
-                f"retry.queues names {name!r}, which is not served here (served: {', '.join(config.queues)})",
-                "mend the name, or add it to queues",
+                "error" if each.relay.misconfigured else "warning",
+                f"{each.name} {each.phrase} ({each.says})",
+                "outbox send-test --to ADDRESS   shows what it says, and what helps",
             )
 
 
-def _store(config: Config, stack: contextlib.ExitStack) -> Generator[Finding, None, Store | None]:
-    """Returns the store where it can be opened, for the checks that come after."""
+def _unserved(counts: Sequence[QueueCount], served: Collection[str]) -> Iterator[Finding]:
+    for count in counts:
+        if count.state is State.QUEUED and count.queue not in served:
+            waits = "message waits" if count.number == 1 else "messages wait"
+            yield Finding(
+                "warning",
+                f"{at_least(count.number, count.more)} {waits} in queue {count.queue}, which is not served here",
+                f"outbox drain --queue {count.queue}   or queues = [...] in the configuration file",
+            )
+
+
+def _opened(config: Config, stack: contextlib.ExitStack) -> tuple[Store | None, list[Finding]]:
     try:
         store = stack.enter_context(opened_store(config))
-        yield Finding("ok", f"store {masked(config.store or '')}")
+    except OutboxError as error:
+        return None, [Finding("error", str(error))]
+    return store, [Finding("ok", f"store {masked(config.store or '')}")]
+
+
+def _kept(store: Store, *, quick: bool) -> Iterator[Finding]:
+    """How the store is."""
+    try:
         yield from _guaranteed(store)
-        if isinstance(store, SupportsMaintain):
+        if isinstance(store, SupportsMaintain) and not quick:
             yield from store.check()
-        if isinstance(store, SupportsBrowse):
-            yield from _unserved(store.count(), config)
     except OutboxError as error:
         yield Finding("error", str(error))
-        return None
-    return store
 
 
 def _guaranteed(store: Store) -> Iterator[Finding]:
@@ -132,14 +226,14 @@ _LACKING: Final[Mapping[Guarantee, str]] = {
 }
 
 
-def _unserved(counts: Sequence[QueueCount], config: Config) -> Iterator[Finding]:
-    for count in counts:
-        if count.state is State.QUEUED and count.queue not in config.queues:
-            waits = "message waits" if count.number == 1 else "messages wait"
+def _settings(config: Config) -> Iterator[Finding]:
+    yield Finding("ok", f"queues served: {', '.join(config.queues)}")
+    for name in config.retry_by_queue:
+        if name not in config.queues:
             yield Finding(
                 "warning",
-                f"{count.number:,} {waits} in queue {count.queue}, which is not served here",
-                f"outbox drain --queue {count.queue}, or queues = [...] in the configuration file",
+                f"retry.queues names {name!r}, which is not served here (served: {', '.join(config.queues)})",
+                "mend the name, or add it to queues",
             )
 
 
@@ -152,12 +246,29 @@ def _transport(config: Config, stack: contextlib.ExitStack) -> Generator[Finding
     except OutboxError as error:
         yield Finding("error", str(error))
         return None
-    yield Finding("ok", f"transport {masked(config.transport)} (not tried; outbox drain does)")
+    yield Finding("ok", f"transport {masked(config.transport)} (not tried; outbox send-test does)")
     return stack.enter_context(contextlib.closing(transport))
 
 
 def _together(store: Store, transport: Transport, config: Config) -> Iterator[Finding]:
+    # Without what has been looked at by itself; who tells senders would begin to.
+    plain = attrs.evolve(config, bounce=None, suppress=None, hook=None, listeners=())
     try:
-        outbox_of(store, transport, config)
+        outbox_of(store, transport, plain)
     except OutboxError as error:
         yield Finding("error", str(error))
+        return
+    yield from _limited(transport, config)
+
+
+def _limited(transport: Transport, config: Config) -> Iterator[Finding]:
+    named = getattr(transport, "relay_named", None)
+    if not callable(named):
+        return
+    for name in config.limits:
+        if name != "*" and named(name) is None:
+            yield Finding(
+                "warning",
+                f"limits.relays names {quoted(name)}, which is no relay of this transport: it holds for nothing",
+                "mend the name: it is that of a route",
+            )

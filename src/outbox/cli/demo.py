@@ -26,10 +26,10 @@ from outbox.testing.smtp_sink import SMTPSink
 from outbox.transports.smtp import SMTPTransport
 from outbox.values import printable
 
+from .capable import browsable
 from .exits import CommandError, Exit
 from .output import Console
 from .records import reply_of
-from .settings import browsable
 
 __all__ = ["arguments", "run"]
 

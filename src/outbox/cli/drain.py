@@ -22,11 +22,13 @@ from outbox.lifecycle import Event
 from outbox.locate import Config, spell
 from outbox.protocols import SupportsWait
 
-from .exits import Exit, exit_of
+from .arguments import whole
+from .delivering import opened_outbox
+from .exits import Exit, Signalled, exit_of
 from .journal import Journal
 from .output import Console
-from .settings import add_serving, config_of, opened_outbox, whole
-from .signals import Signalled, heeded
+from .settings import add_serving, config_of
+from .signals import heeded
 from .unserved import warn_of_unserved
 
 __all__ = ["arguments", "run"]
@@ -51,7 +53,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    config = config_of(options, console)
+    console.form = options.log_format
+    with console.held():
+        config = config_of(options, console)
+        console.form = config.log_format
     journal, count = Journal(console), Count()
     try:
         with heeded(STOPPING), opened_outbox(config, [journal, count]) as outbox:

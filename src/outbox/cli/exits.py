@@ -15,7 +15,7 @@ from outbox.errors import (
     UnsupportedError,
 )
 
-__all__ = ["CommandError", "Exit", "exit_of"]
+__all__ = ["CommandError", "Exit", "Signalled", "exit_of"]
 
 
 class Exit(enum.IntEnum):
@@ -26,6 +26,7 @@ class Exit(enum.IntEnum):
     USAGE = 64
     DATA = 65  # the message, or its id, cannot be taken as it is
     NO_INPUT = 66
+    NO_USER = 67  # a bare name that leads nowhere
     UNSUPPORTED = 69
     SOFTWARE = 70  # a bug
     IO_ERROR = 74
@@ -39,6 +40,14 @@ class CommandError(Exception):
     def __init__(self, status: Exit, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+class Signalled(BaseException):
+    """A signal asks for the end; *number* is which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def exit_of(error: OutboxError) -> Exit:

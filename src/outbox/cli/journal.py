@@ -1,16 +1,14 @@
 """What a delivering command says of each message: a line in a log, or progress on a terminal.
 
-In a log every line is ``key=value`` pairs (logfmt), and these stay::
+In a log every line is ``key=value`` pairs (logfmt) unless JSON is asked for; docs/monitoring.md has the fields::
 
-    time=… level=info id=… to=ann@example.org fate=accepted state=delivered attempt=1 relay=mx:25 took=0.041 reply="250 ok"
+    time=… level=info status=sent to=ann@example.org … fate=accepted state=delivered attempts=1 relay=mx:25 … reply="250 ok"
     time=… level=warning relay=mx:25 paused=5.000 reason="mx:25: connection refused"
     time=… level=info msg=drained delivered=1
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,18 +18,23 @@ import attrs
 
 from outbox.clock import SystemClock
 from outbox.errors import RelayMisconfigured
-from outbox.events import LeaseLost, Notice, RelayPaused, RelayResumed, Settled, StoreFailed
-from outbox.lifecycle import TRANSITIONS, Delivered, Fate, Released, Retry, State, Verdict
+from outbox.events import Delayed, LeaseLost, Notice, RelayPaused, RelayResumed, Settled, StoreFailed
+from outbox.formats import logfmt
+from outbox.lifecycle import Delivered, Fate, Released, Retry, Verdict
 from outbox.locate import spell
+from outbox.logs import about
 from outbox.outcome import Untried
-from outbox.values import frozen_mapping, printable
+from outbox.values import frozen_mapping, printable, words_of
 
-from .output import Console, cut, instant
+from .columns import cut
+from .output import Console
 
-__all__ = ["Entry", "Journal", "entries", "logfmt"]
+__all__ = ["Entry", "Journal", "entries"]
 
 _ORDER: Final = ("delivered", "dead", "held", "expired", "to retry")
 _EVERY: Final = 0.1
+_NOT_TAKEN: Final = frozen_mapping({"msg": "event", "process": "place"})
+"""What logging's records call otherwise: their own attributes have these names."""
 
 
 def _frozen(fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -62,7 +65,7 @@ class Journal:
         self._clock = SystemClock()
         self._forever = forever
         self._log = log
-        self._live = console.live and log is None
+        self._live = console.worded and log is None
         self._progress = self._live and not forever and console.verbosity >= 0
         self._level = _level(console.verbosity, brief=self._progress)
         self._counts: Counter[str] = Counter()
@@ -81,18 +84,15 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Write one line, if its level is asked for."""
         if self._log is not None:
-            self._log.log(entry.level, "%s", logfmt(entry.fields))
+            fields = {_NOT_TAKEN.get(name, name): value for name, value in entry.fields.items()}
+            self._log.log(entry.level, "%s", logfmt(entry.fields), extra=fields)
             return
         if entry.level < self._level:
             return
         if self._live:
-            self._console.above(entry.words)
+            self._console.above(self._console.discreet(entry.words))
             return
-        start = {
-            "time": instant(self._clock.now()),
-            "level": logging.getLevelName(entry.level).lower(),
-        }
-        self._console.above(logfmt(start | dict(entry.fields)))
+        self._console.entry(logging.getLevelName(entry.level).lower(), entry.fields, self._clock.now())
 
     def say(self, words: str, fields: Mapping[str, Any]) -> None:
         """A line about the whole, not about one message."""
@@ -117,35 +117,30 @@ def _level(verbosity: int, *, brief: bool) -> int:
     return logging.WARNING if brief or verbosity < 0 else logging.INFO
 
 
-def logfmt(fields: Mapping[str, Any]) -> str:
-    """``key=value`` pairs on one line; a value is quoted as in JSON where it has to be."""
-    return " ".join(f"{name}={_value(value)}" for name, value in fields.items())
-
-
-def _value(value: Any) -> str:
-    text = f"{value.total_seconds():.3f}" if isinstance(value, dt.timedelta) else printable(str(value))
-    plain = text and not any(char in ' "=\\' for char in text)
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
 def entries(notice: Notice) -> Iterator[Entry]:
     """What there is to write of one notice: a line for each recipient that was handed over."""
     match notice:
         case Settled():
             yield from _settled(notice)
+        case Delayed(claim=claim):
+            fields = {"id": claim.message.id, "msg": "delayed", "waited": claim.age, "reason": notice.reason}
+            words = f"late       {claim.message.id} has waited for {spell(claim.age)}: {notice.reason}"
+            yield Entry(logging.WARNING, fields, words)
         case LeaseLost(claim=claim):
             words = f"{claim.message.id}: another runner took it over while it was under way here"
             yield Entry(logging.WARNING, {"id": claim.message.id, "msg": "lease lost"}, words)
         case RelayPaused(fault=fault, wait=wait):
             level = logging.ERROR if isinstance(fault, RelayMisconfigured) else logging.WARNING
             fields = {"relay": notice.relay or fault.relay, "paused": wait, "reason": fault}
-            why = printable(str(fault))
+            why = printable(words_of(fault))
             yield Entry(level, fields, f"paused     {why}; again in {spell(wait)}, no message is charged")
         case RelayResumed(relay=relay):
             yield Entry(logging.INFO, {"relay": relay, "msg": "resumed"}, f"resumed    {relay}")
         case StoreFailed(error=error, wait=wait):
             fields = {"msg": "store failed", "reason": error, "again_in": wait}
-            yield Entry(logging.ERROR, fields, f"store      {printable(str(error))}; again in {spell(wait)}")
+            yield Entry(
+                logging.ERROR, fields, f"store      {printable(words_of(error))}; again in {spell(wait)}"
+            )
 
 
 def _settled(notice: Settled) -> Iterator[Entry]:
@@ -156,24 +151,7 @@ def _settled(notice: Settled) -> Iterator[Entry]:
         level = logging.WARNING if grave else logging.DEBUG if released else logging.INFO
         tail = f" ({notice.claim.message.id})" if grave else _again(notice, fate)
         words = f"{fate:<9}  {printable(recipient, 200)}  {cut(reply, 200)}{tail}"
-        yield Entry(level, _fields(notice, recipient, fate, reply), words)
-
-
-def _fields(notice: Settled, recipient: str, fate: Fate, reply: str) -> dict[str, Any]:
-    claim, verdict = notice.claim, notice.verdict
-    fields: dict[str, Any] = {
-        "id": claim.message.id,
-        "queue": claim.message.queue,
-        "to": recipient,
-        "fate": fate,
-        "state": TRANSITIONS[State.CLAIMED, verdict.event],
-        "attempt": claim.attempt,
-    }
-    if verdict.outcome is not None:
-        fields |= {"relay": verdict.outcome.relay, "took": notice.took}
-    if isinstance(verdict, Retry | Released) and fate.open:
-        fields["due_in"] = verdict.delay
-    return fields | {"reply": reply}
+        yield Entry(level, about(notice, recipient), words)
 
 
 def _reply(verdict: Verdict, recipient: str) -> str:

@@ -1,7 +1,8 @@
 """The two pipes between a supervisor and each of its processes.
 
-The process's standard input brings its settings and stays open for as long as
-the supervisor lives and wants it to go on; the end of it asks for the end,
+The process's standard input brings its settings, later the word that the log
+file is to be opened anew, and stays open for as long as the supervisor lives
+and wants it to go on; the end of it asks for the end,
 and nothing that happens to the supervisor can keep that end from coming.  The
 standard output brings back that the process is ready, and that it is alive.
 """
@@ -14,7 +15,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 import attrs
@@ -23,11 +24,24 @@ from outbox.clock import Clock
 from outbox.locate import Config
 
 from .exits import CommandError, Exit
+from .settings import Settings
 
-__all__ = ["ALIVE", "READY", "Child", "Lifeline", "Orders"]
+__all__ = [
+    "ALIVE",
+    "READY",
+    "REOPEN",
+    "Child",
+    "Lifeline",
+    "Orders",
+    "as_we_were_started",
+    "be_left_alone",
+    "taken_line",
+]
 
 READY: Final = b"r"
 ALIVE: Final = b"a"
+REOPEN: Final = b"o"
+_STDIN: Final = 0
 _MANY: Final = 4096
 _LENGTH: Final = 8
 
@@ -41,17 +55,18 @@ class Orders:
     all processes together: each is told its share *among* them.
     """
 
-    config: Config
+    settings: Settings
     beat: float | None
     among: int = 1
 
     def write(self, pipe: BinaryIO) -> None:
         """Down the pipe of a process that has just begun."""
-        settings = {field.name: getattr(self.config, field.name) for field in attrs.fields(Config)}
+        config = self.settings.config
+        fields = {field.name: getattr(config, field.name) for field in attrs.fields(Config)}
         # What is read-only cannot be pickled.
-        settings["retry_by_queue"] = dict(self.config.retry_by_queue)
-        settings["limits"] = {key: limits.among(self.among) for key, limits in self.config.limits.items()}
-        text = pickle.dumps((settings, self.beat))
+        fields["retry_by_queue"] = dict(config.retry_by_queue)
+        fields["limits"] = {key: limits.among(self.among) for key, limits in config.limits.items()}
+        text = pickle.dumps((fields, self.settings.log, self.settings.log_file, self.beat))
         pipe.write(len(text).to_bytes(_LENGTH, "big") + text)
         pipe.flush()
 
@@ -63,8 +78,8 @@ class Orders:
             CommandError: there is nobody at the other end.
         """
         text = _read(descriptor, int.from_bytes(_read(descriptor, _LENGTH), "big"))
-        settings, beat = pickle.loads(text)  # noqa: S301 - as multiprocessing does: from who started us, who else has the pipe
-        return cls(config=Config(**settings), beat=beat)
+        fields, log, log_file, beat = pickle.loads(text)  # noqa: S301 - as multiprocessing does: from who started us, who else has the pipe
+        return cls(settings=Settings(config=Config(**fields), log=log, log_file=log_file), beat=beat)
 
 
 def _read(descriptor: int, length: int) -> bytes:
@@ -73,7 +88,9 @@ def _read(descriptor: int, length: int) -> bytes:
         more = os.read(descriptor, length - len(text))
         if not more:
             raise CommandError(
-                Exit.USAGE, "--supervised is for the processes that `outbox run --processes` starts"
+                Exit.USAGE,
+                "the supervisor that started this process is gone, or it had none: "
+                "--supervised is for the processes that `outbox run --processes` starts",
             )
         text += more
     return text
@@ -112,13 +129,13 @@ class Child:
     """One process, from its start to its end, as its supervisor has it."""
 
     def __init__(self, number: int, arguments: Sequence[str], orders: Orders, clock: Clock) -> None:
-        """Start it.
+        """Start it, as Python with these *arguments*.
 
         Raises:
             OSError: the system gives no more processes.
         """
         self.number = number
-        self.config = orders.config
+        self.settings = orders.settings
         self.ready = False
         self.gone = False
         self.killed = False
@@ -127,12 +144,13 @@ class Child:
         self.heard_at = self.begun_at = clock.monotonic()
         # Anew, and not forked: nothing that this process has open or locked comes along.  A group of
         # its own: what a terminal sends to all reaches it through us, once.
-        self._process = subprocess.Popen(  # noqa: S603 - this command itself
-            [sys.executable, *_as_we_were_started(), "-m", "outbox", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,
-        )
+        with _withheld():
+            self._process = subprocess.Popen(  # noqa: S603 - this command itself
+                [sys.executable, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=0,
+            )
         with contextlib.suppress(OSError):  # one that has ended already is found so
             orders.write(self._stdin)
 
@@ -179,6 +197,12 @@ class Child:
         self.ready = self.ready or newly
         return newly
 
+    def reopen_log(self) -> None:
+        """Have it open its log file anew."""
+        with contextlib.suppress(OSError, ValueError):  # one that ends already
+            self._stdin.write(REOPEN)
+            self._stdin.flush()
+
     def ask(self, patience: float) -> None:
         """Ask it to end in good order; it is overdue when *patience* has passed."""
         if self.asked:
@@ -212,6 +236,47 @@ class Child:
         return f"was killed by signal {-status}"
 
 
-def _as_we_were_started() -> list[str]:
-    """`-m` would let modules of the current directory in, which the command itself does not."""
-    return [] if os.getcwd() in sys.path or "" in sys.path else ["-P"]  # noqa: PTH109 - as sys.path has it
+@contextlib.contextmanager
+def _withheld() -> Iterator[None]:
+    """What is started within the block has the signals that are not for it withheld, until it can ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _not_for_processes())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def be_left_alone() -> None:
+    """Ignore what is not for a process, which :class:`Child` has started with these signals withheld.
+
+    SIGHUP is for the supervisor, who replaces us; and a terminal may stop
+    whoever writes from behind, as we do (``stty tostop``).
+    """
+    for number in _not_for_processes():
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _not_for_processes())
+
+
+def _not_for_processes() -> set[Any]:
+    return {getattr(signal, name) for name in ("SIGHUP", "SIGTTOU") if hasattr(signal, name)}
+
+
+def taken_line() -> int:
+    """Standard input under a number of our own: what a plug-in starts must not inherit it, nor read it empty."""
+    line, nothing = os.dup(_STDIN), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, _STDIN)
+    os.close(nothing)
+    return line
+
+
+def as_we_were_started() -> list[str]:
+    """How Python is told to start another process of this command, as it was started itself.
+
+    `-m` would let modules of the current directory in, which the command itself does not.
+    """
+    try:
+        let_in = os.getcwd() in sys.path or "" in sys.path  # noqa: PTH109 - as sys.path has it
+    except OSError:  # it was removed
+        let_in = False
+    return ["-m", "outbox"] if let_in else ["-P", "-m", "outbox"]

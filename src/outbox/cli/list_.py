@@ -1,49 +1,53 @@
 """The messages, one by one, in the order of their ids: the oldest first.
 
 On a terminal the reason stands below its message; into a pipe every message is
-one line, and nothing is cut.
+one line, and nothing is cut.  What is paused or suspended is named.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from outbox.clock import SystemClock
-from outbox.lifecycle import State, Summary
-from outbox.locate import spell
-from outbox.values import printable, quoted
+from outbox.filters import find
+from outbox.lifecycle import Summary
+from outbox.protocols import SupportsBrowse
 
-from .exits import CommandError, Exit
-from .output import Console, ago, cut
+from . import choosing, shell, withheld
+from .arguments import message_id, whole
+from .capable import browsable
+from .exits import Exit
+from .opening import opened_store
+from .output import Console
 from .records import summary_data
-from .settings import browsable, config_of, message_id, opened_store, queue, whole
+from .rows import printed
+from .settings import config_of
 
-__all__ = ["arguments", "run"]
+__all__ = ["EPILOG", "arguments", "run"]
 
-_HEAD: Final = ("ID", "STATE", "AGE", "TRIES", "TO")
+EPILOG: Final = f"""\
+examples:
+  outbox list --state dead                        what died, and of what
+  outbox list --recipient ann@example.net         where is her mail?
+  outbox list --older-than 2h --domain example.net
+  outbox list --state queued --reason 'timed out'
+
+{choosing.HOW_FILTERS_ADD_UP}
+A filter that finds little looks at every message, but with --state dead (or
+another that is over) at those alone: a second or two for a million in SQLite,
+and Ctrl-C ends it.
+"""
+
+
+_LIMIT: Final = 100
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    choosing.add_filters(parser, "all")
     add = parser.add_argument
-    add(
-        "--state",
-        metavar="STATE",
-        action="append",
-        default=[],
-        help=f"only these: {', '.join(State)} (may be repeated, or with commas)",
-    )
-    add(
-        "--queue",
-        metavar="NAME",
-        type=queue,
-        action="append",
-        default=[],
-        help="only this queue (may be repeated)",
-    )
-    add("--limit", metavar="N", type=whole, default=100, help="at most so many (default: 100)")
+    add("--limit", metavar="N", type=whole, default=_LIMIT, help=f"at most so many (default: {_LIMIT})")
     add("--after", metavar="ID", type=_after, default="", help="begin behind this id: the next page")
 
 
@@ -52,74 +56,32 @@ def _after(text: str) -> str:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    states = _states(options.state)
     with opened_store(config_of(options, console)) as store:
-        page = browsable(store).browse(
-            states=states, queues=options.queue, after=options.after, limit=options.limit + 1
-        )
+        page = _page(browsable(store), options)
+        suspensions = withheld.in_force(store)
     page, more = page[: options.limit], len(page) > options.limit
     if console.as_json:
         for summary in page:
             console.data(summary_data(summary))
+    elif page:
+        printed(page, console, suspensions)
     else:
-        _print(page, console)
+        console.note("No such messages." if choosing.is_chosen(options) else "No messages.")
     if more:
-        console.note(f"There are more: outbox list --after {page[-1].id}")
+        console.note(f"  -> outbox list {_again(options)}--after {page[-1].id}   there are more")
     return Exit.OK
 
 
-def _states(names: Sequence[str]) -> list[State]:
-    wanted = [name.strip().lower() for text in names for name in text.split(",")]
-    for name in wanted:
-        if name not in set(State):
-            raise CommandError(Exit.USAGE, f"{quoted(name, 40)} is not a state: there are {', '.join(State)}")
-    return [State(name) for name in wanted]
+def _again(options: argparse.Namespace) -> str:
+    """What was asked for, for a shell: the next page is one of the same list."""
+    said = choosing.again(options)
+    if options.limit != _LIMIT:
+        said += ["--limit", str(options.limit)]
+    return "".join(f"{shell.word(each)} " for each in said)
 
 
-def _print(page: Sequence[Summary], console: Console) -> None:
-    now = SystemClock().now()
-    if not page:
-        console.note("No messages.")
-    elif console.width is None:
-        console.table(
-            (*_HEAD, "QUEUE", "WHY"),
-            [(*_row(summary, now), summary.queue, _why(summary, now)) for summary in page],
-            right="AGE TRIES",
-        )
-    else:
-        _print_for_a_person(page, now, console, console.width)
-
-
-def _print_for_a_person(page: Sequence[Summary], now: dt.datetime, console: Console, width: int) -> None:
-    lines = console.rows(_HEAD, [_row(summary, now) for summary in page], right="AGE TRIES")
-    several = len({summary.queue for summary in page}) > 1
-    console.line(lines[0])
-    for line, summary in zip(lines[1:], page, strict=True):
-        console.line(line)
-        place = f"in {summary.queue}" if several else ""
-        below = "; ".join(filter(None, [place, _why(summary, now)]))
-        if below:
-            console.line(cut(f"    {below}", width))
-
-
-def _row(summary: Summary, now: dt.datetime) -> tuple[str, ...]:
-    to = printable(summary.recipients[0], 200)
-    more = len(summary.recipients) - 1
-    return (
-        summary.id,
-        summary.state,
-        spell(now - summary.submitted_at, units=1),
-        str(summary.attempts),
-        f"{to} (+{more})" if more else to,
-    )
-
-
-def _why(summary: Summary, now: dt.datetime) -> str:
-    due = summary.due_at
-    when = f"due {ago(due, now)}" if due else ""
-    if summary.leased_until:
-        when = f"leased, until {ago(summary.leased_until, now)}"
-    reason = printable(summary.reason)
-    if len(summary.recipients) == 1:
-        reason = reason.removeprefix(f"{printable(summary.recipients[0])}: ")
-    return "; ".join(filter(None, [when, reason]))
+def _page(store: SupportsBrowse, options: argparse.Namespace) -> Sequence[Summary]:
+    """One more than is asked for, where there is one more."""
+    sought, limit = choosing.chosen(options), options.limit + 1
+    found = itertools.islice(find(store, sought, after=options.after), limit)
+    return sorted(found, key=lambda summary: summary.id)

@@ -7,32 +7,46 @@ enough to stand in for sendmail.
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-import attrs
-
+from outbox import __version__
 from outbox.values import printable, quoted
 
 from .exits import CommandError, Exit
-from .output import Console
 
-__all__ = ["COMMANDS", "Command", "parse"]
+if TYPE_CHECKING:
+    from .output import Console
+
+__all__ = ["COMMANDS", "Command", "called_as", "parse"]
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "see what outbox does: six mails, a mail server of its own",
     "submit": "store a mail from a file or standard input, as sendmail does",
+    "sendmail": "in sendmail's place: what programs call to send mail",
+    "mail": "in mail's place: write a mail on the command line",
     "drain": "deliver what is due now, then end: for cron",
     "run": "deliver for ever: for systemd, a container, a terminal",
-    "status": "how many messages stand where, and since when",
+    "status": "how many messages stand where, since when, and who is at work",
+    "top": "the same, and what changes, as it happens",
     "list": "the messages, one by one",
     "show": "all that is known of one message, and why",
+    "explain": "why is this message not out yet, and what helps",
     "requeue": "let dead, held, cancelled messages go on, waiting ones now",
     "cancel": "never hand these messages over any more",
+    "hold": "keep these messages back until they are released",
+    "release": "let messages go on that a person holds",
     "purge": "remove settled messages for good",
+    "pause": "stop a queue, until a time or until it is resumed",
+    "resume": "let a paused queue go on",
+    "suspend": "keep mail for a relay, a domain or of an attribute from going out",
+    "unsuspend": "let what was suspended go out again",
+    "wait": "until nothing is left to deliver",
+    "migrate": "bring the store to the format of this release",
     "check": "is the house in order? for a person and for a monitor",
+    "config": "which settings are in force, and who says so",
     "send-test": "send one message, and watch: the dialogue, the TLS, what is wrong",
 }
 
@@ -49,6 +63,7 @@ then:
   outbox submit -t < mail.eml          the envelope is taken from the headers
   outbox drain                         deliver what is due now
   outbox status                        what waits, what failed
+  outbox explain ID                    why is it not out yet
   outbox list --state dead             which messages, and why
   outbox requeue ID                    the cause is mended: try again
 
@@ -56,8 +71,17 @@ then:
 
 exit status: 0, or one of sysexits.h: 64 usage, 65 message refused, 66 no such
 file, 69 not supported, 70 a bug, 74 I/O or a corrupt record, 75 temporary (try
-again), 78 configuration; 1: not all could be done, or check found an error.
+again), 78 configuration; 1: not all could be done; check: 1 a warning, 2 an
+error.
 """
+
+_NAMES: Final[Mapping[str, Sequence[str]]] = {
+    "sendmail": ["sendmail"],
+    "mailq": ["sendmail", "-bp"],
+    "newaliases": ["sendmail", "-bi"],
+    "mail": ["mail"],
+    "mailx": ["mail"],
+}
 
 _CONFIGURATION: Final = """\
 The store and the transport are named by an option, else by OUTBOX_STORE and
@@ -66,9 +90,10 @@ OUTBOX_TRANSPORT, else by the configuration file: $OUTBOX_CONFIG,
 """
 
 
-@attrs.frozen(kw_only=True)
-class Command:
+class Command(NamedTuple):
     """What was asked for: *run* does it and returns the exit status."""
+
+    # No attrs, which --help and --version can do without.
 
     run: Callable[[argparse.Namespace, Console], int]
     options: argparse.Namespace
@@ -83,17 +108,21 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):
+            message += ", or behind '=' one that begins with '-'"
         raise CommandError(Exit.USAGE, f"{printable(message)} (see {self.prog} --help)")
 
 
 class _Version(argparse.Action):
-    """Looks the version up only where it is asked for: that is a search of the whole environment."""
-
     def __call__(self, *_: object) -> NoReturn:
-        import importlib.metadata  # noqa: PLC0415 - see above
-
-        print(f"outbox {importlib.metadata.version('durable-outbox')}")
+        print(f"outbox {__version__}")
         raise SystemExit(Exit.OK)
+
+
+def called_as(argv: Sequence[str]) -> Sequence[str]:
+    """The arguments, behind the command that this program's own name asks for: a link to it may be called sendmail."""
+    name = os.path.basename(argv[0]) if argv else ""  # noqa: PTH119 - any text may stand there
+    return [*_NAMES.get(name.removesuffix(".exe"), ()), *argv[1:]]
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -121,7 +150,9 @@ def parse(argv: Sequence[str]) -> Command:
     parser.add_argument(*getattr(module, "HELP", ("-h", "--help")), action="help", help="say this, and end")
     reader = getattr(module, "read", argparse.ArgumentParser.parse_args)
     options = reader(parser, rest, options)
-    console = Console(as_json=options.json, verbosity=options.verbose - options.quiet)
+    from .output import Console  # noqa: PLC0415 - --help and --version, which end above, do without
+
+    console = Console(as_json=options.json, verbosity=options.verbose - options.quiet, plain=options.plain)
     return Command(run=module.run, options=options, console=console)
 
 
@@ -137,7 +168,7 @@ def _top() -> Parser:
     )
     top.add_argument("--version", action=_Version, nargs=0, help="say which version this is, and end")
     _common(top)
-    top.set_defaults(store=None, transport=None, config=None, json=False, verbose=0, quiet=0)
+    top.set_defaults(store=None, transport=None, config=None, json=False, plain=False, verbose=0, quiet=0)
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     return top
 
@@ -151,6 +182,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     add("--transport", metavar="URL", default=silent, help="smtp://host:port, smtps://user@host")
     add("--config", metavar="FILE", default=silent, help="read this configuration file")
     add("--json", action="store_true", default=silent, help="answer in JSON, for a program")
+    add("--plain", action="store_true", default=silent, help="no colours, no bars, also on a terminal")
     add("-v", "--verbose", action="count", default=silent, help="say more; twice: with tracebacks")
     add("-q", "--quiet", action="count", default=silent, help="say only what is wrong")
 
@@ -166,6 +198,8 @@ def _split(top: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[s
 
 def _module(name: str) -> Any:
     if name not in COMMANDS:
+        import difflib  # noqa: PLC0415 - of use to who mistypes only
+
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise CommandError(Exit.USAGE, f"there is no command {quoted(name, 40)}{hint} (see outbox --help)")

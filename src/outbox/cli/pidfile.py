@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,16 +23,23 @@ __all__ = ["pid_file"]
 
 _TRIES: Final = 20
 _SHOWN: Final = 40
+# Looking at a device or a pipe must neither wait nor give us a terminal.
+_FLAGS: Final = (
+    os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY"))
+)
+_OURS: Final = re.compile(rb"[0-9]{0,20}\n?")
 
 
 @contextlib.contextmanager
 def pid_file(path: Path | None) -> Iterator[None]:
     """Within the block *path* holds the number of this process; None: no file at all.
 
-    What a process left behind that is gone is taken over.
+    What a process left behind that is gone is taken over: a number, or
+    nothing.  Whatever else is there is left alone.
 
     Raises:
-        CommandError: a process that lives holds it, or it cannot be written.
+        CommandError: a process that lives holds it, it is something else, or
+            it cannot be written.
         UnsupportedError: this system has no such locks.
     """
     if path is None:
@@ -53,8 +62,9 @@ def pid_file(path: Path | None) -> Iterator[None]:
 
 def _hold(path: Path) -> int:
     for _ in range(_TRIES):
-        found = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        found = os.open(path, _FLAGS, 0o644)
         try:
+            _refuse_strangers(found, path)
             _lock(found, path)
             # Another may have put his own in place, or removed this one, before we had the lock.
             if _is(path, found):
@@ -64,6 +74,16 @@ def _hold(path: Path) -> int:
     raise CommandError(
         Exit.TEMPORARY, f"--pid-file {quoted(str(path), 200)}: others take it again and again; try later"
     )
+
+
+def _refuse_strangers(descriptor: int, path: Path) -> None:
+    """It will be replaced and removed: it must not be a device, a database, somebody's notes."""
+    regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    if not regular or not _OURS.fullmatch(os.read(descriptor, _SHOWN)):
+        raise CommandError(
+            Exit.CONFIGURATION,
+            f"--pid-file {quoted(str(path), 200)} is no pid file: it is left as it is; name a file that is not there yet",
+        )
 
 
 def _lock(descriptor: int, path: Path) -> None:

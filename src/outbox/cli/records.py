@@ -37,7 +37,11 @@ def summary_of(store: SupportsBrowse, id: str) -> Summary | None:
 
 
 def summary_data(summary: Summary) -> dict[str, Any]:
-    return attrs.asdict(summary, recurse=False) | {"fates": dict(summary.fates)}
+    return attrs.asdict(summary, recurse=False) | {
+        "fates": dict(summary.fates),
+        "attributes": None if summary.attributes is None else dict(summary.attributes),
+        "by_hand": summary.by_hand,
+    }
 
 
 def record_data(record: Record) -> dict[str, Any]:

@@ -3,20 +3,43 @@
 Their attempts and their age start anew.  Who has the message does not get it
 again; who was refused is tried again; who may have it (uncertain) only with
 --uncertain, for he may get it twice.
+
+A filter means what is queued, dead, or held by a verdict.  What a person has
+cancelled it means only where --state says so, and what a person holds never:
+outbox release gives that back.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+from typing import Final
 
-from .changes import add_ids, changed
+from outbox.lifecycle import State
+
+from .capable import manageable
+from .changes import Verb, add_choice, changed, teaching
 from .output import Console
 
-__all__ = ["arguments", "run"]
+__all__ = ["EPILOG", "arguments", "run"]
+
+EPILOG: Final = teaching(
+    "outbox requeue 0193f2a4                      this one, now",
+    "outbox requeue --state dead --domain example.net",
+    "outbox requeue --state dead --reason '550 5.7.1'",
+    "outbox requeue --state queued --queue mail   what waits for its retry: now",
+)
+_VERB: Final = Verb(
+    does="requeue",
+    done="requeued",
+    to=(State.QUEUED, State.CLAIMED, State.DEAD, State.HELD, State.CANCELLED),
+    unless_said=(State.QUEUED, State.DEAD, State.HELD),
+    by_hand=False,
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    add_ids(parser)
+    add_choice(parser, _VERB)
     parser.add_argument(
         "--uncertain",
         action="store_true",
@@ -26,5 +49,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     return changed(
-        options, console, "requeued", lambda store, ids: store.requeue(ids, uncertain=options.uncertain)
+        options,
+        console,
+        _VERB,
+        lambda store: functools.partial(manageable(store).requeue, uncertain=options.uncertain),
     )

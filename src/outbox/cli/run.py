@@ -8,33 +8,36 @@ Any number of runs and drains may share one store.
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import Final
 
-from outbox.errors import UnsupportedError
-from outbox.locate import Config, masked
+import attrs
 
+from outbox.errors import UnsupportedError
+from outbox.locate import KEYS, Config, masked
+
+from .arguments import add_key
 from .bell import Bell
+from .delivering import opened_outbox
 from .drain import STOPPING
-from .exits import Exit
-from .journal import Journal
-from .lifeline import Lifeline, Orders
-from .logging_to import LogTo, add_logging, diverted, log_to_of
+from .exits import CommandError, Exit, Signalled
+from .journal import Entry, Journal
+from .lifeline import Lifeline, Orders, as_we_were_started, be_left_alone, taken_line
+from .logging_to import VERBOSITY, LogTo, diverted
+from .metrics import Metrics, counted_in, exposed
 from .output import Console
 from .pidfile import pid_file
 from .sdnotify import Systemd
 from .serving import Post, serve, stopped
-from .settings import add_serving, config_of, opened_outbox, whole
-from .signals import Signalled, heeded
+from .settings import Settings, add_serving, config_of
+from .signals import heeded, reloads_later
 from .supervisor import Supervisor
 from .unserved import warn_of_unserved
 
 __all__ = ["arguments", "run"]
-
-_MOST_PROCESSES: Final = 256
-_STDIN: Final = 0
 
 EPILOG: Final = """\
 signals:
@@ -57,74 +60,98 @@ and tries again.
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_serving(parser)
-    parser.add_argument(
-        "--processes",
-        metavar="N",
-        type=functools.partial(whole, most=_MOST_PROCESSES),
-        default=1,
-        help="so many processes, each with its own threads; one that dies is replaced (default: 1)",
-    )
-    parser.add_argument(
-        "--pid-file",
-        metavar="FILE",
-        type=Path,
-        help="hold this file, with the process's number, as long as it runs",
-    )
-    add_logging(parser)
+    for name in ("processes", "pid_file", "metrics", "log_level", "log_file", "log_config"):
+        add_key(parser, name)
+    parser.add_argument("--metrics-in", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    log_to = log_to_of(options)
+    console.form = options.log_format
     if options.supervised:
-        return _run_supervised(log_to, console)
-    if options.processes > 1 and os.name != "posix":
-        raise UnsupportedError("--processes is not for this system: run the command several times instead")
-    with diverted(log_to), pid_file(options.pid_file):
-        if options.processes == 1:
-            return _run_alone(options, log_to, console)
-        return _run_several(options, log_to, console)
+        return _run_supervised(options, console)
+    early = contextlib.nullcontext() if console.live else reloads_later()
+    with early, console.held() as let_go:
+        config = config_of(options, console)
+        console.form = config.log_format
+        if options.log_level is not None or not (options.verbose or options.quiet):
+            console.turn(VERBOSITY[config.log_level])
+        log_to = LogTo(file=config.log_file, config=config.log_config, discreet=console.discreet)
+        if config.processes > 1 and os.name != "posix":
+            raise UnsupportedError(
+                "--processes is not for this system: run the command several times instead"
+            )
+        deliver = _run_alone if config.processes == 1 else _run_several
+        at_terminal = console.live  # wherever the lines go from here on
+        with diverted(log_to), console.logging(), pid_file(config.pid_file):
+            let_go()
+            return deliver(options, config, log_to, console, reloads=not at_terminal)
 
 
-def _run_alone(options: argparse.Namespace, log_to: LogTo, console: Console) -> int:
+def _run_alone(
+    options: argparse.Namespace, config: Config, log_to: LogTo, console: Console, *, reloads: bool
+) -> int:
     journal = Journal(console, forever=True, log=log_to.logger)
-    config = config_of(options, console)
 
-    def reread() -> Config:
-        log_to.apply()
-        return config_of(options, console)
+    def reread() -> Settings:
+        log_to.reopen()
+        return Settings(config=_again(options, config, console), log=log_to.read())
+
+    def adopt(settings: Settings) -> None:
+        log_to.apply(settings.log)
+        metrics.adopt(settings.config)
 
     try:
-        with Bell() as bell, heeded(STOPPING, reloads=not console.live) as asked:
+        with (
+            Bell() as bell,
+            heeded(STOPPING, reloads=reloads, last=True) as asked,
+            exposed(config, several=False) as metrics,
+        ):
+            _tell_where(metrics, journal)
             post = Post(
                 journal=journal,
                 superior=Systemd(),
                 asked=asked,
                 bell=bell,
                 reread=reread,
+                adopt=adopt,
                 words=_words,
                 discreet=console.discreet,
                 look=lambda store, config: warn_of_unserved(store, config, console),
+                listeners=metrics.listeners,
             )
             return serve(post, config)
     except Signalled:
         return stopped(journal)
 
 
-def _run_several(options: argparse.Namespace, log_to: LogTo, console: Console) -> int:
+def _run_several(
+    options: argparse.Namespace, config: Config, log_to: LogTo, console: Console, *, reloads: bool
+) -> int:
     journal = Journal(console, forever=True, log=log_to.logger)
     supervisors: list[Supervisor] = []
+    processes = config.processes
 
-    def reread() -> Config:
-        log_to.apply()
-        return _checked(options, console)
+    def reread() -> Settings:
+        log_to.reopen()
+        new = _checked(_again(options, config, console), console)
+        return Settings(config=new, log=log_to.read(), log_file=log_to.file)
+
+    def adopt(settings: Settings) -> None:
+        log_to.apply(settings.log)
+        metrics.adopt(settings.config)
 
     def kill() -> None:
         for supervisor in supervisors:
             supervisor.kill()
 
     try:
-        with Bell() as bell, heeded(STOPPING, reloads=not console.live, leaving=kill) as asked:
+        with (
+            Bell() as bell,
+            heeded(STOPPING, reloads=reloads, last=True, leaving=kill) as asked,
+            exposed(checked := _checked(config, console), several=True) as metrics,
+        ):
+            _tell_where(metrics, journal)
             systemd = Systemd()
             post = Post(
                 journal=journal,
@@ -132,15 +159,16 @@ def _run_several(options: argparse.Namespace, log_to: LogTo, console: Console) -
                 asked=asked,
                 bell=bell,
                 reread=reread,
-                words=lambda config: f"{_words(config)} in {options.processes} processes",
+                adopt=adopt,
+                words=lambda config: f"{_words(config)} in {processes} processes",
                 discreet=console.discreet,
             )
             supervisors.append(
                 Supervisor(
                     post,
-                    _checked(options, console),
-                    processes=options.processes,
-                    arguments=_arguments_of_a_process(options),
+                    Settings(config=checked, log=log_to.table, log_file=log_to.file),
+                    processes=processes,
+                    arguments=[*_arguments_of_a_process(console), *metrics.arguments],
                     watchdog=systemd.watchdog,
                 )
             )
@@ -150,41 +178,76 @@ def _run_several(options: argparse.Namespace, log_to: LogTo, console: Console) -
         return stopped(journal)
 
 
-def _run_supervised(log_to: LogTo, console: Console) -> int:
+def _run_supervised(options: argparse.Namespace, console: Console) -> int:
     """One process of several: its supervisor has the words, the file of numbers and the signals."""
-    with diverted(log_to), Bell() as bell, heeded("", patient=True) as asked:
-        orders = Orders.read(_STDIN)
-        console.hide(orders.config.secrets())
-        bell.watch(_STDIN)
+    be_left_alone()
+    line = taken_line()
+    with Bell() as bell, heeded("", patient=True) as asked:
+        orders = Orders.read(line)
+        config = orders.settings.config
+        console.hide(config.secrets())
+        log_to = LogTo(orders.settings.log_file, table=orders.settings.log, discreet=console.discreet)
+        journal = Journal(console, forever=True, log=log_to.logger)
+        bell.watch(line)
         post = Post(
-            journal=Journal(console, forever=True, log=log_to.logger),
+            journal=journal,
             superior=Lifeline(orders.beat),
             asked=asked,
             bell=bell,
-            reread=lambda: orders.config,
+            reread=lambda: orders.settings,
             words=_words,
             discreet=console.discreet,
-            line=_STDIN,
+            line=line,
+            reopen=lambda: _reopen(log_to, journal),
+            listeners=counted_in(options.metrics_in, config),
         )
         try:
-            return serve(post, orders.config)
+            with console.logging():
+                return serve(post, config)
         except Signalled:
             return Exit.OK
+
+
+def _reopen(log_to: LogTo, journal: Journal) -> None:
+    try:
+        log_to.reopen()
+    except CommandError as error:
+        fields = {"msg": "log file not opened", "reason": error}
+        journal.write(Entry(logging.ERROR, fields, f"the log goes where it went: {error}"))
+
+
+def _tell_where(metrics: Metrics, journal: Journal) -> None:
+    if metrics.address:
+        journal.say(f"Metrics at {metrics.address}", {"msg": "metrics", "url": metrics.address})
 
 
 def _words(config: Config) -> str:
     return f"Delivering {','.join(config.queues)} through {masked(config.transport or '')}"
 
 
-def _checked(options: argparse.Namespace, console: Console) -> Config:
-    """The settings of now, seen to open what they name: once, before several processes do at the same time."""
+def _again(options: argparse.Namespace, began: Config, console: Console) -> Config:
+    """The settings of now; what changed in vain is told."""
     config = config_of(options, console)
+    for name, key in KEYS.items():
+        if key.at_start and getattr(config, name) != getattr(began, name):
+            console.complain(
+                f"warning: {name} has changed, and is read when `outbox run` begins: restart it for that"
+            )
+    return config
+
+
+def _checked(config: Config, console: Console) -> Config:
+    """These settings, seen to open what they name: once, before several processes do at the same time."""
+    if config.password_file is not None:
+        # What was checked is what they get, also when the file holds another by then.
+        config = attrs.evolve(config, password=config.smtp_password(), password_file=None)
     with opened_outbox(config, []) as outbox:
         warn_of_unserved(outbox.store, config, console)
     return config
 
 
-def _arguments_of_a_process(options: argparse.Namespace) -> list[str]:
-    """What is no setting: those it is handed."""
-    words = ["run", "--supervised", *["-v"] * options.verbose, *["-q"] * options.quiet]
-    return words if options.log_config is None else [*words, "--log-config", str(options.log_config)]
+def _arguments_of_a_process(console: Console) -> list[str]:
+    """What is no setting: those it is handed.  Once for all: the directory of now may be removed."""
+    form = ["--log-format", console.form] if console.form else []
+    loudness = ["-v" if console.verbosity > 0 else "-q"] * abs(console.verbosity)
+    return [*as_we_were_started(), "run", "--supervised", *loudness, *form]

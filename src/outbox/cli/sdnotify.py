@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import MutableMapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from outbox.clock import Clock, SystemClock
 
 __all__ = ["Superior", "Systemd"]
+
+_AGAIN: Final = 1.0
 
 
 class Superior(Protocol):
@@ -39,6 +40,7 @@ class Systemd:
     ) -> None:
         environ = os.environ if environ is None else environ
         self._clock = clock or SystemClock()
+        self._unsaid: tuple[str, ...] = ()
         self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
         interval, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         meant = self._address is not None and pid in {"", str(os.getpid())}
@@ -46,29 +48,41 @@ class Systemd:
 
     @property
     def beat(self) -> float | None:
-        return self.watchdog and self.watchdog / 2
+        beat = self.watchdog and self.watchdog / 2
+        return min(beat or _AGAIN, _AGAIN) if self._unsaid else beat
 
     def ready(self, words: str) -> None:
-        self._tell("READY=1", f"STATUS={words}")
+        self._insist("READY=1", f"STATUS={words}")
 
     def reloading(self) -> None:
         # systemd tells this reload from one before by the time.
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
+        self._insist("RELOADING=1", f"MONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
 
     def stopping(self) -> None:
-        self._tell("STOPPING=1", "STATUS=Finishing what is under way")
+        self._insist("STOPPING=1", "STATUS=Finishing what is under way")
 
     def alive(self) -> None:
-        if self.beat is not None:
+        if self._unsaid:
+            self._insist(*self._unsaid)
+        if self.watchdog is not None:
             self._tell("WATCHDOG=1")
 
-    def _tell(self, *assignments: str) -> None:
+    def _insist(self, *assignments: str) -> None:
+        """What he must hear is said again with the next beat where he had too much to hear."""
+        self._unsaid = () if self._tell(*assignments) else assignments
+
+    def _tell(self, *assignments: str) -> bool:
+        """False: he has no room for it now."""
         if self._address is None:
-            return
+            return True
         # Never waited for, and an unheard word changes nothing: mail goes out all the same.
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
-            speaker.setblocking(False)
-            speaker.sendto("\n".join(assignments).encode(), self._address)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
+                speaker.setblocking(False)
+                speaker.sendto("\n".join(assignments).encode(), self._address)
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
+        return True
 
 
 def _address(name: str) -> str | None:

@@ -43,9 +43,10 @@ from outbox.values import printable
 from .advice import Trouble, advice, of_fault, of_result
 from .exits import Exit, exit_of
 from .hearing import heard_by
+from .opening import transport_of
 from .output import Console
 from .records import RESULTS, reply_of
-from .settings import config_of, transport_of
+from .settings import config_of
 
 __all__ = ["arguments", "run"]
 

@@ -9,23 +9,27 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
 
 from outbox import Outbox
 from outbox.clock import SystemClock
+from outbox.events import Listener
 from outbox.lifecycle import State
 from outbox.locate import Config, masked, spell
 from outbox.protocols import Store
 
 from .bell import Bell
+from .capable import browsable
+from .delivering import opened_outbox
 from .exits import Exit
 from .journal import Entry, Journal
 from .sdnotify import Superior
-from .settings import browsable, opened_outbox
+from .settings import Settings
 from .signals import Asked
 
 __all__ = ["Post", "serve", "stopped"]
@@ -40,22 +44,29 @@ class Post:
     """What whoever delivers, or has others deliver, has around him.
 
     Args:
-        reread: Brings the settings of now, checked.
+        reread: Brings the settings of now, checked, and puts none of them in force.
+        adopt: Has lines go where these settings say.  Raises, and leaves all as it was, where it cannot.
         words: What is done with these settings, for a person.
         discreet: A text without secrets.
         look: Looks the store over, before it begins.
-        line: A pipe whose end asks for the end; who has one leaves most words to his supervisor.
+        line: A pipe whose end asks for the end, and whatever comes by it for *reopen*; who has one
+            leaves most words to his supervisor.
+        reopen: Opens the log file anew; never raises.
+        listeners: Who else is told of what is delivered.
     """
 
     journal: Journal
     superior: Superior
     asked: Asked
     bell: Bell
-    reread: Callable[[], Config]
+    reread: Callable[[], Settings]
     words: Callable[[Config], str]
     discreet: Callable[[str], str]
     look: Callable[[Store, Config], object] = lambda _store, _config: None
+    adopt: Callable[[Settings], object] = lambda _settings: None
     line: int | None = None
+    reopen: Callable[[], object] = lambda: None
+    listeners: Sequence[Listener] = ()
 
     def say(self, msg: str, words: str, config: Config) -> None:
         """Say what has become of the whole, unless a supervisor says it for all."""
@@ -100,7 +111,7 @@ class _Server:
 
     def __init__(self, config: Config, post: Post) -> None:
         with contextlib.ExitStack() as opened:
-            self.outbox: Outbox = opened.enter_context(opened_outbox(config, [post.journal]))
+            self.outbox: Outbox = opened.enter_context(opened_outbox(config, [post.journal, *post.listeners]))
             self._runner = self.outbox.runner()
             self._opened = opened.pop_all()
         self._bell = post.bell
@@ -161,9 +172,15 @@ class _Service:
     def _sleep(self) -> None:
         post = self._post
         if post.line in post.bell.wait(post.superior.beat) and post.line is not None:
-            post.bell.forget(post.line)
-            self._line_ended = True
+            self._hear(post.line)
         post.superior.alive()
+
+    def _hear(self, line: int) -> None:
+        if os.read(line, _MANY):
+            self._post.reopen()
+        else:
+            self._post.bell.forget(line)
+            self._line_ended = True
 
     def _reload(self, config: Config) -> Config:
         """The newcomer begins before the old one ends: nothing waits for what that has under way."""
@@ -171,17 +188,27 @@ class _Service:
         post.superior.reloading()
         try:
             new = post.reread()
-            newcomer = _Server(new, post)
+            newcomer = self._newcomer(new)
         except Exception as error:  # noqa: BLE001 - whatever it is, what runs goes on
             post.refuse(error)
         else:
-            config = new
+            config = new.config
             newcomer.start()
             self._retire(self._server)
             self._server = newcomer
             post.changed(config)
         post.superior.ready(post.words(config))
         return config
+
+    def _newcomer(self, settings: Settings) -> _Server:
+        """Last of all what can be wrong comes the log: what is refused is said where the old one goes."""
+        server = _Server(settings.config, self._post)
+        try:
+            self._post.adopt(settings)
+        except BaseException:
+            server.close()
+            raise
+        return server
 
     def _retire(self, server: _Server) -> None:
         self._retiring.add(server)

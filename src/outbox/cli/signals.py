@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,20 +21,15 @@ import attrs
 
 from outbox.clock import SystemClock
 
-__all__ = ["Asked", "Signalled", "heeded"]
+from .exits import Signalled
+
+__all__ = ["Asked", "heeded", "reloads_later"]
 
 _ECHO: Final = 0.5
+_STDERR: Final = 2
 _NAMES: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], None]
-
-
-class Signalled(BaseException):
-    """A signal asks for the end; *number* is which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @attrs.define
@@ -50,11 +46,36 @@ class Asked:
 
 
 @contextlib.contextmanager
+def reloads_later() -> Iterator[None]:
+    """Within the block a SIGHUP is kept for the :func:`heeded` in it that reloads: until then it would end the process."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    here = threading.current_thread() is threading.main_thread()
+    if hang_up is None or not here or signal.getsignal(hang_up) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(hang_up, _Kept())
+    try:
+        yield
+    finally:
+        signal.signal(hang_up, signal.SIG_DFL)
+
+
+class _Kept:
+    """A signal that nobody heeds yet."""
+
+    came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+
+
+@contextlib.contextmanager
 def heeded(
     words: str,
     *,
     reloads: bool = False,
     patient: bool = False,
+    last: bool = False,
     leaving: Callable[[], object] = lambda: None,
 ) -> Iterator[Asked]:
     """Within the block the first signal writes *words* and raises :class:`Signalled` in the main thread.
@@ -65,6 +86,7 @@ def heeded(
 
     Args:
         reloads: SIGHUP asks for new settings, and not for the end.
+        last: The process ends with the block where the end was asked for: no echo may end it sooner.
         patient: The second changes nothing, until the process has ended: somebody else kills it where it takes too long.
     """
     asked = Asked()
@@ -78,11 +100,16 @@ def heeded(
     heeding = {number: handlers[number] for number in before if before[number] is not signal.SIG_IGN}
     for number, handler in heeding.items():
         signal.signal(number, handler)
+    asked.reload = asked.reload or (
+        reloads and any(isinstance(each, _Kept) and each.came for each in before.values())
+    )
     try:
         yield asked
     finally:
+        ending = patient or (last and asked.stop is not None)
         for number in heeding:
-            signal.signal(number, signal.SIG_IGN if patient else before[number])
+            # Python's own end lays what is handled to rest while much is still to be done; not what is ignored.
+            signal.signal(number, signal.SIG_IGN if ending else before[number])
 
 
 def _numbers() -> list[Any]:
@@ -123,6 +150,13 @@ def _handlers(
 
 
 def _say(words: str) -> None:
-    # sys.stderr may be in use by the very code that the signal interrupted.
+    # sys.stderr may be in use by the very code that the signal interrupted; and where nobody
+    # reads it, waiting for him would keep every further signal from being heard.
     with contextlib.suppress(OSError):
-        os.write(2, words.encode())
+        if _can_be_written(_STDERR):
+            os.write(_STDERR, words.encode())
+
+
+def _can_be_written(descriptor: int) -> bool:
+    # Windows can ask so of sockets only.
+    return os.name != "posix" or bool(select.select([], [descriptor], [], 0)[1])

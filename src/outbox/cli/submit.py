@@ -9,9 +9,8 @@ Postfix does it.  A Bcc line is never sent.  The id is printed.
   outbox submit -f app@example.org ann@example.org bob@example.org < mail.eml
   outbox submit --file mail.eml ann@example.org
 
-In sendmail's place: a script that says
-  exec outbox submit --domain example.org "$@"
-Like sendmail it ends standard input at a line that is a single dot, unless -i
+In sendmail's place there is `outbox sendmail`, which understands more.  Like
+sendmail it ends standard input at a line that is a single dot, unless -i
 is given.
 """
 
@@ -33,11 +32,13 @@ from outbox.mail import from_email
 from outbox.message import Message
 from outbox.values import printable, quoted
 
+from .arguments import add_duration, add_key
 from .exits import CommandError, Exit
+from .opening import opened_store
 from .output import Console
-from .settings import add_duration, config_of, domain, opened_store
+from .settings import config_of
 
-__all__ = ["arguments", "read", "run"]
+__all__ = ["arguments", "put", "read", "run", "until_dot"]
 
 HELP: Final = ("--help",)  # sendmail's -h is something else
 USAGE: Final = "outbox submit [OPTIONS] [RECIPIENT ...]"
@@ -63,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("-i", action="store_true", dest="dots", help="a line with a single dot does not end the mail")
     add("--file", metavar="FILE", help="read the mail from this file; - is standard input")
-    add("--domain", type=domain, help="what completes a bare name: root is root@DOMAIN")
+    add_key(parser, "domain", "what completes a bare name: root is root@DOMAIN")
     add("--queue", metavar="NAME", help="who serves it (default: the first of the configuration, or mail)")
     add("--id", help="its id, and idempotency key: a-z 0-9 _ - (default: a new one)")
     add("--priority", metavar="N", type=int, default=0, help="-100 to 100, higher goes first (default: 0)")
@@ -106,13 +107,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     source = _source(options, console)
     settings["also" if options.from_headers else "recipients"] = named
     message = from_email(source, **settings)
-    result = _put(message, config, console)
+    result = put(message, config, console)
     with console.regardless(f"{result.id} is stored; standard output cannot be written"):
         _answer(result, console)
     return Exit.OK
 
 
-def _put(message: Message, config: Config, console: Console) -> PutResult:
+def put(message: Message, config: Config, console: Console) -> PutResult:
     """Store it.  Nothing that goes wrong later is a failure: whoever is told of one submits it again."""
     stored: list[PutResult] = []
     try:
@@ -208,13 +209,14 @@ def _source(options: argparse.Namespace, console: Console) -> bytes:
     if sys.stdin.isatty():
         console.note("Type or paste the mail, headers first; end it with a line that is a single dot.")
     stream = sys.stdin.buffer
-    source = stream.read() if options.dots else b"".join(_until_dot(stream))
+    source = stream.read() if options.dots else b"".join(until_dot(stream))
     if not source.strip():
         raise CommandError(Exit.NO_INPUT, "standard input is empty: no mail was stored")
     return source
 
 
-def _until_dot(stream: BinaryIO) -> Iterator[bytes]:
+def until_dot(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines before one that is a single dot."""
     for line in stream:
         if line.rstrip(b"\r\n") == b".":
             return

@@ -6,6 +6,7 @@ to see that they can be opened, has one thread, and sleeps by a bell.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ from typing import Any, Final
 import attrs
 
 from outbox.clock import Clock, SystemClock
-from outbox.locate import Config
+from outbox.errors import OutboxError
 
 from .exits import CommandError, Exit
 from .journal import Entry
 from .lifeline import Child, Orders
 from .serving import Post, stopped
+from .settings import Settings
 
 __all__ = ["Supervisor"]
 
@@ -28,6 +30,8 @@ _LONGEST_WAIT: Final = 30.0
 _WELL: Final = 60.0
 _STILLBORN_AT_MOST: Final = 5
 _BEYOND_GRACE: Final = 5.0
+_BEGUN_WITHIN: Final = 60.0
+_GONE_WITHIN: Final = 5.0
 _LAST_STEPS: Final = 0.02
 _NEVER: Final = math.inf
 _LOWEST: Final = 64
@@ -61,7 +65,7 @@ class _Place:
 class _Relief:
     """New settings on their way: *places* still have the old ones; *proven*: one process has begun with the new."""
 
-    config: Config
+    settings: Settings
     places: list[_Place]
     proven: bool = False
 
@@ -76,14 +80,15 @@ class Supervisor:
     that.
 
     Args:
-        arguments: The command line of a process.
-        watchdog: A process that was silent for so many seconds is killed, and replaced.
+        arguments: What Python is to be told, to start a process.
+        watchdog: A process that was silent for so many seconds is killed, and replaced; so is, always,
+            one that has not begun within a minute, or within this where it is longer.
     """
 
     def __init__(
         self,
         post: Post,
-        config: Config,
+        settings: Settings,
         *,
         processes: int,
         arguments: Sequence[str],
@@ -91,9 +96,10 @@ class Supervisor:
         clock: Clock | None = None,
     ) -> None:
         self._post = post
-        self._config = config
+        self._settings = settings
         self._arguments = arguments
         self._watchdog = watchdog
+        self._begun_within = max(watchdog or 0.0, _BEGUN_WITHIN)
         self._clock = clock or SystemClock()
         self._places = [_Place(number + 1) for number in range(processes)]
         self._leaving: list[Child] = []
@@ -109,7 +115,7 @@ class Supervisor:
             CommandError: no process lives for long enough to deliver anything.
         """
         post = self._post
-        post.begin(self._config)
+        post.begin(self._settings.config)
         try:
             while post.asked.stop is None:
                 self._steer()
@@ -137,12 +143,12 @@ class Supervisor:
 
     def _steer(self) -> None:
         now = self._clock.monotonic()
-        if self._post.asked.reload and self._relief is None:
+        if self._post.asked.reload:
             self._post.asked.reload = False
             self._reload()
         for place in self._places:
             if place.child is None and place.successor is None and place.due_at <= now:
-                place.child = self._start(place, self._config)
+                place.child = self._start(place, self._settings)
         if self._relief is not None:
             self._relieve(self._relief, now)
         elif not self._told_ready and self._can_deliver():
@@ -153,10 +159,10 @@ class Supervisor:
         begun = [place.child is not None and place.child.ready for place in self._places]
         return any(begun) and all(b or place.tried for b, place in zip(begun, self._places, strict=True))
 
-    def _start(self, place: _Place, config: Config) -> Child | None:
+    def _start(self, place: _Place, settings: Settings) -> Child | None:
         beat = None if self._watchdog is None else self._watchdog / 4
         try:
-            orders = Orders(config=config, beat=beat, among=len(self._places))
+            orders = Orders(settings=settings, beat=beat, among=len(self._places))
             child = Child(place.number, self._arguments, orders, self._clock)
         except OSError as error:
             self._replace(place, 0.0, f"could not be started ({error.strerror})", Exit.TEMPORARY)
@@ -166,18 +172,30 @@ class Supervisor:
 
     def _tell_ready(self) -> None:
         self._told_ready = True
-        self._post.superior.ready(self._post.words(self._config))
+        self._post.superior.ready(self._post.words(self._settings.config))
 
     # -- new settings
 
     def _reload(self) -> None:
         self._post.superior.reloading()
+        for child in self._children():
+            child.reopen_log()
         try:
-            config = self._post.reread()
+            settings = self._post.reread()
+            self._post.adopt(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, what runs goes on
             self._refuse(error)
         else:
-            self._relief = _Relief(config, list(self._places))
+            self._call_back()
+            self._relief = _Relief(settings, list(self._places))
+
+    def _call_back(self) -> None:
+        """Newer settings are there: who comes with older ones must not keep them waiting, least of all one that hangs."""
+        for place in self._places:
+            if place.successor is not None:
+                self._leaving.append(place.successor)
+                self._dismiss(place.successor)
+                place.successor = None
 
     def _relieve(self, relief: _Relief, now: float) -> None:
         """One after the other: the next begins when the one before has ended."""
@@ -187,19 +205,18 @@ class Supervisor:
             del relief.places[0]
         if not relief.places:
             self._relief = None
-            self._post.changed(relief.config)
+            self._post.changed(relief.settings.config)
             self._tell_ready()
         elif relief.places[0].due_at <= now:
-            relief.places[0].successor = self._start(relief.places[0], relief.config)
+            relief.places[0].successor = self._start(relief.places[0], relief.settings)
 
     def _changing(self) -> bool:
         return bool(self._leaving) or any(place.successor for place in self._places)
 
     def _has_new(self, place: _Place, relief: _Relief) -> bool:
-        return place.child is not None and place.child.config is relief.config
+        return place.child is not None and place.child.settings is relief.settings
 
     def _refuse(self, error: Exception) -> None:
-        self._relief = None
         self._post.refuse(error)
         self._tell_ready()
 
@@ -214,7 +231,7 @@ class Supervisor:
                 self._hear(child)
             if child.status is not None:
                 self._ended(child)
-            elif self._patience(child) <= 0:
+            elif self._patience(child) <= 0 and not self._heard_after_all(child):
                 self._lose_patience(child)
 
     def _timeout(self) -> float | None:
@@ -224,20 +241,29 @@ class Supervisor:
             if self._relief is not None and not self._changing():
                 waiting += self._relief.places[:1]
             waits += [place.due_at - now for place in waiting]
-        waits += map(self._patience, self._children())
+        for child in self._children():
+            # What has closed its pipe, or was killed, is ending; nothing tells us when it has.
+            waits.append(min(self._patience(child), _LAST_STEPS if child.gone or child.killed else _NEVER))
         return None if min(waits) == _NEVER else max(0.0, min(waits))
 
     def _patience(self, child: Child) -> float:
         """For how many seconds more it may be as it is."""
-        if child.gone:
-            return _LAST_STEPS
         if child.killed:
             return _NEVER
         if child.end_by is not None:
             return child.end_by - self._clock.monotonic()
-        if self._watchdog is not None and child.ready:
-            return self._watchdog - child.silence
-        return _NEVER
+        if child.gone:
+            return _GONE_WITHIN - child.silence
+        if not child.ready:
+            return self._begun_within - child.age
+        return _NEVER if self._watchdog is None else self._watchdog - child.silence
+
+    def _heard_after_all(self, child: Child) -> bool:
+        """Where we were stopped ourselves, what it said meanwhile is still to be heard."""
+        if child.gone or child.pipe not in self._post.bell.wait(0):
+            return False
+        self._hear(child)
+        return self._patience(child) > 0
 
     def _hear(self, child: Child) -> None:
         newly = child.hear()
@@ -248,20 +274,26 @@ class Supervisor:
         self._stillborn = 0
         for place in self._places:
             if place.successor is child and self._relief is not None:
-                self._relief.proven, self._config = True, self._relief.config
+                self._relief.proven, self._settings = True, self._relief.settings
                 before, place.child, place.successor = place.child, child, None
                 if before is not None:
                     self._leaving.append(before)
                     self._dismiss(before)
 
     def _dismiss(self, child: Child) -> None:
-        child.ask(child.config.grace.total_seconds() + _BEYOND_GRACE)
+        child.ask(child.settings.config.grace.total_seconds() + _BEYOND_GRACE)
 
     def _lose_patience(self, child: Child) -> None:
-        if not child.gone:
-            why = "did not end in its grace time" if child.asked else f"was silent for {child.silence:.0f} s"
-            self._warn(child.number, f"{why}: it is killed", child)
-            child.kill()
+        if child.asked:
+            why = "did not end in its grace time"
+        elif child.gone:
+            why = "closed its pipe, and lives"
+        elif child.ready:
+            why = f"was silent for {child.silence:.0f} s"
+        else:
+            why = f"did not begin within {child.age:.0f} s"
+        self._warn(child.number, f"{why}: it is killed", child)
+        child.kill()
 
     def _ended(self, child: Child) -> None:
         if not child.gone:
@@ -291,9 +323,13 @@ class Supervisor:
 
     def _lost_successor(self, place: _Place, child: Child) -> None:
         if self._relief is not None and not self._relief.proven:
+            self._relief = None
+            with contextlib.suppress(OutboxError):
+                self._post.adopt(self._settings)
             self._refuse(CommandError(Exit.CONFIGURATION, f"a process that began with them {child.end}"))
         else:
             self._replace(place, 0.0, child.end, child.status or 0, child)
+            self._tell_ready()  # the settings are in force; how long this place goes without is not known
 
     def _replace(
         self, place: _Place, lived: float, end: str, status: int, child: Child | None = None

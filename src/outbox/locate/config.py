@@ -14,6 +14,8 @@ where it is named.  All of its keys, none of which is required::
     lease = "60s"
     grace = "30s"
     domain = "example.org"                    # what `submit` makes of a bare name such as root
+    hook = "shop.mail:hook"                   # functions of yours
+    listeners = ["shop.mail:told"]
     retry = "1m, 5m*2, 1h*3"                  # or a table:
 
     [retry]
@@ -26,6 +28,35 @@ where it is named.  All of its keys, none of which is required::
     per_second = 10                           # per_hour, per_day, new_connections_per_minute
     [limits.relays]                           # of those that the transport names so, instead
     "corp.example" = { connections = 2 }
+
+    soft_bounce = true                        # while going live: no refusal kills a message
+    warn_after = "4h"                         # say which messages have waited so long
+    aliases = "/etc/aliases"                  # of `outbox sendmail` and `outbox mail`
+    suppress = "suppressed.txt"               # who is never written to; or a table of an SQLite database:
+    # suppress = { database = "shop.db", table = "unsubscribed", column = "email" }
+    bounce = true                             # tell the sender of what failed; or a table:
+
+    [bounce]
+    author = "mailer-daemon@example.org"      # MAILER-DAEMON at the domain, unless said
+    whole_up_to = 50000                       # octets; of a larger mail the header is returned
+    delayed = true                            # also tell the sender after warn_after
+    queue = "mail"                            # the message's own, unless said
+
+    processes = 2                             # of `outbox run`, which reads these when it begins
+    pid_file = "/run/outbox/outbox.pid"
+    metrics = "127.0.0.1:9464"
+    log_format = "json"
+    log_level = "info"
+    log_file = "/var/log/outbox.log"
+    log_config = "log.toml"
+    due_warning = "10m"                       # of `outbox check`
+    due_error = "1h"
+
+    [[reply_rules]]                           # a relay that says so is left alone for a while, or,
+    pattern = '4\\.7\\.\\d|too many mails'     # with per_second, spoken to slowly
+    relay = "*.example.com:25"
+    for = "15m"
+    per_second = 0.5
 
 An option goes before the environment (OUTBOX_STORE, OUTBOX_TRANSPORT,
 OUTBOX_SMTP_PASSWORD, OUTBOX_SMTP_PASSWORD_FILE, OUTBOX_SMTP_TOKEN_FILE), and
@@ -40,30 +71,37 @@ import functools
 import logging
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 import attrs
 
 from outbox.errors import ConfigurationError
 from outbox.relay import RelayLimits
+from outbox.replies import ReplyRule
 from outbox.retry import RetryPolicy
-from outbox.values import frozen_mapping, quoted
+from outbox.values import frozen_mapping
 
-from .entries import KEYS, Within
-from .hints import did_you_mean
+from .conduct import BounceSettings, SuppressSettings
+from .durations import spell
+from .keys import KEYS
 from .masking import holds_secret, masked, secrets_in
+from .secret_files import guarded, others_may_read, secret_in
 
-__all__ = ["Config"]
+if TYPE_CHECKING:
+    from .toml_file import TomlFile
+
+__all__ = ["PASSWORD", "Config", "Said"]
 
 _LOG: Final = logging.getLogger("outbox.locate")
 _SYSTEM_FILE: Final = Path("/etc/outbox/outbox.toml")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _RELATIVE_SQLITE: Final = re.compile(r"sqlite:///(?![/~]|[A-Za-z]:/)(?P<path>.+)")
-_MAX_SECRET: Final = 16 << 10
+PASSWORD: Final = "OUTBOX_SMTP_PASSWORD"  # noqa: S105 - the name of a variable
+_SECRETS: Final = frozenset({"password", "password_file", "token_file"})
+_DUE: Final = frozenset({"due_warning", "due_error"})
 
 
 def _frozen(mapping: Mapping[str, RetryPolicy]) -> Mapping[str, RetryPolicy]:
@@ -91,30 +129,60 @@ class Config:
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     retry_by_queue: Mapping[str, RetryPolicy] = attrs.field(factory=dict, converter=_frozen, hash=False)
     limits: Mapping[str, RelayLimits] = attrs.field(factory=dict, converter=_frozen_limits, hash=False)
+    soft_bounce: bool = False
+    warn_after: dt.timedelta | None = None
+    aliases: Path | None = None
+    suppress: SuppressSettings | None = None
+    bounce: BounceSettings | None = None
+    reply_rules: tuple[ReplyRule, ...] = ()
+    hook: str | None = None
+    listeners: tuple[str, ...] = ()
+    processes: int = 1
+    pid_file: Path | None = None
+    metrics: tuple[str, int] | None = None
+    log_format: Literal["text", "logfmt", "json"] | None = None
+    log_level: str = "info"
+    log_file: Path | None = None
+    log_config: Path | None = None
+    due_warning: dt.timedelta = dt.timedelta(minutes=10)
+    due_error: dt.timedelta = dt.timedelta(hours=1)
     file: Path | None = None
 
     @classmethod
-    def load(cls, file: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+    def load(
+        cls, file: str | Path | None = None, *, environ: Mapping[str, str] | None = None, warns: bool = True
+    ) -> Config:
         """Read the file, if there is one, and let the environment overrule it.
 
         Args:
             file: Read this one; it has to be there.
+            warns: Log it where others may read a password in the file.
 
         Raises:
             ConfigurationError: a file, a line or a key cannot be used; the text names it.
         """
-        environ = os.environ if environ is None else environ
-        path = _find(file, environ)
-        values = {} if path is None else _read(path)
-        overruling = _overruling(environ)
-        if overruling.keys() & _SECRETS:
-            # What authenticates is one thing, whichever of them it was before.
-            values = {key: value for key, value in values.items() if key not in _SECRETS}
-        return cls(**values | overruling, file=path)
+        said = Said.read(file, environ=environ)
+        for error in said.wrong:
+            raise error
+        if warns:
+            said.warn()
+        return said.config()
 
     def policies(self, queues: tuple[str, ...]) -> dict[str, RetryPolicy]:
         """The retry policy of each of *queues*."""
-        return {queue: self.retry_by_queue.get(queue, self.retry) for queue in queues}
+        found = {queue: self.retry_by_queue.get(queue, self.retry) for queue in queues}
+        if not self.soft_bounce:
+            return found
+        return {queue: attrs.evolve(policy, soft_bounce=True) for queue, policy in found.items()}
+
+    def at_odds(self) -> str | None:
+        """What two settings cannot mean together, though each could alone; None where all is well."""
+        if self.due_warning <= self.due_error:
+            return None
+        return (
+            f"due_warning ({spell(self.due_warning)}) is above due_error ({spell(self.due_error)}): "
+            "what is due for so long would never be warned of; say both, the warning first"
+        )
 
     def secrets(self) -> frozenset[str]:
         """What no text may show, whoever wrote it: what the URLs hide, the password, and the token of now."""
@@ -122,7 +190,7 @@ class Config:
         with contextlib.suppress(ConfigurationError):
             found.add(self.smtp_password() or "")
         with contextlib.suppress(ConfigurationError):
-            found.add(_secret_in("token", self.token_file) if self.token_file else "")
+            found.add(secret_in("token", self.token_file) if self.token_file else "")
         for url in (self.store, self.transport):
             found |= secrets_in(url or "")
         return frozenset(found - {""})
@@ -135,7 +203,7 @@ class Config:
                 is no text.
         """
         if self.password is None:
-            return None if self.password_file is None else _guarded("password", self.password_file)
+            return None if self.password_file is None else guarded("password", self.password_file)
         if _SURROGATE.search(self.password):
             raise ConfigurationError("OUTBOX_SMTP_PASSWORD is not UTF-8 text")
         return self.password
@@ -151,23 +219,82 @@ class Config:
             return None
         if self.password is not None or self.password_file is not None:
             raise ConfigurationError("there are a password and a token_file for SMTP: leave one of them out")
-        _guarded("token", self.token_file)
-        return functools.partial(_secret_in, "token", self.token_file)
+        guarded("token", self.token_file)
+        return functools.partial(secret_in, "token", self.token_file)
 
 
-_VARIABLES: Final[Mapping[str, str]] = {
-    "store": "OUTBOX_STORE",
-    "transport": "OUTBOX_TRANSPORT",
-    "password_file": "OUTBOX_SMTP_PASSWORD_FILE",
-    "password": "OUTBOX_SMTP_PASSWORD",
-    "token_file": "OUTBOX_SMTP_TOKEN_FILE",
-}
-_SECRETS: Final = frozenset({"password", "password_file", "token_file"})
+@attrs.frozen
+class Said:
+    """What the environment says, and the file: each of them by key, and the one goes before the other."""
+
+    environment: Mapping[str, Any]
+    file: TomlFile | None
+
+    @classmethod
+    def read(cls, file: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Said:
+        """Read both; what is wrong in the file is noted, and nothing is raised for it."""
+        environ = os.environ if environ is None else environ
+        path = _find(file, environ)
+        found = None
+        if path is not None:
+            from .toml_file import TomlFile  # noqa: PLC0415 - brings tomllib, of use where there is a file
+
+            found = TomlFile.read(path, KEYS)
+            found = attrs.evolve(found, values=_anchored(dict(found.values), found.path.parent))
+            found = _agreeing(found)
+        return cls(_of_environment(environ), found)
+
+    @property
+    def wrong(self) -> Sequence[ConfigurationError]:
+        """What cannot be used."""
+        return () if self.file is None else self.file.wrong
+
+    @property
+    def in_file(self) -> Mapping[str, Any]:
+        """What the file says and nothing overrules as a whole."""
+        values = {} if self.file is None else self.file.values
+        if not self.environment.keys() & _SECRETS:
+            return values
+        # What authenticates is one thing, whichever of them it was before.
+        return {key: value for key, value in values.items() if key not in _SECRETS}
+
+    @property
+    def secret_from(self) -> str | None:
+        """The variable that says what authenticates, where one does."""
+        names = [name for name in ("password", "password_file", "token_file") if name in self.environment]
+        return next((PASSWORD if name == "password" else KEYS[name].variable for name in names), None)
+
+    def config(self) -> Config:
+        """What is in force by both."""
+        values = {**self.in_file, **self.environment}
+        retry, by_queue = values.pop("retry", (RetryPolicy(), {}))
+        path = None if self.file is None else self.file.path
+        return Config(**values, retry=retry, retry_by_queue=by_queue, file=path)
+
+    def warn(self) -> None:
+        """Say where others may read a password in the file."""
+        if self.file is None:
+            return
+        urls = [self.file.values.get(name, "") for name in ("store", "transport")]
+        if any(map(holds_secret, urls)) and others_may_read(self.file.path):
+            _LOG.warning("%s holds a password and others may read it: chmod o-rwx it", self.file.path)
 
 
-def _overruling(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What the environment says."""
-    said = {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
+def _agreeing(file: TomlFile) -> TomlFile:
+    """Without what its settings cannot mean together, which is noted as wrong."""
+    odds = Said({}, file).config().at_odds()
+    if odds is None:
+        return file
+    line = max(line for place, line in file.lines().items() if place[0] in _DUE)
+    values = {name: value for name, value in file.values.items() if name not in _DUE}
+    return attrs.evolve(
+        file, values=values, wrong=(*file.wrong, ConfigurationError(f"{file.path}:{line}: {odds}"))
+    )
+
+
+def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    variables = {key.name: key.variable for key in KEYS.values() if key.variable} | {"password": PASSWORD}
+    said = {key: environ[name] for key, name in variables.items() if environ.get(name)}
     return {key: Path(text) if key.endswith("_file") else text for key, text in said.items()}
 
 
@@ -190,128 +317,21 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        table = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
-    values = _Table(path, text, table).values(KEYS)
-    retry, by_queue = values.pop("retry", (RetryPolicy(), {}))
-    _warn_of_readers(path, values)
-    return _anchored(values, path.parent) | {"retry": retry, "retry_by_queue": by_queue}
-
-
-def _warn_of_readers(path: Path, values: Mapping[str, Any]) -> None:
-    urls = (values.get("store", ""), values.get("transport", ""))
-    if any(map(holds_secret, urls)) and _others_may_read(path):
-        _LOG.warning("%s holds a password and others may read it: chmod o-rwx it", path)
-
-
 def _anchored(values: dict[str, Any], home: Path) -> dict[str, Any]:
     """Relative paths in a file start from its directory: what they name must not depend on who looks."""
-    home = home.resolve()
-    for key in values.keys() & {"password_file", "token_file"}:
-        values[key] = home / values[key]
+    with contextlib.suppress(OSError):
+        home = home.resolve()
+    for key, value in values.items():
+        if isinstance(value, Path):
+            values[key] = home / value
     relative = _RELATIVE_SQLITE.fullmatch(values.get("store", ""))
     if relative:
         values["store"] = f"sqlite:///{quote(home.as_posix(), safe='/:')}/{relative['path']}"
+    suppress = values.get("suppress")
+    if suppress is not None:
+        values["suppress"] = attrs.evolve(
+            suppress,
+            file=None if suppress.file is None else home / suppress.file,
+            database=None if suppress.database is None else home / suppress.database,
+        )
     return values
-
-
-@attrs.frozen
-class _Table:
-    """A table of the file, and how an error in it is told."""
-
-    path: Path
-    text: str
-    entries: Mapping[str, Any]
-
-    def values(self, readers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, entry in self.entries.items():
-            if key not in readers:
-                known = ", ".join(readers)
-                raise self.wrong(
-                    (key,),
-                    f"unknown key {quoted(key, 40)}{did_you_mean(key, readers)} (known: {known})",
-                )
-            try:
-                found[key] = readers[key](entry)
-            except Within as error:
-                place = (key, *error.place)
-                raise self.wrong(place, f"{'.'.join(place)}: {error}") from None
-            except ConfigurationError as error:
-                raise self.wrong((key,), f"{key}: {error}") from None
-        return found
-
-    def wrong(self, place: Sequence[str], reason: str) -> ConfigurationError:
-        line = _line_of(self.text, place)
-        return ConfigurationError(f"{self.path}{f':{line}' if line else ''}: {reason}")
-
-
-def _line_of(text: str, place: Sequence[str]) -> int | None:
-    """The line where the entry at *place* begins: it is there once that much of the file is read."""
-    lines = text.split("\n")
-    begin = 1
-    for number in range(1, len(lines) + 1):
-        try:
-            table = tomllib.loads("\n".join(lines[:number]))
-        except tomllib.TOMLDecodeError:
-            continue  # an entry that goes on
-        if _leads_somewhere(place, table):
-            return begin
-        begin = number + 1
-    return None
-
-
-def _leads_somewhere(place: Sequence[str], table: Any) -> bool:
-    for key in place:
-        if not isinstance(table, dict) or key not in table:
-            return False
-        table = table[key]
-    return True
-
-
-# -- the files that hold a secret
-
-
-def _guarded(what: str, path: Path) -> str:
-    """What it holds, with a warning where others can have it, too."""
-    secret = _secret_in(what, path)
-    if _others_may_read(path):
-        _LOG.warning("others may read the %s file %s: chmod 600 it", what, path)
-    return secret
-
-
-def _secret_in(what: str, path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            secret = file.read(_MAX_SECRET + 1).decode()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the {what} file {path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"the {what} file {path} is not UTF-8 text") from None
-    if len(secret) > _MAX_SECRET:
-        raise ConfigurationError(f"the {what} file {path} is too long for a {what}")
-    secret = secret.removesuffix("\n").removesuffix("\r")
-    if not secret:
-        raise ConfigurationError(f"the {what} file {path} is empty")
-    if secret.startswith("\ufeff"):
-        raise ConfigurationError(
-            f"the {what} file {path} begins with a byte order mark (U+FEFF), which would be sent: save it without one"
-        )
-    if "\n" in secret or "\r" in secret:
-        raise ConfigurationError(
-            f"the {what} file {path} holds more than one line: leave the {what} alone in it"
-        )
-    return secret
-
-
-def _others_may_read(path: Path) -> bool:
-    try:
-        return os.name == "posix" and bool(path.stat().st_mode & 0o004)
-    except OSError:
-        return False

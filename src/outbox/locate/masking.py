@@ -6,14 +6,15 @@ password is guessed generously, and rather too much is hidden than too little.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from outbox.values import frozen_mapping, printable
 
-__all__ = ["OPTIONS", "holds_secret", "masked", "secrets_in", "without"]
+__all__ = ["OPTIONS", "Hiding", "holds_secret", "masked", "secrets_in", "without"]
 
 _OF_STORES: Final = (
     *("remember", "remember_at_most", "keep_delivered", "keep_content", "discard_after"),
@@ -43,6 +44,8 @@ _HOST: Final = re.compile(r"[^:?]*:")
 _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
 _VALUE: Final = re.compile(r"&[^=&]*=?")
 _SHORT: Final = 4
+_CUT: Final = re.compile(r"…|\.\.\.")
+"""What stands where a text was cut, by us and by others."""
 _OPTION: Final = re.compile(rf"(?P<shown>[?&](?!(?:{_NAMES})=)(?:[^=&]*=)?).+", re.DOTALL)
 _MAIL: Final = re.compile(r"((?:smtps?|lmtp):/*+[^/?#;]*[/#;])[^?]+")
 """The URL of a mail server, and what has no meaning behind its host: a path, a fragment, parameters."""
@@ -75,14 +78,81 @@ def _pieces(url: str) -> Iterator[str]:
             yield from (piece, unquote(piece), unquote_plus(piece))
 
 
+class Hiding:
+    """Puts ``***`` for each of *secrets*, in either case of letters, also where it is quoted or cut short.
+
+    A very short one is taken for it only as it is written, and where it
+    stands apart.  What there is to look for is made once, and most text is
+    found to hold none of it at a glance.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets for form in _forms(secret)}
+        longest_first = sorted(forms, key=lambda form: (-len(form), form))
+        each = (
+            f"(?i:{re.escape(form)})" if len(form) >= _SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
+            for form in longest_first
+        )
+        self._low = [form.lower() for form in longest_first]
+        self._pattern = re.compile("|".join(each))
+
+    def __repr__(self) -> str:
+        return "Hiding(...)"
+
+    def may_find(self, text: str) -> bool:
+        """Whether there may be something to hide in it: a glance for who has many texts."""
+        low = text.lower()
+        return bool(self._low) and (any(form in low for form in self._low) or _CUT.search(text) is not None)
+
+    def __call__(self, text: str) -> str:
+        low = text.lower()
+        if any(form in low for form in self._low):
+            text = self._pattern.sub(_STARS, text)
+        return _without_beginnings(text, self._low) if self._low and _CUT.search(text) else text
+
+
 def without(text: str, secrets: Iterable[str]) -> str:
-    """*text* with ``***`` for each of *secrets*; a very short one is taken for it only where it stands apart."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        pattern = re.escape(secret)
-        if len(secret) < _SHORT:
-            pattern = rf"(?<!\w){pattern}(?!\w)"
-        text = re.sub(pattern, _STARS, text)
-    return text
+    """*text* as :class:`Hiding` has it."""
+    return Hiding(secrets)(text)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """It, and what it becomes on its way into a text: as ``repr`` has it, in JSON, HTML, a URL, base64."""
+    yield secret
+    if len(secret) < _SHORT:
+        return
+    # For who has something to hide: one of them brings all of HTML's names.
+    import base64  # noqa: PLC0415
+    import html  # noqa: PLC0415
+
+    octets = secret.encode(errors="surrogatepass")
+    # Beside both quotation marks, and beside one: what repr escapes depends on what else is in the text.
+    for shown in (repr(secret)[1:-1], ascii(secret)[1:-1], repr(octets)[2:-1]):
+        yield from (shown, shown.replace("'", r"\'"))
+    yield from (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    yield from (html.escape(secret), html.escape(secret, quote=False))
+    yield from (quote(octets), quote(octets, safe=""), quote_plus(octets))
+    yield base64.b64encode(octets).decode()
+    # What is escaped on its way into a report.
+    yield printable(secret)
+
+
+def _without_beginnings(text: str, forms: Sequence[str]) -> str:
+    """A secret that was cut short may be known by what is left of it."""
+    shown, begin = "", 0
+    for cut in _CUT.finditer(text):
+        shown += _without_beginning(text[begin : cut.start()], forms) + cut[0]
+        begin = cut.end()
+    return shown + text[begin:]
+
+
+def _without_beginning(part: str, forms: Sequence[str]) -> str:
+    low = part.lower()
+    # At a glance it is the beginning of nearly none.
+    likely = [form for form in forms if low[-_SHORT:] in form]
+    ends = (n for form in likely for n in range(_SHORT, len(form)) if low.endswith(form[:n]))
+    longest = max(ends, default=0)
+    return part[: len(part) - longest] + _STARS if longest else part
 
 
 def _hidden(url: str) -> str:

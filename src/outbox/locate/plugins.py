@@ -12,7 +12,8 @@ factory is called with its options, each a keyword argument and a string.
 
 What is installed is looked up where a scheme is none of ours, and not before.
 A plug-in is a stranger: whatever it raises becomes one error that names it,
-and what a URL hides is taken out of its words.
+and what a URL hides is taken out of its words, and out of all that a transport
+reports later.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ import attrs
 from outbox.clock import Clock
 from outbox.errors import ConfigurationError, OutboxError
 from outbox.protocols import Guarantee, Store, Transport
-from outbox.values import printable
+from outbox.values import printable, words_of
 
+from .discreet import discreet
 from .grammar import Url
 from .masking import secrets_in, without
 from .schemes import PYTHON
@@ -111,7 +113,7 @@ def open_transport(url: Url, *, password: str | None) -> Transport:
     plugin = _PlugIn.of(url, password)
     if password and url.scheme == PYTHON:
         _LOG.warning("a password is set and not used: %s is given nothing but its options", url.shown)
-    transport: Transport = plugin.makes(_TRANSPORT_VERBS, password=password)
+    transport: Transport = discreet(plugin.makes(_TRANSPORT_VERBS, password=password), plugin.secrets)
     return transport
 
 
@@ -173,7 +175,7 @@ class _PlugIn:
         try:
             return call()
         except (Exception, SystemExit) as error:
-            clean = all(self._said(each) == _words(each) for each in _chain(error))
+            clean = all(self._said(each) == words_of(each) for each in _chain(error))
             if clean and self._speaks_for_itself(error):
                 raise
             text = f"{fails}: {type(error).__name__}: {self._said(error)}"
@@ -182,11 +184,11 @@ class _PlugIn:
     def _speaks_for_itself(self, error: BaseException) -> bool:
         """A store that is there and cannot be opened says so; a setting is refused with the URL's name."""
         if isinstance(error, ConfigurationError):
-            return _words(error).startswith(str(self.url.wrong("")))
+            return words_of(error).startswith(str(self.url.wrong("")))
         return isinstance(error, OutboxError)
 
     def _said(self, error: BaseException) -> str:
-        return without(_words(error), self.secrets)
+        return without(words_of(error), self.secrets)
 
     def _wrong(self, reason: str) -> ConfigurationError:
         return self.url.wrong(printable(f"{_name(self.entry)} {reason}"))
@@ -245,13 +247,6 @@ def _has(made: Any, verb: str) -> bool:
 
 def _kind(made: Any) -> str:
     return "None" if made is None else f"an object of {type(made).__qualname__}"
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an error whose words are one, too
-        return "(no words)"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

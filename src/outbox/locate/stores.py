@@ -43,10 +43,9 @@ def _sqlite(url: Url, create: bool, clock: Clock | None) -> Store:
 
     prefix = settings.get("prefix")
     with _naming(url):
-        if prefix is not None and not create and not holds_store(path, prefix):
-            raise ConfigurationError(
-                f"there are no tables {prefix}… in {printable(str(path))}; `outbox submit` makes them"
-            )
+        if not create and not holds_store(path, prefix):
+            missing, it = ("is no store", "one") if prefix is None else (f"are no tables {prefix}…", "them")
+            raise ConfigurationError(f"there {missing} in {printable(str(path))}; `outbox submit` makes {it}")
         store = SQLiteStore(path, migrate=create, **settings)
     if not is_there:
         _LOG.warning("there was no database %s: a new one is made", path)
@@ -64,10 +63,17 @@ def _file(url: Url, create: bool, clock: Clock | None) -> Store:
     if not is_there and not create:
         raise url.wrong(f"there is no spool {printable(str(path))}; `outbox submit` makes one")
     from outbox.stores.filesystem import FilesystemStore  # noqa: PLC0415 - only the store that is asked for is imported
+    from outbox.stores.filesystem.opening import is_blank  # noqa: PLC0415 - as the store itself
 
+    blank = not is_there or is_blank(path)
+    if blank and not create:
+        raise url.wrong(
+            f"there is no spool in {printable(str(path))}, which is empty: is its volume mounted? "
+            "`outbox submit` makes one"
+        )
     with _naming(url):
         store = FilesystemStore(path, **settings)
-    if not is_there:
+    if blank:
         _LOG.warning("there was no spool %s: a new one is made", path)
     return store
 

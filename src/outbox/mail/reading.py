@@ -8,7 +8,7 @@ from email.message import Message as Email
 from email.utils import format_datetime
 from typing import Final
 
-from outbox.address import domain
+from outbox.address import domain, parse_mailbox
 from outbox.clock import Clock, SystemClock
 from outbox.errors import InvalidMessage
 from outbox.message import Message, new_id
@@ -71,7 +71,8 @@ def from_email(
         id: The Message's id; a new one unless given.
         clock: Where Date, and the new ids, have their time from.
         origin: The domain that completes bare local names such as ``root``,
-            in headers and arguments; without it they are refused.
+            in headers and arguments; without it they are refused.  A
+            Message-ID to be added has it where the sender is the null path.
 
     The other arguments are :class:`~outbox.Message`'s own.
 
@@ -91,7 +92,9 @@ def from_email(
     check_signatures(content, header, missing=missing, dropped=dropped)
     clock = clock or SystemClock()
     own_id = new_id(clock) if id is None else id
-    added = _added(missing, who.sender, own_id if id is None else new_id(clock), clock)
+    added = b""
+    if missing:
+        added = _added(missing, _host(who.sender, origin), own_id if id is None else new_id(clock), clock)
     return Message(
         recipients=who.recipients,
         content=_finished(content, begin, dropped, added),
@@ -142,9 +145,14 @@ def _dropped(header: Sequence[wire.Field], missing: Sequence[str]) -> Sequence[w
     return [field for field in header if field.key in keys]
 
 
-def _added(missing: Sequence[str], sender: str, token: str, clock: Clock) -> bytes:
+def _host(sender: str, origin: str | None) -> str:
+    """Whose the Message-ID is: where nobody is the sender, the system's."""
+    return domain(sender or parse_mailbox("postmaster", origin=origin or "localhost"))
+
+
+def _added(missing: Sequence[str], host: str, token: str, clock: Clock) -> bytes:
     values = {
-        "Message-ID": f"<{token}@{domain(sender) or 'localhost'}>",
+        "Message-ID": f"<{token}@{host}>",
         "Date": format_datetime(clock.now().astimezone(dt.UTC)),
     }
     return "".join(f"{name}: {values[name]}\r\n" for name in missing).encode("ascii")

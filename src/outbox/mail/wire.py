@@ -76,7 +76,8 @@ def canonical(content: bytes) -> bytes:
 
 
 def _bare(content: bytes) -> InvalidMessage:
-    found = _BARE.search(content)
+    # Where no line ends in both, it is the CR that stands out.
+    found = _BARE.search(content) if b"\r\n" in content else re.search(rb"\r", content)
     offset = found.start() if found else 0
     what = (
         "a carriage return without a line feed"

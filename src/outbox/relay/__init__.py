@@ -8,8 +8,45 @@ under one lock.
 
 from __future__ import annotations
 
-from .admission import UNANSWERED, Admission, Go, Pause, Wait
-from .limits import RelayLimits, limits_by_key
-from .relays import Relays
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["UNANSWERED", "Admission", "Go", "Pause", "RelayLimits", "Relays", "Wait", "limits_by_key"]
+from outbox.lazily import names_of
+
+__all__ = [
+    "EVERY_OTHER",
+    "UNANSWERED",
+    "Admission",
+    "Condition",
+    "Go",
+    "Pause",
+    "RelayLimits",
+    "Relays",
+    "Wait",
+    "limits_by_key",
+]
+
+if TYPE_CHECKING:
+    from .admission import UNANSWERED, Admission, Go, Pause, Wait
+    from .condition import Condition
+    from .limits import EVERY_OTHER, RelayLimits, limits_by_key
+    from .relays import Relays
+else:
+    # Hidden from type checkers, which would take it to mean that any name exists.
+
+    _LAZY: Final = {
+        "Admission": ".admission",
+        "Condition": ".condition",
+        "EVERY_OTHER": ".limits",
+        "Go": ".admission",
+        "Pause": ".admission",
+        "RelayLimits": ".limits",
+        "Relays": ".relays",
+        "UNANSWERED": ".admission",
+        "Wait": ".admission",
+        "limits_by_key": ".limits",
+    }
+
+    __getattr__ = names_of(__name__, _LAZY)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

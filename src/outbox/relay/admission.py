@@ -24,12 +24,14 @@ class Go:
     """Hand over up to *number* messages, over one connection.
 
     *probe*: it is one message, and the others wait for what becomes of it.
-    *at* is the moment of the admission.
+    *at* is the moment of the admission, *generation* how often the relay had
+    failed by then.
     """
 
     probe: bool = False
     number: int = 1
     at: float = attrs.field(default=0.0, eq=False)
+    generation: int = attrs.field(default=0, eq=False)
 
 
 @attrs.frozen

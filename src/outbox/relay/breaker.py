@@ -35,6 +35,10 @@ class Breaker:
     fault since it was last well, the latest hundred; True for those that let
     the others go first since the pause ended.  *_cut* are those that lost
     their connection since the last that did not.
+
+    *asked_until* is the moment until which the relay asked to be left alone,
+    in whichever of its faults.  That ends with the time, or with the answer
+    to a probe: what was under way already is no sign that it wants more.
     """
 
     proven: bool = False
@@ -42,14 +46,15 @@ class Breaker:
     probe: str | None = None
     probed_at: float = 0.0
     paused_until: float = -math.inf
+    asked_until: float = -math.inf
     _faults: int = 0
     _tripped: dict[str, bool] = attrs.Factory(dict)
     _cut: list[str] = attrs.Factory(list)
 
     def closed(self, now: float) -> Wait | None:
         """Why nothing may be handed over now, whatever it is."""
-        if self.paused_until - now > ROUNDING:
-            return _wait(self.paused_until - now, self.fault)
+        if self._opens - now > ROUNDING:
+            return _wait(self._opens - now, self.fault)
         if self.probe is None:
             return None
         under_way = now - self.probed_at
@@ -73,11 +78,12 @@ class Breaker:
     def answered(self, message: str) -> bool:
         """It answered to the message of this id; True where that ended a pause."""
         paused = self.fault is not None
-        if self.fault is not None and self.fault.costly and self.probe != message:
+        if self.fault is not None and self.probe != message and (self.fault.costly or self._asked):
             # Over a connection of before, perhaps: that says nothing of the password for the next one.
             return False
         self.proven, self.fault, self.probe = True, None, None
-        self.paused_until, self._faults = -math.inf, 0
+        self.paused_until = self.asked_until = -math.inf
+        self._faults = 0
         if self._tripped or self._cut:
             self._tripped.clear()
             self._cut.clear()
@@ -90,6 +96,11 @@ class Breaker:
             self._cut.append(message)
         self.abandon(message)
         return len(self._cut)
+
+    def opens_in(self, now: float) -> float:
+        """The seconds until it may be tried again; 0 where it may."""
+        left = self._opens - now
+        return left if left > ROUNDING else 0.0
 
     @property
     def cut_off(self) -> bool:
@@ -105,15 +116,30 @@ class Breaker:
         self._trip(message)
         if counts:
             self.fault, self.probe = fault, None
-            self.paused_until = now + max(self._pause(fault, rng, hasty=hasty), _asked(fault))
+            self.paused_until = now + self._pause(fault, rng, hasty=hasty)
             self._faults += 1
             self._tripped = dict.fromkeys(self._tripped, False)
-        return Pause(lasting(max(self.paused_until - now, _WHILE_PROBING)), counts, self.fault)
+        self._hear(fault, now)
+        return Pause(lasting(max(self._opens - now, _WHILE_PROBING)), counts, self.fault)
 
     def abandon(self, message: str) -> None:
         """Nothing was learned from the probe, if it was the message of this id: another may go."""
         if self.probe == message:
             self.probe = None
+
+    @property
+    def _opens(self) -> float:
+        return max(self.paused_until, self.asked_until)
+
+    @property
+    def _asked(self) -> bool:
+        return self.asked_until > -math.inf
+
+    def _hear(self, fault: RelayFault, now: float) -> None:
+        """For how long it wants to be left alone, whichever of its connections it says so on."""
+        asked = _asked(fault)
+        until = max(self.asked_until, now + asked if asked > 0 else -math.inf)
+        self.asked_until = until if until > now else -math.inf
 
     def _trip(self, message: str) -> None:
         self._tripped.setdefault(message, False)
@@ -126,7 +152,7 @@ class Breaker:
             return True
         if fault.costly and not self.fault.costly:
             return True
-        return self.probe is None and self.paused_until <= now
+        return self.probe is None and self._opens <= now
 
     def _pause(self, fault: RelayFault, rng: random.Random, *, hasty: bool) -> float:
         if hasty and self._faults == 0 and not fault.costly:

@@ -9,11 +9,14 @@ from typing import Final
 import attrs
 
 from outbox.errors import ConfigurationError
-from outbox.values import frozen_mapping
+from outbox.values import frozen_mapping, printable
 
 __all__ = ["EVERY_OTHER", "RelayLimits", "limits_by_key"]
 
-_RATES: Final = ("per_second", "per_hour", "per_day", "new_connections_per_minute")
+_RATES: Final[Mapping[str, float]] = frozen_mapping(
+    {"per_second": 1.0, "per_hour": 3600.0, "per_day": 86400.0, "new_connections_per_minute": 60.0}
+)
+"""The seconds that each of them speaks of."""
 EVERY_OTHER: Final = "*"
 """The key of the limits of each relay that is not named."""
 
@@ -30,6 +33,11 @@ class RelayLimits:
     that one which is restarted again and again does not pass the limit by
     more than a message each time.
 
+    What is said of connections holds for all that a Runner delivers to one
+    relay at a time.  A message to recipients of several relays, and one that
+    is sent by ``Outbox.send``, goes over a connection of its worker's or
+    caller's, which is not counted; its rates hold.
+
     Attributes:
         connections: At the same time; 20 where nothing is said.
         per_second: Messages a second; may be a fraction.
@@ -39,8 +47,8 @@ class RelayLimits:
             given back within the last 25 seconds counts as used again.
 
     Raises:
-        ConfigurationError: one of them is not a number above zero, or
-            *connections* not a whole one.
+        ConfigurationError: one of them is not a number above zero that a
+            clock can tell, or *connections* not a whole one.
     """
 
     connections: int | None = None
@@ -55,7 +63,15 @@ class RelayLimits:
             _check_rate(name, getattr(self, name))
 
     def among(self, processes: int) -> RelayLimits:
-        """The share of one of so many processes; one connection is the least that each has."""
+        """The share of one of so many processes; one connection is the least that each has.
+
+        Raises:
+            ConfigurationError: there are none to share it.
+        """
+        if processes < 1:
+            raise ConfigurationError(
+                f"RelayLimits: among {processes} processes nothing can be shared: from 1"
+            )
         said = {name: getattr(self, name) for name in _RATES}
         shares = {name: None if rate is None else rate / processes for name, rate in said.items()}
         connections = None if self.connections is None else max(1, self.connections // processes)
@@ -86,12 +102,32 @@ def _is_entry(key: object, value: object) -> bool:
 def _check_connections(given: object) -> None:
     whole = isinstance(given, int) and not isinstance(given, bool)
     if given is not None and (not whole or given < 1):  # type: ignore[operator]  # an int by then
-        raise ConfigurationError(f"RelayLimits: connections is {given!r}: it must be a whole number from 1")
+        raise ConfigurationError(
+            f"RelayLimits: connections is {_shown(given)}: it must be a whole number from 1"
+        )
+
+
+def _shown(given: object) -> str:
+    try:
+        return printable(repr(given), 40)
+    except ValueError:
+        # Python writes no number of more than 4,300 digits.
+        return "a number without end"
 
 
 def _check_rate(name: str, given: object) -> None:
     if given is None:
         return
     number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not number or not 0 < given < math.inf:  # type: ignore[operator]  # a number by then
-        raise ConfigurationError(f"RelayLimits: {name} is {given!r}: it must be a number above 0")
+    if not number or not _can_be_kept(given, _RATES[name]):  # type: ignore[arg-type]  # a number by then
+        raise ConfigurationError(
+            f"RelayLimits: {name} is {_shown(given)}: it must be a number above 0, and one that a clock can tell"
+        )
+
+
+def _can_be_kept(number: float, period: float) -> bool:
+    """Whether there is a wait between two; what no float can hold is no rate."""
+    try:
+        return 0 < float(number) < math.inf and period / float(number) < math.inf
+    except OverflowError:
+        return False

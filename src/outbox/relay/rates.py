@@ -69,6 +69,8 @@ class Rates:
 
     messages: Sequence[Rate]
     connections: Sequence[Rate]
+    _slowed: Rate | None = None
+    _slow_until: float = -math.inf
 
     @classmethod
     def of(cls, limits: RelayLimits, begun: float) -> Rates:
@@ -85,6 +87,18 @@ class Rates:
         fresh = limits.new_connections_per_minute
         return cls(messages, [] if fresh is None else [Rate.of(fresh, 60.0, fresh * _A_TENTH, begun)])
 
+    def slow(self, per_second: float, now: float, until: float) -> None:
+        """At most so many messages a second, until then; it takes the place of what was said so before."""
+        self._hasten(math.inf)
+        # It has just had one, and complained.
+        self._slowed, self._slow_until = Rate(1 / per_second, 1, now + 1 / per_second), until
+        self.messages = [*self.messages, self._slowed]
+
+    def _hasten(self, now: float) -> None:
+        if self._slowed is not None and now >= self._slow_until:
+            self.messages = [rate for rate in self.messages if rate is not self._slowed]
+            self._slowed = None
+
     @property
     def pace(self) -> float:
         """Messages a second in the long run."""
@@ -96,6 +110,7 @@ class Rates:
 
     def wait(self, now: float) -> float:
         """The seconds until a message may go."""
+        self._hasten(now)
         return _longest(self.messages, now)
 
     def wait_to_connect(self, now: float) -> float:
@@ -116,7 +131,9 @@ class Rates:
 
     def settled(self, now: float) -> bool:
         """Whether all is as though nothing had gone since the process began."""
-        return all(rate.full_at <= now for rate in (*self.messages, *self.connections))
+        return self._slow_until <= now and all(
+            rate.full_at <= now for rate in (*self.messages, *self.connections)
+        )
 
 
 def _longest(rates: Sequence[Rate], now: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 import random
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from outbox.errors import RelayFault, RelayUnavailable
 
 from .admission import Admission, Go, Pause, Wait, lasting
 from .breaker import Breaker
+from .condition import Condition
 from .limits import EVERY_OTHER, RelayLimits, limits_by_key
 from .rates import Rates
 from .room import Room
@@ -44,6 +46,8 @@ class _Relay:
     def closed(self, now: float) -> Wait | None:
         """Why no message may go now, whatever it is."""
         closed, soonest = self.breaker.closed(now), self.rates.wait(now)
+        if self.room.in_use == 0:
+            soonest = max(soonest, self.to_connect(now))
         if closed is None:
             return _limited(soonest) if soonest else None
         longest = max(closed.delay, lasting(soonest))
@@ -52,18 +56,27 @@ class _Relay:
     def crowded(self, now: float) -> Wait | None:
         """Why there is no connection now."""
         room = self.room
-        if room.taken >= self.width:
-            return Wait(lasting(_FOR_A_PLACE), f"the connections to it are in use: {room.taken}", full=True)
-        soonest = self.rates.wait_to_connect(now) if room.fresh(now) else 0.0
-        return _limited(soonest) if soonest else None
+        if room.taken >= self.width or room.in_use >= room.most:
+            return Wait(lasting(_FOR_A_PLACE), f"the connections to it are in use: {room.in_use}", full=True)
+        soonest = self.to_connect(now)
+        # Those that are open serve whoever waits: he is not to be sent away for long.
+        return (
+            Wait(lasting(soonest), "no further connection to it may be opened yet", full=True)
+            if soonest
+            else None
+        )
+
+    def to_connect(self, now: float) -> float:
+        """The seconds until there may be a further connection."""
+        return self.rates.wait_to_connect(now) if self.room.fresh(now) else 0.0
 
     @property
     def width(self) -> int:
-        """How many connections there may be now."""
+        """How many connections there may be now, beside what is left over."""
         if self.breaker.proven:
             return self.room.width
-        # What still hangs there from before it failed must not keep the probe away.
-        return self.room.most if self.breaker.fault else min(self.room.most, _UNKNOWN_AT_MOST)
+        # Probes that were given up may hang there still, and must not keep the next one away.
+        return self.room.most if self.breaker.fault else _UNKNOWN_AT_MOST
 
     def go(self, now: float, wanted: int | None) -> Go:
         """So many of those that are wanted go."""
@@ -72,11 +85,26 @@ class _Relay:
         self.rates.take(number, now, connect=wanted is not None and self.room.fresh(now))
         if wanted is not None:
             self.room.take(now)
-        return Go(probe=self.breaker.probe is not None, number=number, at=now)
+        return Go(self.breaker.probe is not None, number, now, self.room.generation)
+
+    def condition(self, key: str, now: float) -> Condition:
+        """How it is found now."""
+        opens_in = self.breaker.opens_in(now)
+        state = "well" if self.breaker.proven else "new"
+        if self.breaker.fault is not None:
+            state = "paused" if opens_in else "probing"
+        return Condition(
+            key=key,
+            state=state,  # type: ignore[arg-type]  # each of these is one of its words
+            opens_in=opens_in,
+            fault=self.breaker.fault,
+            connections=self.room.in_use,
+            limited_for=self.rates.wait(now),
+        )
 
     def forgettable(self, now: float) -> bool:
         """Whether nothing is under way there, and no limit has to remember it."""
-        return self.room.taken == 0 and self.breaker.probe is None and self.rates.settled(now)
+        return self.room.in_use == 0 and self.breaker.probe is None and self.rates.settled(now)
 
 
 class Relays:
@@ -135,6 +163,12 @@ class Relays:
         relay = self._relays.get(key)
         return None if relay is None else relay.closed(now)
 
+    def conditions(self, now: float, most: int) -> list[Condition]:
+        """How they are found now: those that are not well first, then those asked for last, *most* of them."""
+        latest_first = reversed(self._relays.items())
+        shown = [relay.condition(key, now) for key, relay in itertools.islice(latest_first, _KNOWN_AT_MOST)]
+        return sorted(shown, key=lambda each: each.fault is None)[:most]
+
     def probing(self, key: str) -> bool:
         """Whether a probe is under way."""
         relay = self._relays.get(key)
@@ -169,7 +203,7 @@ class Relays:
         return attrs.evolve(go, probe=False, number=1)
 
     def leave(
-        self, key: str, now: float, go: Go | None = None, *, unused: int = 0, well: bool = True
+        self, key: str, now: float, go: Go, *, unused: int = 0, well: bool = True, in_vain: bool = False
     ) -> None:
         """A connection that was taken is free.
 
@@ -178,12 +212,15 @@ class Relays:
             unused: How many of its messages were not handed over; they count
                 for no rate.
             well: Whether it went well: no connection was lost on the way.
+            in_vain: Whether none of its messages was taken or refused for
+                good: that proves nothing of what the relay can take.
         """
         relay = self._relays.get(key)
-        if relay is None or relay.room.taken == 0:
+        if relay is None or relay.room.in_use == 0:
             return
-        go = go or Go(at=now)
-        relay.room.leave(now, go.number - unused, well=well and relay.breaker.proven)
+        relay.room.leave(
+            now, go.number - unused, go.generation, well=well and relay.breaker.proven, in_vain=in_vain
+        )
         relay.rates.give_back(unused, go.at, now)
 
     def answered(self, key: str, message: str) -> bool:
@@ -216,6 +253,10 @@ class Relays:
         if in_a_row > 1:
             known.room.halve(now)
         return None
+
+    def slow(self, key: str, now: float, per_second: float, lasting: float) -> None:
+        """The relay is given so many messages a second at most, for so many seconds from *now*."""
+        self._known(key, now).rates.slow(per_second, now, now + lasting)
 
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was the message of this id: another may go."""

@@ -15,6 +15,7 @@ _STEP: Final = 1.0
 _WIDER: Final = 30.0
 _WARM: Final = 25.0
 _MEASURED: Final = 10.0
+_IN_A_ROW: Final = 3
 _PACE: Final = 100.0
 """Messages a second, as long as nothing was measured."""
 
@@ -28,6 +29,10 @@ class Room:
     slow start of TCP, and is through in a handful of round trips where the
     relay keeps up: what it has not kept up with is never doubled.
 
+    What is *left_over* from before it last failed may hang there for long, and
+    says nothing of how it is now: it counts against *most* alone.  By its
+    *generation* it is told apart when it ends.
+
     A relay that failed is treated with care: doubling takes a second at
     least, up to half of the width at which it failed; from there one more
     connection every thirty seconds.  So a relay that takes only so many
@@ -39,10 +44,13 @@ class Room:
     width: int = 1
     number: int = 1
     taken: int = 0
+    left_over: int = 0
+    generation: int = 0
     pace: float = _PACE
     _safe: int = 0
     _careful: bool = False
     _ended: int = 0
+    _in_vain: int = 0
     _step_at: float = -math.inf
     _wider_at: float = -math.inf
     _warm: list[float] = attrs.Factory(list)
@@ -54,6 +62,11 @@ class Room:
         """Room for so many connections at most."""
         most = connections or _USUAL
         return cls(most=most, safe=most)
+
+    @property
+    def in_use(self) -> int:
+        """Those that are taken, and what is left over."""
+        return self.taken + self.left_over
 
     def fresh(self, now: float) -> bool:
         """Whether the next connection would have to be opened."""
@@ -67,13 +80,27 @@ class Room:
             self._warm.pop()
         self.taken += 1
 
-    def leave(self, now: float, done: int, *, well: bool) -> None:
-        """One is not in use any more, over which *done* messages went; *well*: it may be used again."""
-        self.taken -= 1
+    def leave(self, now: float, done: int, generation: int, *, well: bool, in_vain: bool = False) -> None:
+        """One is not in use any more, over which *done* messages went.
+
+        *well*: it may be used again.  *in_vain*: but none of its messages was
+        taken or refused; three in a row are a sign that it is asked too much.
+        """
+        current = generation == self.generation
+        if current:
+            self.taken = max(0, self.taken - 1)
+        else:
+            self.left_over = max(0, self.left_over - 1)
         if not well:
             return
         self._warm.append(now)
-        if done:
+        if not (done and current):
+            return
+        self._in_vain = self._in_vain + 1 if in_vain else 0
+        if self._in_vain == _IN_A_ROW:
+            self.halve(now)
+            self._in_vain = 0
+        elif not in_vain:
             self._measure(now, done)
             self._ended += 1
             if self._ended >= self.width and now >= self._step_at:
@@ -85,6 +112,8 @@ class Room:
 
     def close(self, now: float) -> None:
         """It failed: it begins anew, with care."""
+        self.generation += 1
+        self.left_over, self.taken = self.in_use, 0
         self._warm.clear()
         self._shrink(now, 1, 1)
 

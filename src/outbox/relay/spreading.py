@@ -17,11 +17,13 @@ def place_behind(last: float, opens: float, pace: float) -> float:
     The first comes when the relay *opens*.  Behind him they come as the relay
     is going to take them: one in the first second, and twice as many in each
     further one, until it is *pace* messages a second.
+
+    While a probe is under way *opens* moves away faster than time passes, and
+    soon is behind whoever was last.  He is not forgotten for it: otherwise
+    everybody would be the first.
     """
-    if last < opens:
-        return opens
-    ramp = math.exp2(min((last - opens) / _DOUBLES_EVERY, 1000.0))
-    return last + 1.0 / min(pace, ramp)
+    ramp = math.exp2(min(max(0.0, last - opens) / _DOUBLES_EVERY, 1000.0))
+    return max(opens, last + 1.0 / min(pace, ramp))
 
 
 def strewn(place: float, opens: float, at_most: float, rng: random.Random) -> float:

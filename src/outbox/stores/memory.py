@@ -6,19 +6,22 @@ import datetime as dt
 import functools
 import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import StoreUnavailable
+from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
 from outbox.protocols import (
     MAX_BYTES,
     Change,
     Exchanged,
+    Expected,
     Finding,
     Guarantee,
+    Presence,
     QueueCount,
     Suspension,
 )
@@ -28,8 +31,9 @@ from .forking import whole_after_fork
 from .instants import later, micros, span
 from .intake import Draft
 from .limits import Limits, bounded
-from .names import answered, beginning, is_id, require_suspension
+from .names import answered, beginning, is_id, require_presence, require_reason, require_suspension
 from .news import News
+from .presence import Said, shown, spent
 from .retention import Retention
 from .selection import distinct
 from .shelf import Command, Shelf
@@ -77,6 +81,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._news = News()
         self._shelf = Shelf(retention, Limits(max_messages=max_messages, max_bytes=max_bytes))
+        self._said: dict[str, Said] = {}
         self._closed = False
         whole_after_fork(self._lock)
 
@@ -94,14 +99,17 @@ class MemoryStore:
             self._news.tell()
         return results
 
-    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+    def put_claimed(
+        self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+    ) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`."""
         drafts = _drafts(messages)
         with self._lock:
             now = self._now()
             new, _ = self._shelf.put(drafts, now)
-            open_queues = self._shelf.served(list({row.message.queue for row in new}), now)
-            ready = [r for r in new if r.message.queue in open_queues and r.standing.due <= now]
+            queues = list({row.message.queue for row in new})
+            going_on = queues if attempted else self._shelf.served(queues, now)
+            ready = [r for r in new if r.message.queue in going_on and r.standing.due <= now]
             return [self._shelf.lease(row, now, later(now, lease)) for row in ready]
 
     def claim(
@@ -197,29 +205,58 @@ class MemoryStore:
             page = heapq.nsmallest(bounded(limit), rows, key=lambda row: row.id)
             return [row.summary for row in page]
 
+    def find(self, sought: Filter, /, *, after: str = "") -> Iterator[Summary]:
+        """See :meth:`outbox.filters.SupportsFind.find`."""
+        after = beginning(after)
+        with self._lock:
+            self._now()
+            names = sorted(name for name in self._shelf.rows if name > after)
+        for name in names:
+            with self._lock:
+                row = self._shelf.rows.get(name)
+                summary = None if row is None else row.summary
+            if summary is not None and sought.fits(summary):
+                yield summary
+
     def count(self) -> Sequence[QueueCount]:
         with self._lock:
             return self._shelf.count(self._now())
 
     # -- a person's word
 
-    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
+    def requeue(
+        self, ids: Sequence[str], /, *, uncertain: bool = False, expected: Expected | None = None
+    ) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.requeue`; ``not_before`` is still honoured."""
-        changes = self._steer(ids, functools.partial(standings.requeue, uncertain=uncertain))
+        changes = self._steer(
+            ids, functools.partial(standings.requeue, uncertain=uncertain, expected=expected)
+        )
         self._news.tell()
         return changes
 
-    def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
-        return self._steer(ids, standings.cancel)
+    def cancel(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
+        return self._steer(ids, functools.partial(standings.cancel, expected=expected))
 
-    def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def hold(
+        self, ids: Sequence[str], /, *, reason: str = "", expected: Expected | None = None
+    ) -> Sequence[Change]:
+        require_reason(reason)
+        return self._steer(ids, functools.partial(standings.hold, reason=reason, expected=expected))
+
+    def release(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
+        """See :meth:`outbox.protocols.SupportsHold.release`."""
+        changes = self._steer(ids, functools.partial(standings.release, expected=expected))
+        self._news.tell()
+        return changes
+
+    def purge(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
 
         The id stays known, as a delivered one does, where somebody has
         received the message or may have; otherwise it is free again.
         """
         with self._lock:
-            return answered(ids, lambda known: self._shelf.purge(known, self._now()))
+            return answered(ids, lambda known: self._shelf.purge(known, self._now(), expected))
 
     def suspend(self, suspension: Suspension, /) -> None:
         require_suspension(suspension.kind, suspension.value, suspension.reason)
@@ -237,6 +274,28 @@ class MemoryStore:
     def suspensions(self) -> Sequence[Suspension]:
         with self._lock:
             return self._shelf.suspensions(self._now())
+
+    # -- who is here
+
+    def announce(self, name: str, text: str, /, *, for_: dt.timedelta) -> None:
+        """See :meth:`outbox.protocols.SupportsPresence.announce`."""
+        require_presence(name, text, for_)
+        with self._lock:
+            now = self._now()
+            self._said[name] = Said(name, text, now, later(now, for_))
+            for gone in spent(self._said.values(), now):
+                del self._said[gone]
+
+    def withdraw(self, name: str, /) -> None:
+        """See :meth:`outbox.protocols.SupportsPresence.withdraw`."""
+        with self._lock:
+            self._now()
+            self._said.pop(name, None)
+
+    def announced(self) -> Sequence[Presence]:
+        """See :meth:`outbox.protocols.SupportsPresence.announced`."""
+        with self._lock:
+            return shown(self._said.values(), self._now())
 
     # -- upkeep
 

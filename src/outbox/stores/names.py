@@ -6,6 +6,7 @@ to what is no text, or no name, is a different error each.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,12 +18,23 @@ from outbox.values import quoted
 
 from .standing import named, unknown
 
-__all__ = ["answered", "beginning", "file_name", "is_id", "is_queue", "require_queue", "require_suspension"]
+__all__ = [
+    "answered",
+    "beginning",
+    "file_name",
+    "is_id",
+    "is_queue",
+    "require_presence",
+    "require_queue",
+    "require_reason",
+    "require_suspension",
+]
 
 # Those of outbox.message; a test sees that they stay the same.
 _ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _QUEUE: Final = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
 _BEYOND: Final = re.compile(r"[^\x00-\x7f].*", re.DOTALL)
+_LONGEST: Final = 16 << 10
 _NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -92,6 +104,27 @@ def require_suspension(kind: str, value: str, reason: str = "") -> None:
         _require_text("reason", reason)
     except ConfigurationError as error:
         raise ConfigurationError(f"this suspension cannot be: {error}") from None
+
+
+def require_presence(name: Any, text: Any, for_: dt.timedelta) -> None:
+    """Raise ConfigurationError where nobody can say this of himself."""
+    if not is_id(name):
+        raise ConfigurationError(
+            f"presence {quoted(str(name), 80)} is not 1 to 64 characters of a-z, 0-9, '_' and '-'"
+        )
+    _require_text(f"what {name} says", text)
+    if len(text.encode()) > _LONGEST:
+        raise ConfigurationError(f"what {name} says is longer than {_LONGEST} bytes")
+    if for_ <= dt.timedelta(0):
+        raise ConfigurationError(f"what {name} says has to hold for some time, not for {for_}")
+
+
+def require_reason(reason: Any) -> None:
+    """Raise ConfigurationError where a person's words are none that can be kept."""
+    try:
+        _require_text("reason", reason)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"this hold cannot be: {error}") from None
 
 
 def file_name(path: str | bytes | os.PathLike[Any]) -> str:

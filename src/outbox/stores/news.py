@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from .waiting import Bed, Waiting
+from outbox.waiting import Bed, Waiting
 
 __all__ = ["News"]
 

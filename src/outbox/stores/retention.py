@@ -68,7 +68,7 @@ class Retention:
         span = (self.keep_delivered or _ZERO) if state is State.DELIVERED else self.discard_after
         return None if span is None else now - width(span)
 
-    def buries(self, standing: Standing, now: int) -> bool:
+    def buries(self, id: str, standing: Standing, now: int) -> bool:
         """Whether the id stays known when this record is removed."""
         settled = now if standing.settled is None else standing.settled
-        return self.remembers and remembered(standing) and settled > self.known_since(now)
+        return self.remembers and remembered(id, standing) and settled > self.known_since(now)

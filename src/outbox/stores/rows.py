@@ -55,6 +55,7 @@ class Row:
             sender=message.sender,
             recipients=message.recipients,
             size=self.size,
+            attributes=message.attributes,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import attrs
 
 from outbox.lifecycle import Claim, Fate, PutResult, Settlement, State
-from outbox.protocols import Change, QueueCount, Suspension
+from outbox.protocols import Change, Expected, QueueCount, Suspension
 
 from . import standing as standings
 from .instants import later
@@ -157,9 +157,9 @@ class Shelf:
             changes.append(step.change)
         return changes
 
-    def purge(self, ids: Sequence[str], now: int) -> list[Change]:
+    def purge(self, ids: Sequence[str], now: int, expected: Expected | None = None) -> list[Change]:
         def purged(id: str, standing: Standing, now: int) -> Step:
-            change = standings.purge(id, standing, now)
+            change = standings.purge(id, standing, now, expected=expected)
             if change.status == "done":
                 self.discard(self.rows[id], now)
             return Step(change)
@@ -170,7 +170,7 @@ class Shelf:
         """Remove what has left the queue; its id stays known where somebody has it or may have."""
         del self.rows[row.id]
         row.place = 0
-        if self._retention.buries(row.standing, now):
+        if self._retention.buries(row.id, row.standing, now):
             settled = now if row.standing.settled is None else row.standing.settled
             self._tombstones.bury(row.id, row.digest, settled)
 

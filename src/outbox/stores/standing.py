@@ -7,7 +7,8 @@ becomes of it, and writes the answer down.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -29,7 +30,8 @@ from outbox.lifecycle import (
     Verdict,
 )
 from outbox.message import Message
-from outbox.protocols import Change
+from outbox.protocols import Change, Expected
+from outbox.values import printable
 
 from .instants import later, micros, moment, span
 
@@ -42,10 +44,12 @@ __all__ = [
     "claimed",
     "fates_of",
     "fresh",
+    "hold",
     "in_doubt",
     "named",
     "purge",
     "recorded",
+    "release",
     "remembered",
     "requeue",
     "settled",
@@ -55,6 +59,8 @@ __all__ = [
 
 _IN_THE_QUEUE: Final = frozenset({State.QUEUED, State.CLAIMED})
 _RECEIVED: Final = frozenset({Fate.ACCEPTED, Fate.UNCERTAIN, Fate.DOUBTFUL})
+_REPORT: Final = re.compile("bounce-[0-9a-f]{40}")
+"""The ids of :class:`~outbox.Bounces`, which stand for what a sender was told of."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +76,8 @@ class Standing:
             ``not_before`` and requeued.
         settled: When it left the queue; None while it is there.
         lost: Claims in a row that never settled, before the one that holds it.
+        resumes: When it was due, of a message that a person holds; None of
+            every other.
     """
 
     state: State = State.QUEUED
@@ -81,6 +89,7 @@ class Standing:
     attempts: int = 0
     lost: int = 0
     reason: str = ""
+    resumes: int | None = None
 
     @property
     def queued(self) -> bool:
@@ -217,8 +226,9 @@ def summary(
     sender: str,
     recipients: tuple[str, ...],
     size: int,
+    attributes: Mapping[str, str] | None = None,
 ) -> Summary:
-    """The standing as a person is shown it."""
+    """The standing as a person is shown it; *attributes* as in :class:`~outbox.lifecycle.Summary`."""
     return Summary(
         id=id,
         queue=queue,
@@ -236,6 +246,9 @@ def summary(
         attempts=standing.attempts,
         lost=standing.lost,
         reason=standing.reason,
+        resumes_at=None if standing.resumes is None else moment(standing.resumes),
+        since=moment(standing.since),
+        attributes=attributes,
     )
 
 
@@ -258,13 +271,15 @@ def unknown(id: str) -> Change:
     return Change(id=id, status="unknown", reason="there is no such message")
 
 
-def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
+def requeue(
+    id: str, standing: Standing, now: int, *, uncertain: bool, expected: Expected | None = None
+) -> Step:
     """Due now and as though submitted now; but never before its ``not_before``.
 
     ``since`` is later than the submit, and lies ahead, only while
     ``not_before`` does: a requeue does not break what the caller said about that.
     """
-    change = _barred(id, standing, Event.REQUEUE, now)
+    change = _barred(id, standing, Event.REQUEUE, now, expected)
     if change is not None:
         return Step(change)
     seen = _seen_lost(standing)
@@ -288,9 +303,9 @@ def requeue(id: str, standing: Standing, now: int, *, uncertain: bool) -> Step:
     )
 
 
-def cancel(id: str, standing: Standing, now: int) -> Step:
+def cancel(id: str, standing: Standing, now: int, *, expected: Expected | None = None) -> Step:
     """Out of the queue; who waited goes on waiting for a requeue, and who is in doubt stays so."""
-    change = _barred(id, standing, Event.CANCEL, now)
+    change = _barred(id, standing, Event.CANCEL, now, expected)
     if change is not None:
         return Step(change)
     seen = _seen_lost(standing)
@@ -300,40 +315,96 @@ def cancel(id: str, standing: Standing, now: int) -> Step:
         fates=tuple(fate.given_up if fate is Fate.DOUBTFUL else fate for fate in seen.fates),
         settled=now,
         reason="cancelled",
+        resumes=None,
     )
     return Step(Change(id=id, status="done"), gone)
 
 
-def purge(id: str, standing: Standing, now: int) -> Change:
+def hold(id: str, standing: Standing, now: int, *, reason: str, expected: Expected | None = None) -> Step:
+    """Out of the queue, with all that it was; who is in doubt stays so, for nobody has given up on him."""
+    change = _barred(id, standing, Event.HOLD, now, expected)
+    if change is not None:
+        return Step(change)
+    kept = attrs.evolve(
+        _seen_lost(standing),
+        state=TRANSITIONS[standing.state, Event.HOLD],
+        settled=now,
+        reason=printable(reason),
+        resumes=standing.due,
+    )
+    return Step(Change(id=id, status="done"), kept)
+
+
+def release(id: str, standing: Standing, now: int, *, expected: Expected | None = None) -> Step:
+    """As it was before a person held it."""
+    change = _barred(id, standing, Event.RELEASE, now, expected)
+    if change is not None:
+        return Step(change)
+    if standing.resumes is None:
+        why = f" ({standing.reason})" if standing.reason else ""
+        return Step(
+            Change(
+                id=id,
+                status="refused",
+                reason=f"nobody holds it by hand{why}: requeue is for what is held so",
+            )
+        )
+    again = attrs.evolve(
+        standing,
+        state=TRANSITIONS[standing.state, Event.RELEASE],
+        due=standing.resumes,
+        settled=None,
+        reason="released",
+        resumes=None,
+    )
+    return Step(Change(id=id, status="done"), again)
+
+
+def purge(id: str, standing: Standing, now: int, *, expected: Expected | None = None) -> Change:
     """Whether it may be removed for good."""
     if standing.leased(now):
         return _leased(id, standing)
+    if (changed := _changed(id, standing, expected)) is not None:
+        return changed
     if standing.queued:
         return Change(id=id, status="refused", reason=f"it is {standing.state}: cancel it first")
     return Change(id=id, status="done")
 
 
-def remembered(standing: Standing) -> bool:
+def remembered(id: str, standing: Standing) -> bool:
     """Whether the id of a message that is purged is remembered, so that a repeated put is ``known``.
 
     It is where somebody received it or may have: a second submit would send
     a second copy.  Where nobody did, ``known`` would be an acknowledgement of
     a message that stands nowhere and is never sent; so the id is free again.
+    But a report to a sender is put again whenever somebody catches up with
+    what failed: who threw it away threw away just that.
     """
-    return not _RECEIVED.isdisjoint(standing.fates)
+    return _REPORT.fullmatch(id) is not None or not _RECEIVED.isdisjoint(standing.fates)
 
 
-def _barred(id: str, standing: Standing, event: Event, now: int) -> Change | None:
+def _barred(id: str, standing: Standing, event: Event, now: int, expected: Expected | None) -> Change | None:
+    if not standing.leased(now) and (changed := _changed(id, standing, expected)) is not None:
+        return changed
     if (standing.state, event) not in TRANSITIONS:
         fit = ", ".join(state for state, known in TRANSITIONS if known is event)
         return Change(id=id, status="refused", reason=f"it is {standing.state}; {event} is for what is {fit}")
     return _leased(id, standing) if standing.leased(now) else None
 
 
+def _changed(id: str, standing: Standing, expected: Expected | None) -> Change | None:
+    """What is said of a message that is not any more what it was chosen for; None where it is."""
+    by_hand = standing.resumes is not None
+    if expected is None or expected.fits(standing.state, by_hand=by_hand):
+        return None
+    now = f"it is {standing.state}{' by a person' if by_hand else ''}"
+    return Change(id=id, status="refused", reason=f"it has changed meanwhile: {now}")
+
+
 def _leased(id: str, standing: Standing) -> Change:
     until: dt.datetime = moment(standing.due)
     return Change(
-        id=id, status="leased", reason=f"a worker has it until {until:%Y-%m-%d %H:%M:%S} UTC", until=until
+        id=id, status="leased", reason=f"a worker has it until {until:%Y-%m-%dT%H:%M:%SZ}", until=until
     )
 
 

@@ -21,11 +21,11 @@ __all__ = ["Watching"]
 
 V = TypeVar("V")
 
-_WATCHED: Final = 2.0
+_WATCHED: Final = 5.0
 """Seconds between two looks while the kernel is to tell of what there is to see."""
 _AT_ONCE: Final = 0.0005
 """Seconds from a change to the look: our own process, if it made it, tells of it by then."""
-_SOON: Final = tuple(_AT_ONCE * 1.5**step for step in range(1, 20))
+_SOON: Final = tuple(_AT_ONCE * 2**step for step in range(11))
 """Seconds from look to look thereafter: SQLite's file changes before the commit is synced, and there to be seen."""
 _DEAF: Final = 3
 """So many changes missed one after the other: the file system tells nothing."""

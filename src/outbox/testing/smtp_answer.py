@@ -14,7 +14,7 @@ from outbox.errors import ConfigurationError
 __all__ = ["SOON", "ZERO", "Answer", "Close", "Reply", "Step", "check_rule"]
 
 ZERO: Final = dt.timedelta(0)
-SOON: Final = dt.timedelta(seconds=10)
+SOON: Final = dt.timedelta(seconds=30)
 
 Step: TypeAlias = Literal[
     "connect",

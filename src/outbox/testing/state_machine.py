@@ -48,6 +48,7 @@ from outbox.protocols import (
     SupportsBrowse,
     SupportsExchange,
     SupportsHandOver,
+    SupportsHold,
     SupportsMaintain,
     SupportsManage,
     SupportsSuspend,
@@ -183,11 +184,11 @@ class StoreStateMachine(RuleBasedStateMachine):
         assert answer(self.store.put, batch) == answer(self.model.put, batch)
 
     @precondition(lambda self: self._can(SupportsHandOver))
-    @rule(data=st.data(), lease=LEASES)
-    def put_claimed(self, data: st.DataObject, lease: dt.timedelta) -> None:
+    @rule(data=st.data(), lease=LEASES, attempted=st.booleans())
+    def put_claimed(self, data: st.DataObject, lease: dt.timedelta, *, attempted: bool) -> None:
         batch = self._batch(data)
-        ours = answer(functools.partial(self.store.put_claimed, lease=lease), batch)
-        theirs = answer(functools.partial(self.model.put_claimed, lease=lease), batch)
+        ours = answer(functools.partial(self.store.put_claimed, lease=lease, attempted=attempted), batch)
+        theirs = answer(functools.partial(self.model.put_claimed, lease=lease, attempted=attempted), batch)
         if isinstance(ours, type) or isinstance(theirs, type):
             assert ours is theirs
         else:
@@ -301,6 +302,12 @@ class StoreStateMachine(RuleBasedStateMachine):
         how = {"uncertain": data.draw(st.booleans())} if command == "requeue" else {}
         ours, theirs = getattr(self.store, command)(ids, **how), getattr(self.model, command)(ids, **how)
         assert plain(ours) == plain(theirs)
+
+    @precondition(lambda self: self._can(SupportsHold))
+    @rule(data=st.data(), command=st.sampled_from(["hold", "release"]))
+    def hold_or_release(self, data: st.DataObject, command: str) -> None:
+        ids = self._ids(data)
+        assert plain(getattr(self.store, command)(ids)) == plain(getattr(self.model, command)(ids))
 
     def _ids(self, data: st.DataObject) -> list[str]:
         there = [summary.id for summary in self.model.browse()]

@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _PARTS: Final = (
+    "announcing",
     "asking",
     "claiming",
     "crowding",
@@ -34,7 +35,9 @@ _PARTS: Final = (
     "extending",
     "fating",
     "fencing",
+    "finding",
     "handing",
+    "holding",
     "joining",
     "keeping",
     "limiting",
@@ -62,6 +65,7 @@ pytest.register_assert_rewrite(
 
 from outbox.clock import Clock  # noqa: E402 - pytest has to know of the clauses before they are imported
 from outbox.protocols import Guarantee, Store  # noqa: E402
+from outbox.testing.clauses.announcing import AnnounceClauses  # noqa: E402
 from outbox.testing.clauses.asking import AskClauses  # noqa: E402
 from outbox.testing.clauses.claiming import ClaimClauses  # noqa: E402
 from outbox.testing.clauses.crowding import CrowdClauses  # noqa: E402
@@ -73,7 +77,9 @@ from outbox.testing.clauses.exchanging import ExchangeClauses  # noqa: E402
 from outbox.testing.clauses.extending import ExtendClauses  # noqa: E402
 from outbox.testing.clauses.fating import FateClauses  # noqa: E402
 from outbox.testing.clauses.fencing import FenceClauses  # noqa: E402
+from outbox.testing.clauses.finding import FindClauses  # noqa: E402
 from outbox.testing.clauses.handing import HandOverClauses  # noqa: E402
+from outbox.testing.clauses.holding import HoldClauses  # noqa: E402
 from outbox.testing.clauses.joining import JoinClauses  # noqa: E402
 from outbox.testing.clauses.keeping import KeepClauses  # noqa: E402
 from outbox.testing.clauses.limiting import LimitClauses  # noqa: E402
@@ -116,8 +122,11 @@ class StoreSuite(
     SpanClauses,
     ManageClauses,
     PurgeClauses,
+    HoldClauses,
     SuspendClauses,
+    AnnounceClauses,
     BrowseClauses,
+    FindClauses,
     LimitClauses,
     KeepClauses,
     RetainClauses,

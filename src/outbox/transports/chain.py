@@ -119,7 +119,7 @@ class ChainTransport:
     def _try(self, number: int, message: Message, trail: _Trail, closed: _Closed) -> None:
         """Hand over to one transport for whoever is left; to each of its relays that may be spoken to."""
         transport, left = self._transports[number], trail.left
-        for inner, share in shares(transport, message, left).items() if left else ():
+        for inner, share in shares(transport, message, left, interruptible=True).items() if left else ():
             if trail.asked and expired(message, self._clock):
                 return
             key = f"{number}/{inner}"

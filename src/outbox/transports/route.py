@@ -13,6 +13,7 @@ from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, InvalidMessage, RelayFault, RelayMisconfigured
 from outbox.handover import hand_over
 from outbox.message import Message
+from outbox.naming import NamesRelays
 from outbox.outcome import Outcome, Untried
 from outbox.protocols import SupportsRelays, Transport
 from outbox.report import merged
@@ -115,6 +116,22 @@ class RouteTransport:
         inner = leg.transport.relay(message, recipient) if isinstance(leg.transport, SupportsRelays) else ""
         return f"{leg.name}/{inner}" if inner else leg.name
 
+    def relay_named(self, name: str, /) -> str | None:
+        """The key that :meth:`relay` gives to what this route leads to; None where there is no such relay.
+
+        It may be named by any of its routes, and a domain in any case.
+        """
+        own, _, further = name.partition("/")
+        leg = self._otherwise if own == _OTHERWISE else self._legs.get(_comparable(own) or own)
+        if leg is None or leg.transport is None:
+            return None
+        if isinstance(leg.transport, NamesRelays):
+            inner = leg.transport.relay_named(further)
+            return None if inner is None else f"{leg.name}/{inner}"
+        if further and not isinstance(leg.transport, SupportsRelays):
+            return None
+        return f"{leg.name}/{further}" if further else leg.name
+
     def expire(self) -> None:
         """Let each of the transports close what has been idle for too long."""
         expire_all(self._transports)
@@ -162,12 +179,23 @@ def _fitting(host: str) -> Iterator[str]:
         _, _, above = above.partition(".")
 
 
+def _known_domain(name: str) -> str:
+    """A domain, or what is below one, as it is compared."""
+    dot, host = ("." if name.startswith(".") else ""), name.removeprefix(".")
+    return dot + domain(parse_mailbox(f"any@{host}")).lower()
+
+
+def _comparable(name: str) -> str | None:
+    with contextlib.suppress(InvalidMessage):
+        return _known_domain(name)
+    return None
+
+
 def _by_domain(routes: Mapping[str, Transport]) -> dict[str, Transport]:
     found: dict[str, Transport] = {}
     for name, transport in routes.items():
-        dot, host = ("." if name.startswith(".") else ""), name.removeprefix(".")
         try:
-            known = dot + domain(parse_mailbox(f"any@{host}")).lower()
+            known = _known_domain(name)
         except InvalidMessage as error:
             raise ConfigurationError(f"domains names {quoted(name)}, which is no domain: {error}") from error
         if known in found:

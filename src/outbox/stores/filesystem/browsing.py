@@ -16,6 +16,7 @@ from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
 from outbox.stores.instants import moment
+from outbox.stores.standing import Standing
 
 from . import body, notes, reading, transitions, walking
 from .folders import Folders
@@ -23,7 +24,7 @@ from .names import Path, Ticket, ids_path
 from .notes import Note
 from .walking import Entry, Place
 
-__all__ = ["browse", "count", "get"]
+__all__ = ["browse", "count", "enveloped", "get", "summary"]
 
 _TRIES = 10
 _SPARE = 16
@@ -70,6 +71,7 @@ def _record(folders: Folders, place: Place, codings: Codings) -> Record:
         sender=message.sender,
         recipients=message.recipients,
         size=ticket.size,
+        attributes=message.attributes,
     )
     return Record(summary=summary, message=message, history=told.history)
 
@@ -129,15 +131,21 @@ def _summarised(folders: Folders, place: Place | None) -> Summary | None:
         if place is None:
             break
         with contextlib.suppress(FileNotFoundError):
-            return _summary(folders, place)
+            return summary(folders, place)
         place = walking.search(folders, [place.ticket.id])[0].get(place.ticket.id)
     return None
 
 
-def _summary(folders: Folders, place: Place) -> Summary:
-    ticket = place.ticket
-    standing, _ = transitions.learned_or_feared(folders, place.path, ticket, place.state)
-    sender, recipients = body.recipients(_beginning(folders, place))
+def summary(folders: Folders, place: Place) -> Summary:
+    """What a list shows of it; raises FileNotFoundError where its ticket has moved on."""
+    standing, _ = transitions.learned_or_feared(folders, place.path, place.ticket, place.state)
+    return enveloped(folders, place, standing)
+
+
+def enveloped(folders: Folders, place: Place, standing: Standing) -> Summary:
+    """The same of one that stands so."""
+    ticket, data = place.ticket, _beginning(folders, place)
+    sender, recipients = body.recipients(data)
     if len(standing.fates) == 1:
         standing = attrs.evolve(standing, fates=standing.fates * len(recipients))
     return standings.summary(
@@ -148,6 +156,7 @@ def _summary(folders: Folders, place: Place) -> Summary:
         sender=sender,
         recipients=recipients,
         size=ticket.size,
+        attributes=codec.attributes_of(data.partition(b"\n")[2].partition(b"\n")[0]),
     )
 
 

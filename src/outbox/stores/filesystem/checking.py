@@ -11,16 +11,18 @@ from typing import Final, TypeVar
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import State
 from outbox.protocols import Finding
+from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.stores.names import is_queue
 from outbox.values import printable
 
-from . import body, ids, leftovers, notes, reading, suspending, walking
+from . import announcing, body, ids, leftovers, notes, reading, suspending, walking
 from .disk import Kind
 from .folders import Folders
 from .names import (
     CLAIMED,
     GONE,
+    HERE,
     IDS,
     LATER,
     NOTES,
@@ -113,6 +115,7 @@ def check(folders: Folders, path: str, codings: Codings, now: int) -> Iterator[F
         "prune removes them",
         (notes.name_of(*each) for each in leftovers.orphans(folders, now)),
     )
+    yield from look.at(_clock(folders, now))
     yield from look.failures()
 
 
@@ -147,6 +150,15 @@ class _Look:
         if self._failed:
             reasons = "; ".join(dict.fromkeys(map(printable, self._failed)))
             yield Finding("error", f"not all could be looked at: {reasons}", "mend what is named above first")
+
+
+def _clock(folders: Folders, now: int) -> Iterator[Finding]:
+    number, latest = 0, now
+    for entry in walking.walk(folders, states=(State.QUEUED,)):
+        ticket = Ticket.parse(entry.name)
+        if ticket is not None and ticket.at > now and ticket.submitted > now + surroundings.AHEAD:
+            number, latest = number + 1, max(latest, ticket.submitted)
+    yield surroundings.clock(number, latest - now)
 
 
 def _unreadable(folders: Folders, codings: Codings) -> Iterator[tuple[str, bool]]:
@@ -225,7 +237,9 @@ def _forlorn(folders: Folders) -> Iterator[str]:
 
 
 _ROOT_FILES: Final = frozenset({"format", "boot", "bell", "swept"})
-_ROOT_FOLDERS: Final = frozenset(path[0] for path in (TMP, IDS, NOTES, QUEUES, REMEMBERED, GONE, SUSPENDED))
+_ROOT_FOLDERS: Final = frozenset(
+    path[0] for path in (TMP, IDS, NOTES, QUEUES, REMEMBERED, GONE, SUSPENDED, HERE)
+)
 _STATES: Final = frozenset(state.value for state in State) - {State.QUEUED.value} | {LATER, READY, CLAIMED}
 _PRIORITY: Final = re.compile(r"[+-]\d{3}", re.ASCII)
 _HASH: Final = re.compile(r"[0-9a-f]{2}", re.ASCII)
@@ -291,6 +305,8 @@ def _file_of(path: Path) -> bool:
             return Ticket.is_id(name)
         case ("suspended", name):
             return suspending.is_name(name)
+        case ("here", name):
+            return announcing.is_name(name)
         case ("notes", _, name):
             return notes.parse_name(name) is not None
         case ("tmp", name) | ("remembered", _, name):

@@ -10,7 +10,7 @@ from typing import Final
 from outbox.errors import StoreFull
 from outbox.lifecycle import State
 from outbox.stores.limits import Limits, Load
-from outbox.stores.waiting import Waiting
+from outbox.waiting import Waiting
 
 from . import walking
 from .folders import Folders

@@ -235,6 +235,15 @@ class Disk:
         finally:
             os.close(file)
 
+    def jot(self, folder: int, name: str, data: bytes) -> None:
+        """A file with this content, in the place of one that was there; not durable, and a reader may see half of it."""
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = self._opening(lambda: os.open(name, flags, _FILE_MODE, dir_fd=folder))
+        try:
+            _write(file, data)
+        finally:
+            os.close(file)
+
     def link(self, folder: int, name: str, other: int, new: str) -> None:
         os.link(name, new, src_dir_fd=folder, dst_dir_fd=other, follow_symlinks=False)
 

@@ -305,6 +305,18 @@ class Folders:
             else:
                 return
 
+    def jot(self, path: Path, name: str, data: bytes) -> None:
+        """Write a file anew; not durable."""
+        while True:
+            folder = self.need(path)
+            try:
+                self.disk.jot(folder.handle, name, data)
+            except FileNotFoundError:
+                if not self._dead(path, folder):
+                    raise
+            else:
+                return
+
     def sync(self, paths: Iterable[Path]) -> None:
         """Make what was done in these durable, each once; raises OSError, and a failure is final."""
         for path in dict.fromkeys(paths):

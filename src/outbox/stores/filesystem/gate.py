@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from outbox.errors import StoreUnavailable
-from outbox.stores.waiting import Waiting
+from outbox.waiting import Waiting
 
 __all__ = ["Gate"]
 

@@ -27,6 +27,7 @@ from outbox.stores.standing import Standing
 __all__ = [
     "CLAIMED",
     "GONE",
+    "HERE",
     "IDS",
     "LATER",
     "LEVELS",
@@ -62,6 +63,7 @@ Path: TypeAlias = tuple[str, ...]
 TMP: Final = ("tmp",)
 GONE: Final = ("gone",)
 SUSPENDED: Final = ("suspended",)
+HERE: Final = ("here",)
 IDS: Final = ("ids",)
 NOTES: Final = ("notes",)
 QUEUES: Final = ("queues",)

@@ -40,6 +40,7 @@ class Note:
         since: What its age counts from.
         lost: How many claims in a row had been lost by then, which the fates
             tell of.
+        resumes: When the message was due, where a person holds it.
         bare: The envelope of what is kept without its content, as
             :mod:`outbox.codec` writes it; ``""`` where the content is there.
     """
@@ -49,6 +50,7 @@ class Note:
     reason: str = ""
     history: tuple[Attempt, ...] = ()
     lost: int = 0
+    resumes: int | None = None
     bare: str = ""
 
     @classmethod
@@ -59,12 +61,16 @@ class Note:
             reason=standing.reason,
             history=tuple(history),
             lost=standing.lost,
+            resumes=standing.resumes,
         )
 
     def on(self, standing: Standing) -> Standing:
         """The standing with what the note tells."""
         return standings.in_doubt(
-            attrs.evolve(standing, fates=self.fates, since=self.since, reason=self.reason), told=self.lost
+            attrs.evolve(
+                standing, fates=self.fates, since=self.since, reason=self.reason, resumes=self.resumes
+            ),
+            told=self.lost,
         )
 
     def about(self, recipients: int) -> Note:
@@ -78,7 +84,9 @@ class Note:
             "since": stamp(self.since),
             "history": [_attempt_fields(attempt) for attempt in self.history],
         }
-        # A record of an earlier release has neither of them.
+        # A record of an earlier release has none of them.
+        if self.resumes is not None:
+            fields["resumes"] = stamp(self.resumes)
         if self.lost:
             fields["lost"] = self.lost
         if self.bare:
@@ -100,6 +108,7 @@ class Note:
                 reason=fields["reason"],
                 history=tuple(map(_attempt, fields["history"])),
                 lost=fields.get("lost", 0),
+                resumes=unstamp(fields["resumes"]) if "resumes" in fields else None,
                 bare=fields.get("bare", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, UnsupportedError
@@ -16,12 +16,21 @@ from .disk import Disk, Kind, Status
 from .folders import Folders
 from .names import IDS, Path, Ticket, ids_path
 
-__all__ = ["open_spool", "recover"]
+__all__ = ["is_blank", "open_spool", "recover"]
 
 VERSION: Final = 1
 _EVER: Final = 1 << 62
 _DRAFT: Final = "format."
 _FORMAT: Final = f"outbox spool {VERSION}\n".encode()
+
+
+def is_blank(path: str | os.PathLike[str]) -> bool:
+    """Whether opening it would make a spool in this directory; where it cannot be told, opening it will tell."""
+    try:
+        names = os.listdir(path)  # noqa: PTH208 - the seam speaks of strings
+    except OSError:
+        return False
+    return "format" not in names and not _foreign(names)
 
 
 def open_spool(disk: Disk, path: str) -> Folders:
@@ -78,8 +87,7 @@ def _require_format(folders: Folders, path: str) -> None:
 
 def _make_format(folders: Folders, path: str) -> None:
     root = folders.root.handle
-    foreign = [name for name, _ in _entries(folders, ()) if not name.startswith("format")]
-    if foreign:
+    if foreign := _foreign(name for name, _ in _entries(folders, ())):
         raise ConfigurationError(
             f"{path} is no spool, and holds {foreign[0]!r}: name an empty directory, or one that does not exist"
         )
@@ -97,6 +105,10 @@ def _make_format(folders: Folders, path: str) -> None:
     finally:
         folders.unlink((), draft)
     folders.root.sync()
+
+
+def _foreign(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.startswith("format")]
 
 
 def _entries(folders: Folders, path: Path) -> list[tuple[str, Kind]]:

@@ -19,6 +19,7 @@ from .gate import Gate
 from .leases import Leases
 from .opening import open_spool, recover
 from .shelves import Shelves
+from .steering import Places
 from .suspending import Suspended
 
 __all__ = ["Spool"]
@@ -43,6 +44,7 @@ class Spool:
         self.shelves = Shelves(self.folders)
         self.crowd = Crowd(limits)
         self.suspended = Suspended()
+        self.places = Places()
 
     def close(self) -> None:
         """Wait for those who use it, and give back its descriptors."""

@@ -6,24 +6,46 @@ import contextlib
 import datetime as dt
 import functools
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, OutboxError
+from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.protocols import MAX_BYTES, Change, Finding, Guarantee, QueueCount, Suspension
-from outbox.stores import standing as standings
+from outbox.protocols import MAX_BYTES, Change, Expected, Finding, Guarantee, Presence, QueueCount, Suspension
+from outbox.stores import standing as standings, surroundings
 from outbox.stores.content import Codings, ContentCoding
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.instants import later, micros, span
 from outbox.stores.limits import Limits, bounded
-from outbox.stores.names import answered, beginning, file_name, is_id, require_suspension
+from outbox.stores.names import (
+    answered,
+    beginning,
+    file_name,
+    is_id,
+    require_presence,
+    require_reason,
+    require_suspension,
+)
+from outbox.stores.presence import Said
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
+from outbox.stores.standing import Step
 
-from . import browsing, checking, claiming, putting, settling, steering, suspending, upkeep
+from . import (
+    announcing,
+    browsing,
+    checking,
+    claiming,
+    finding,
+    putting,
+    settling,
+    steering,
+    suspending,
+    upkeep,
+)
 from .body import LONGEST_CODING
 from .disk import Disk
 from .spool import Spool
@@ -119,12 +141,14 @@ class FilesystemStore:
         """
         return self._put(messages, None)[0]
 
-    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+    def put_claimed(
+        self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+    ) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`; in the event of a kill as in :meth:`put`."""
-        return self._put(messages, lease)[1]
+        return self._put(messages, lease, attempted=attempted)[1]
 
     def _put(
-        self, messages: Sequence[Message], lease: dt.timedelta | None
+        self, messages: Sequence[Message], lease: dt.timedelta | None, *, attempted: bool = False
     ) -> tuple[Sequence[PutResult], Sequence[Claim]]:
         batch, now = tuple(messages), self._now()
         with self._inside() as spool:
@@ -136,7 +160,7 @@ class FilesystemStore:
                 codings=self._codings,
                 crowd=spool.crowd,
                 leased=None if lease is None else later(now, lease),
-                leased_queues=() if lease is None else self._going_on(spool, batch, now),
+                leased_queues=() if lease is None else self._leased(spool, batch, now, attempted=attempted),
             )
             put = putting.Put(spool.folders, terms)
             try:
@@ -147,10 +171,10 @@ class FilesystemStore:
             return results, [] if lease is None else put.claims(spool.leases)
 
     @staticmethod
-    def _going_on(spool: Spool, messages: Sequence[Message], now: int) -> Collection[str]:
-        """The queues of these messages that are not suspended."""
+    def _leased(spool: Spool, messages: Sequence[Message], now: int, *, attempted: bool) -> Collection[str]:
+        """The queues of these messages; only of those already *attempted* also where they are suspended."""
         queues = list({message.queue for message in messages})
-        return spool.suspended.served(spool.folders, queues, spool.bell(), now)
+        return queues if attempted else spool.suspended.served(spool.folders, queues, spool.bell(), now)
 
     def claim(
         self, *, limit: int, lease: dt.timedelta, queues: Sequence[str], max_bytes: int = MAX_BYTES
@@ -253,6 +277,15 @@ class FilesystemStore:
                 limit=bounded(limit),
             )
 
+    def find(self, sought: Filter, /, *, after: str = "") -> Iterator[Summary]:
+        """See :meth:`outbox.filters.SupportsFind.find`.
+
+        A walk through all names finds many thousands of them, of which only
+        those are opened that may fit by their names.  What moves meanwhile
+        comes later than its id says.
+        """
+        return finding.find(self._inside, sought, beginning(after))
+
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
         with self._inside() as spool:
@@ -262,27 +295,47 @@ class FilesystemStore:
 
     # -- a person's word
 
-    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
+    def requeue(
+        self, ids: Sequence[str], /, *, uncertain: bool = False, expected: Expected | None = None
+    ) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.requeue`; ``not_before`` is still honoured."""
-        now = self._now()
-        command = functools.partial(standings.requeue, now=now, uncertain=uncertain)
-        with self._inside() as spool:
-            try:
-                return answered(ids, lambda known: steering.steer(spool.folders, known, command, now))
-            finally:
-                spool.ring(now)
+        return self._steer(
+            ids, functools.partial(standings.requeue, uncertain=uncertain, expected=expected), heard=True
+        )
 
-    def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def cancel(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.cancel`."""
+        return self._steer(ids, functools.partial(standings.cancel, expected=expected), heard=False)
+
+    def hold(
+        self, ids: Sequence[str], /, *, reason: str = "", expected: Expected | None = None
+    ) -> Sequence[Change]:
+        """See :meth:`outbox.protocols.SupportsHold.hold`."""
+        require_reason(reason)
+        return self._steer(
+            ids, functools.partial(standings.hold, reason=reason, expected=expected), heard=False
+        )
+
+    def release(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
+        """See :meth:`outbox.protocols.SupportsHold.release`."""
+        return self._steer(ids, functools.partial(standings.release, expected=expected), heard=True)
+
+    def _steer(self, ids: Sequence[str], command: Callable[..., Step], *, heard: bool) -> Sequence[Change]:
+        """*heard*: whether others may have something to claim by it."""
         now = self._now()
+        by_now = functools.partial(command, now=now)
         with self._inside() as spool:
             try:
-                cancel = functools.partial(standings.cancel, now=now)
-                return answered(ids, lambda known: steering.steer(spool.folders, known, cancel, now))
+                return answered(
+                    ids, lambda known: steering.steer(spool.folders, known, by_now, now, spool.places)
+                )
             finally:
-                spool.shelves.changed()
+                if heard:
+                    spool.ring(now)
+                else:
+                    spool.shelves.changed()
 
-    def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def purge(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
 
         The id stays known, as a delivered one does, where somebody has
@@ -290,7 +343,12 @@ class FilesystemStore:
         """
         now = self._now()
         with self._inside() as spool:
-            return answered(ids, lambda known: steering.purge(spool.folders, known, self._retention, now))
+            return answered(
+                ids,
+                lambda known: steering.purge(
+                    spool.folders, known, self._retention, now, spool.places, expected=expected
+                ),
+            )
 
     # -- what is suspended
 
@@ -315,12 +373,32 @@ class FilesystemStore:
         with self._inside() as spool:
             return suspending.suspensions(spool.folders, self._now())
 
+    # -- who is here
+
+    def announce(self, name: str, text: str, /, *, for_: dt.timedelta) -> None:
+        """See :meth:`outbox.protocols.SupportsPresence.announce`."""
+        require_presence(name, text, for_)
+        now = self._now()
+        with self._inside() as spool:
+            announcing.announce(spool.folders, Said(name, text, now, later(now, for_)), now)
+
+    def withdraw(self, name: str, /) -> None:
+        """See :meth:`outbox.protocols.SupportsPresence.withdraw`."""
+        with self._inside() as spool:
+            announcing.withdraw(spool.folders, name)
+
+    def announced(self) -> Sequence[Presence]:
+        """See :meth:`outbox.protocols.SupportsPresence.announced`."""
+        with self._inside() as spool:
+            return announcing.announced(spool.folders, self._now())
+
     # -- upkeep
 
     def check(self) -> Sequence[Finding]:
         """See :meth:`outbox.protocols.SupportsMaintain.check`; it reads every file."""
         with self._inside() as spool:
-            return list(checking.check(spool.folders, self._path, self._codings, self._now()))
+            found = checking.check(spool.folders, self._path, self._codings, self._now())
+            return [*found, surroundings.room(self._path, self._limits)]
 
     def migrate(self) -> Sequence[str]:
         """See :meth:`outbox.protocols.SupportsMaintain.migrate`; there is one format yet."""

@@ -141,7 +141,7 @@ def plan(
 def removal(path: Path, ticket: Ticket, standing: Standing, retention: Retention, now: int) -> Transition:
     """What is to be renamed so that a settled message is there no more; its id may stay known."""
     new = ticket.after(standing, revision=0)
-    to = remembered_path(new.at) if retention.buries(standing, now) else GONE
+    to = remembered_path(new.at) if retention.buries(ticket.id, standing, now) else GONE
     return Transition(path=path, ticket=ticket, to=to, new=new)
 
 

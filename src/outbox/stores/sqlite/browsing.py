@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
 
+from outbox.codec import attributes_of
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Record, State, Summary
 from outbox.protocols import QueueCount
@@ -21,24 +22,43 @@ from .claiming import read
 from .naming import Sql
 from .suspending import open_queues
 
-__all__ = ["browse", "count", "get"]
+__all__ = ["FEW", "SUMMARY", "behind", "browse", "count", "few", "get", "summary"]
 
-_SUMMARY: Final = f"""
+SUMMARY: Final = f"""
     SELECT typeof(m.id) = 'blob', CAST(m.id AS BLOB), m.queue, m.priority, coalesce(b.sender, ''),
-        coalesce(b.recipients, '[]'), m.size, {rows.STANDING}
+        coalesce(b.recipients, '[]'), m.size, CAST(b.envelope AS BLOB), {rows.STANDING}
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body
 """  # noqa: S608 - column names of our own
 _QUEUES: Final = "(:queues = '[]' OR m.queue IN (SELECT value FROM json_each(:queues)))"
 _PAGE: Final = (
-    f"{_SUMMARY} WHERE m.stage IS NOT 4 AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit"
+    f"{SUMMARY} WHERE m.stage IS NOT 4 AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit"
 )
 _OF_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage = 0 AND m.state = :state AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
+    {SUMMARY} WHERE m.stage = 0 AND m.state = :state AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
 _OF_QUEUED_STATE: Final = f"""
-    {_SUMMARY} WHERE m.stage IN (1, 2, 3) AND m.state = :state AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
+    {SUMMARY} WHERE m.stage IN (1, 2, 3) AND m.state = :state AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
 """
-_ONE: Final = f"{_SUMMARY} WHERE m.id = ? AND m.stage IS NOT 4"
+FEW: Final = 5000
+"""So many are sorted rather than looked for among the ids of all, most of which may be settled or gone."""
+_STAGED: Final = "SELECT id FROM outbox_message WHERE stage = {0}"
+_MANY: Final = "(SELECT count(*) FROM (SELECT 1 FROM outbox_message WHERE stage = {0} LIMIT :few + 1))"
+_FEW_QUEUED: Final = f"SELECT {' + '.join(_MANY.format(stage) for stage in (1, 2, 3))} <= :few"
+# A row that no index leads to, as damage leaves them, has its body all the same.
+_FEW_OF_ALL: Final = f"""
+    SELECT found <= :few AND found = bodies FROM (
+        SELECT {" + ".join(_MANY.format(stage) for stage in range(4))} AS found,
+            (SELECT count(*) FROM (SELECT 1 FROM outbox_body LIMIT :few + 1)) AS bodies
+    )
+"""  # noqa: S608 - statements of our own
+_QUEUED_IDS: Final = " UNION ALL ".join(_STAGED.format(stage) for stage in (1, 2, 3))
+_THESE: Final = f"""
+    {SUMMARY} WHERE m.id IN ({{0}})
+    AND (:state IS NULL OR m.state = :state) AND m.id > {damage.KEY} AND {_QUEUES} ORDER BY m.id LIMIT :limit
+"""
+_QUEUED_ONES: Final = _THESE.format(_QUEUED_IDS)
+_ALL_OF_THEM: Final = _THESE.format(f"{_QUEUED_IDS} UNION ALL {_STAGED.format(0)}")
+_ONE: Final = f"{SUMMARY} WHERE m.id = ? AND m.stage IS NOT 4"
 _BODY: Final = """
     SELECT length(m.fates), m.digest, b.envelope, b.content, b.coding
     FROM outbox_message AS m LEFT JOIN outbox_body AS b ON b.number = m.body WHERE m.id = ?
@@ -64,7 +84,7 @@ def get(sql: Sql, id: str, codings: Codings) -> Record | None:
         return None
     recipients, digest, *body = sql.execute(_BODY, (id,)).fetchone()
     message = read(id, digest, body, recipients, codings)
-    return Record(summary=_summary(row), message=message, history=rows.attempts(sql, id))
+    return Record(summary=summary(row), message=message, history=rows.attempts(sql, id))
 
 
 def browse(
@@ -76,27 +96,48 @@ def browse(
     limit: int,
 ) -> list[Summary]:
     """See :meth:`outbox.protocols.SupportsBrowse.browse`."""
-    page = {"queues": rows.listed(queues), "limit": limit, **_after(sql, after).parameters}
+    page = {"queues": rows.listed(queues), "limit": limit, **behind(sql, after).parameters}
     if not states:
-        return [_summary(row) for row in sql.execute(_PAGE, page)]
+        rest = few(sql, page, queued=False)
+        # Along the ids: whatever is damaged in a row, it is shown.
+        return [summary(row) for row in (sql.execute(_PAGE, page) if rest is None else rest)]
     found = []
     # One state at a time: each is a walk along an index, and together they are seldom more than a page each.
     for state in set(states):
-        query = _OF_QUEUED_STATE if state in (State.QUEUED, State.CLAIMED) else _OF_STATE
-        found += sql.execute(query, {**page, "state": state.value}).fetchall()
+        queued = state in (State.QUEUED, State.CLAIMED)
+        rest = few(sql, page, queued=True, state=state) if queued else None
+        if rest is None:
+            query = _OF_QUEUED_STATE if queued else _OF_STATE
+            rest = sql.execute(query, {**page, "state": state.value}).fetchall()
+        found += rest
     found.sort(key=lambda row: (row[0], row[1]))
-    return [_summary(row) for row in found[:limit]]
+    return [summary(row) for row in found[:limit]]
 
 
-def _after(sql: Sql, name: str) -> damage.Key:
+def few(
+    sql: Sql, page: Mapping[str, object], *, queued: bool, state: State | None = None
+) -> list[rows.Row] | None:
+    """The rows of a page, of QUEUED or CLAIMED ones or of all, where those are few; None where they are many.
+
+    A walk along the ids would wade through all others, of which there may be
+    a million more.  Of all it is None, too, where the indexes do not lead to
+    as many as there are: then only a walk shows what is damaged.
+    """
+    if not sql.execute(_FEW_QUEUED if queued else _FEW_OF_ALL, {"few": FEW}).fetchone()[0]:
+        return None
+    query = _QUEUED_ONES if queued else _ALL_OF_THEM
+    return sql.execute(query, {**page, "state": state and state.value}).fetchall()
+
+
+def behind(sql: Sql, name: str) -> damage.Key:
     """Where a page goes on that ended with this name."""
     shown = damage.Key.shown(name)
     found = None if shown is None else damage.find(sql, name)
     return damage.Key.of(name) if found is None else found.key
 
 
-def _summary(row: rows.Row) -> Summary:
-    blob, raw, queue, priority, sender, recipients, size, *columns = row
+def summary(row: rows.Row) -> Summary:
+    blob, raw, queue, priority, sender, recipients, size, envelope, *columns = row
     key = damage.Key(raw, bool(blob))
     return standings.summary(
         _standing(key, (queue, priority, size), tuple(columns)),
@@ -106,6 +147,7 @@ def _summary(row: rows.Row) -> Summary:
         sender=rows.legible(sender),
         recipients=_recipients(recipients),
         size=size if type(size) is int else 0,
+        attributes=attributes_of(envelope or b""),
     )
 
 

@@ -35,11 +35,12 @@ _NUMBERS: Final = (
     "settled",
     "attempts",
     "lost",
+    "resumes",
 )
 _COLUMNS: Final = ", ".join(
     [f"iif(typeof(m.{name}) = 'text', CAST(m.{name} AS BLOB), NULL)" for name in _TEXTS]
     + [f"iif(typeof(m.{name}) = 'integer', m.{name}, NULL)" for name in _NUMBERS]
-    + ["typeof(m.settled)"]
+    + ["typeof(m.settled)", "typeof(m.resumes)"]
 )
 _KEY_OF: Final = "CAST(m.id AS BLOB), typeof(m.id) = 'blob'"
 KEY: Final = "iif(:blob, :raw, CAST(:raw AS TEXT))"
@@ -68,7 +69,7 @@ _HOLD: Final = f"""
     UPDATE outbox_message
     SET id = :id, queue = :queue, priority = :priority, stage = 0, state = 'held', fates = :fates, due = :now,
         since = :now, submitted = :submitted, settled = :now, generation = coalesce(:generation, random() & :generations),
-        attempts = :attempts, lost = :lost, reason = :reason, size = :size
+        attempts = :attempts, lost = :lost, reason = :reason, size = :size, resumes = NULL
     WHERE id = {KEY}
 """  # noqa: S608 - a condition of our own
 # Only where the body is not this message's is it looked whether it is another's: that is a walk over all.
@@ -240,7 +241,7 @@ def detach(sql: Sql, ids: Sequence[str]) -> None:
 
 
 def _facts(key: Key, row: rows.Row) -> Facts:
-    *values, kind = row
+    *values, settled, resumes = row
     columns = dict(zip((*_TEXTS, *_NUMBERS), values, strict=True))
     odd = [] if key.whole else ["its id is no text"]
     for name in _TEXTS:
@@ -249,9 +250,10 @@ def _facts(key: Key, row: rows.Row) -> Facts:
         except (AttributeError, UnicodeDecodeError):
             odd.append(f"its {name} is no text")
             columns[name] = None if columns[name] is None else rows.legible(columns[name])
-    odd += [f"its {name} is no number" for name in _NUMBERS if columns[name] is None and name != "settled"]
-    if columns["settled"] is None and kind != "null":
-        odd.append("its settled is no number")
+    kinds = {"settled": settled, "resumes": resumes}
+    odd += [
+        f"its {name} is no number" for name in _NUMBERS if columns[name] is None and kinds.get(name) != "null"
+    ]
     facts = Facts(key, columns, "")
     return attrs.evolve(facts, odd="; ".join(odd) or _out_of_range(facts))
 

@@ -10,6 +10,8 @@ import attrs
 from outbox.errors import AmbiguousPut, StoreFull
 from outbox.lifecycle import PutResult
 from outbox.message import Message
+from outbox.protocols import Finding
+from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.stores.limits import Limits
 from outbox.stores.retention import Retention
@@ -87,6 +89,11 @@ class Entrance:
     ) -> Sequence[putting.Stored | Exception]:
         self._require_room()
         return putting.put(sql, puts, self.retention, self.crowd, self.now())
+
+    def room(self) -> Finding:
+        """Whether the disk has room for what is to be put."""
+        reserve = self.database.wal.reserve(exactly=True) + _MARGIN
+        return surroundings.room(self.database.file.parent, self.limits, reserve=reserve)
 
     def _require_room(self) -> None:
         """A checkpoint may need as much again as the WAL has; the margin is for the WAL of the settlements."""

@@ -7,7 +7,6 @@ of a file drops every POSIX lock that the process holds on it, SQLite's too.
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -49,6 +48,8 @@ def create(path: Path) -> None:
 
 def _create(path: Path) -> None:
     # Made under another name and closed before it is known by its own: see above.
+    import secrets  # noqa: PLC0415 - brings OpenSSL, and is of use once in the life of a file
+
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     _make_empty(draft)
     try:

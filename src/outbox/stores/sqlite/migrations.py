@@ -51,6 +51,8 @@ _STEPS: Final[Mapping[int, Sequence[str]]] = {
         """,
     ),
     2: ("ALTER TABLE outbox_attempt ADD COLUMN dialogue TEXT NOT NULL DEFAULT ''",),
+    # Whatever was held until now, no person held it.
+    3: ("ALTER TABLE outbox_message ADD COLUMN resumes INTEGER",),
 }
 """What leads from each version to the next."""
 

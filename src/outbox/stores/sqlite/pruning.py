@@ -163,9 +163,8 @@ class _Pruning:
                 damage.hold(sql, key, "its row cannot be read: its id is no text", self.now)
                 continue
             gone.append(key.name)
-            if self.retention.buries(
-                Standing(fates=fates, due=0, since=0, submitted=0, settled=settled), self.now
-            ):
+            standing = Standing(fates=fates, due=0, since=0, submitted=0, settled=settled)
+            if self.retention.buries(key.name, standing, self.now):
                 buried.append(key.name)
         if whole:
             damage.detach(sql, gone)

@@ -45,7 +45,7 @@ __all__ = [
 Row: TypeAlias = tuple[Any, ...]
 D = TypeVar("D")
 
-STANDING: Final = "state, fates, due, since, submitted, settled, attempts, lost, reason"
+STANDING: Final = "state, fates, due, since, submitted, settled, attempts, lost, reason, resumes"
 """The columns that :func:`standing` takes, in its order."""
 
 _MOST: Final = (1 << 31) - 1
@@ -59,7 +59,7 @@ _FATES: Final = {letter: fate for fate, letter in _LETTERS.items()}
 _WRITE: Final = """
     UPDATE outbox_message
     SET stage = ?, state = ?, fates = ?, due = ?, since = ?, submitted = ?, settled = ?, attempts = ?, lost = ?,
-        reason = ?
+        reason = ?, resumes = ?
     WHERE id = ?
 """
 _RECORD: Final = """
@@ -142,7 +142,7 @@ def standing(row: Row) -> Standing:
     Raises:
         CorruptRecord: they are not what was written, whatever else they are.
     """
-    state, letters, due, since, submitted, settled, attempts, lost, reason = row
+    state, letters, due, since, submitted, settled, attempts, lost, reason, resumes = row
     try:
         return Standing(
             state=STATES[state],
@@ -154,6 +154,7 @@ def standing(row: Row) -> Standing:
             attempts=count(attempts),
             lost=count(lost),
             reason=text(reason),
+            resumes=resumes if resumes is None else instant(resumes),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptRecord(f"its row cannot be read: {error!r}") from error
@@ -168,7 +169,7 @@ def text(value: Any) -> str:
 
 def unreadable(row: Row, reason: str) -> Standing:
     """What can be shown of columns that are not what was written: each as it is, or nothing."""
-    state, letters, due, since, submitted, settled, attempts, lost, _ = row
+    state, letters, due, since, submitted, settled, attempts, lost, *_ = row
     return Standing(
         state=STATES.get(state, State.HELD),
         fates=fates(legible(letters), lenient=True),
@@ -208,6 +209,7 @@ def columns(standing: Standing) -> Row:
         standing.attempts,
         standing.lost,
         standing.reason,
+        standing.resumes,
     )
 
 

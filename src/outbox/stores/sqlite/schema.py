@@ -15,7 +15,8 @@ stage
 ====== ==========================================================
 
 Instants are microseconds since 1970; *fates* is one letter a recipient, in
-the order of *recipients*; *coding* says how *content* is coded at rest; *digest* tells whether another message of the same
+the order of *recipients*; *resumes* is when a message was due that a person
+holds, and null of every other; *coding* says how *content* is coded at rest; *digest* tells whether another message of the same
 id has the same envelope.
 """
 
@@ -36,7 +37,7 @@ from .naming import PREFIX, Names, Sql
 
 __all__ = ["VERSION", "bears", "create", "holds_store", "identity", "mark", "marks", "verify"]
 
-VERSION: Final = 3
+VERSION: Final = 4
 _KNOWN: Final = {str(version): version for version in range(OLDEST, VERSION + 1)}
 
 _STATEMENTS: Final = (
@@ -59,7 +60,8 @@ _STATEMENTS: Final = (
         reason TEXT NOT NULL,
         size INTEGER NOT NULL,
         body INTEGER NOT NULL,
-        digest BLOB NOT NULL
+        digest BLOB NOT NULL,
+        resumes INTEGER
     ) WITHOUT ROWID
     """,
     """
@@ -146,12 +148,18 @@ def bears(sql: Sql, marks: Sequence[tuple[str, str]]) -> bool:
     return all(sql.execute(_BEARS, mark).fetchone() is not None for mark in marks)
 
 
-def holds_store(path: Path, prefix: str) -> bool:
-    """Whether the file that is there has tables of this prefix; where it cannot be told, opening it will tell."""
-    table = f"{Names(prefix).prefix}meta"
+_HOLDS: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND (:table IS NULL OR name = :table)"
+
+
+def holds_store(path: Path, prefix: str | None) -> bool:
+    """Whether the file that is there has tables of this prefix; where it cannot be told, opening it will tell.
+
+    Without a prefix any table will do: that a file is something else's is told by opening it, too.
+    """
+    table = None if prefix is None else f"{Names(prefix).prefix}meta"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as sql:
-            found = sql.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+            found = sql.execute(_HOLDS, {"table": table}).fetchone()
     except sqlite3.Error:
         return True
     return found is not None

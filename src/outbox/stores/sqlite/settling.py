@@ -20,7 +20,7 @@ __all__ = ["settle"]
 
 # Only what a verdict keeps: what it replaces may be damaged.
 _HELD: Final = """
-    SELECT m.id, m.generation, 'claimed', 'w', 0, m.since, m.submitted, NULL, m.attempts, m.lost, ''
+    SELECT m.id, m.generation, 'claimed', 'w', 0, m.since, m.submitted, NULL, m.attempts, m.lost, '', NULL
     FROM json_each(?) AS w CROSS JOIN outbox_message AS m ON m.id = w.value
     WHERE m.state = 'claimed'
 """

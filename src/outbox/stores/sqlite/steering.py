@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from outbox.errors import CorruptRecord
-from outbox.protocols import Change
+from outbox.protocols import Change, Expected
 from outbox.stores import standing as standings
 from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing, Step
@@ -45,16 +45,33 @@ def _stands(sql: Sql, name: str, now: int) -> Standing | None:
 
 
 def purge(
-    sql: Sql, ids: Sequence[str], retention: Retention, now: int, *, whole: bool = True
+    sql: Sql,
+    ids: Sequence[str],
+    retention: Retention,
+    now: int,
+    *,
+    expected: Expected | None = None,
+    whole: bool = True,
 ) -> list[Change]:
     """See :meth:`SQLiteStore.purge`; *whole* as in :func:`.rows.discard`."""
+    gone: list[str] = []
+    buried: list[str] = []
+    seen: set[str] = set()
 
     def purged(id: str, standing: Standing, now: int) -> Step:
-        change = standings.purge(id, standing, now)
+        if id in seen:
+            return Step(standings.unknown(id))
+        change = standings.purge(id, standing, now, expected=expected)
         if change.status == "done":
-            if whole:
-                damage.detach(sql, [id])
-            rows.discard(sql, [id], [id] if retention.buries(standing, now) else [], now, whole=whole)
+            seen.add(id)
+            gone.append(id)
+            if retention.buries(id, standing, now):
+                buried.append(id)
         return Step(change)
 
-    return steer(sql, ids, purged, now)
+    changes = steer(sql, ids, purged, now)
+    # All at once: one by one it costs as much again, while others wait.
+    if whole:
+        damage.detach(sql, gone)
+    rows.discard(sql, gone, buried, now, whole=whole)
+    return changes

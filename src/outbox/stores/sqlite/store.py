@@ -6,24 +6,62 @@ import datetime as dt
 import functools
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from outbox.ages import Group
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError, CorruptRecord, StoreError
+from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.protocols import MAX_BYTES, Change, Exchanged, Finding, Guarantee, Intake, QueueCount, Suspension
+from outbox.protocols import (
+    MAX_BYTES,
+    Change,
+    Exchanged,
+    Expected,
+    Finding,
+    Glance,
+    Guarantee,
+    Intake,
+    Presence,
+    QueueCount,
+    Suspension,
+)
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
 from outbox.stores.instants import later, micros
 from outbox.stores.limits import Limits, bounded
-from outbox.stores.names import answered, beginning, file_name, is_id, require_suspension
+from outbox.stores.names import (
+    answered,
+    beginning,
+    file_name,
+    is_id,
+    require_presence,
+    require_reason,
+    require_suspension,
+)
+from outbox.stores.presence import Said
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
-from . import browsing, claiming, damage, pruning, putting, salvage, settling, steering, suspending, upkeep
+from . import (
+    aging,
+    announcing,
+    browsing,
+    claiming,
+    damage,
+    finding,
+    glancing,
+    pruning,
+    putting,
+    salvage,
+    settling,
+    steering,
+    suspending,
+    upkeep,
+)
 from .claimant import Claimant
 from .connection import Database
 from .crowding import Crowd
@@ -138,12 +176,14 @@ class SQLiteStore:
         self._database.news.tell()
         return results
 
-    def put_claimed(self, messages: Sequence[Message], /, *, lease: dt.timedelta) -> Sequence[Claim]:
+    def put_claimed(
+        self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+    ) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`."""
 
         def claim(sql: Sql, stored: putting.Stored) -> Sequence[Claim]:
             now = self._now()
-            ready = suspending.of_open_queues(sql, stored.due, now)
+            ready = stored.due if attempted else suspending.of_open_queues(sql, stored.due, now)
             return claiming.take(sql, ready, self._codings, now, later(now, lease))
 
         claims = self._entrance.put_and(messages, claim)
@@ -267,21 +307,50 @@ class SQLiteStore:
             lambda sql: browsing.browse(sql, states=states, queues=names, after=after, limit=bounded(limit))
         )
 
+    def find(self, sought: Filter, /, *, after: str = "") -> Iterator[Summary]:
+        """See :meth:`outbox.filters.SupportsFind.find`; each reading looks at some thousand rows."""
+        return finding.find(self._database.read, sought, beginning(after))
+
+    def ages(self, borders: Sequence[dt.datetime], /) -> Iterator[Group]:
+        """See :meth:`outbox.ages.SupportsAges.ages`; each reading counts some thousand rows."""
+        return aging.ages(self._database.read, borders)
+
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
         return self._database.read(lambda sql: browsing.count(sql, self._now()))
 
+    def glance(self, *, most: int = 2_500) -> Glance:
+        """See :meth:`outbox.protocols.SupportsGlance.glance`."""
+        return self._database.read(lambda sql: glancing.glance(sql, self._now(), bounded(most)))
+
     # -- a person's word
 
-    def requeue(self, ids: Sequence[str], /, *, uncertain: bool = False) -> Sequence[Change]:
+    def requeue(
+        self, ids: Sequence[str], /, *, uncertain: bool = False, expected: Expected | None = None
+    ) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.requeue`; ``not_before`` is still honoured."""
-        changes = self._steer(ids, functools.partial(standings.requeue, uncertain=uncertain))
+        changes = self._steer(
+            ids, functools.partial(standings.requeue, uncertain=uncertain, expected=expected)
+        )
         self._database.news.tell()
         return changes
 
-    def cancel(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def cancel(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.cancel`."""
-        return self._steer(ids, standings.cancel)
+        return self._steer(ids, functools.partial(standings.cancel, expected=expected))
+
+    def hold(
+        self, ids: Sequence[str], /, *, reason: str = "", expected: Expected | None = None
+    ) -> Sequence[Change]:
+        """See :meth:`outbox.protocols.SupportsHold.hold`."""
+        require_reason(reason)
+        return self._steer(ids, functools.partial(standings.hold, reason=reason, expected=expected))
+
+    def release(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
+        """See :meth:`outbox.protocols.SupportsHold.release`."""
+        changes = self._steer(ids, functools.partial(standings.release, expected=expected))
+        self._database.news.tell()
+        return changes
 
     def _steer(self, ids: Sequence[str], command: steering.Command) -> Sequence[Change]:
         def steer(part: Sequence[str], _: bool) -> Sequence[Change]:
@@ -289,7 +358,7 @@ class SQLiteStore:
 
         return answered(ids, lambda part: salvage.apart(steer, part, self._indexes), damage.nameable)
 
-    def purge(self, ids: Sequence[str], /) -> Sequence[Change]:
+    def purge(self, ids: Sequence[str], /, *, expected: Expected | None = None) -> Sequence[Change]:
         """See :meth:`outbox.protocols.SupportsManage.purge`.
 
         The id stays known, as a delivered one does, where somebody has
@@ -298,7 +367,9 @@ class SQLiteStore:
 
         def purge(part: Sequence[str], whole: bool) -> Sequence[Change]:
             return self._database.write(
-                lambda sql: steering.purge(sql, part, self._retention, self._now(), whole=whole)
+                lambda sql: steering.purge(
+                    sql, part, self._retention, self._now(), expected=expected, whole=whole
+                )
             )
 
         return answered(ids, lambda part: salvage.apart(purge, part, self._indexes), damage.nameable)
@@ -321,6 +392,23 @@ class SQLiteStore:
         """See :meth:`outbox.protocols.SupportsSuspend.suspensions`."""
         return self._database.read(lambda sql: suspending.suspensions(sql, self._now()))
 
+    # -- who is here
+
+    def announce(self, name: str, text: str, /, *, for_: dt.timedelta) -> None:
+        """See :meth:`outbox.protocols.SupportsPresence.announce`."""
+        require_presence(name, text, for_)
+        now = self._now()
+        said = Said(name, text, now, later(now, for_))
+        self._database.write(lambda sql: announcing.announce(sql, said, now), durable=False)
+
+    def withdraw(self, name: str, /) -> None:
+        """See :meth:`outbox.protocols.SupportsPresence.withdraw`."""
+        self._database.write(lambda sql: announcing.withdraw(sql, name), durable=False)
+
+    def announced(self) -> Sequence[Presence]:
+        """See :meth:`outbox.protocols.SupportsPresence.announced`."""
+        return self._database.read(lambda sql: announcing.announced(sql, self._now()))
+
     # -- upkeep
 
     def migrate(self) -> Sequence[str]:
@@ -333,11 +421,11 @@ class SQLiteStore:
         found: list[Finding] = []
         try:
             self._database.read(
-                lambda sql: found.extend(upkeep.check(sql, self._database.file, self._codings))
+                lambda sql: found.extend(upkeep.check(sql, self._database.file, self._codings, self._now()))
             )
         except CorruptRecord as error:
             found.append(Finding("error", str(error), "look for a backup of the file"))
-        return [*found, self._writable()]
+        return [*found, self._writable(), self._entrance.room()]
 
     def _writable(self) -> Finding:
         try:

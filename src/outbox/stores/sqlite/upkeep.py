@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from outbox.protocols import Finding
+from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.values import printable, quoted
 
@@ -18,10 +19,17 @@ from .naming import Sql
 __all__ = ["check"]
 
 _CODINGS: Final = "SELECT coding, count(*) FROM outbox_body WHERE coding != '' GROUP BY coding"
+_FROM_THE_FUTURE: Final = """
+    SELECT count(*), max(latest) FROM (
+        SELECT max(m.submitted, coalesce((SELECT max(a.at) FROM outbox_attempt AS a WHERE a.id = m.id), 0)) AS latest
+        FROM outbox_message AS m WHERE m.state = 'queued' AND m.due > ?
+    ) WHERE latest > ?
+"""
 _DAMAGE_SHOWN: Final = 5
+_LINES_SHOWN: Final = 20
 
 
-def check(sql: Sql, path: Path, codings: Codings) -> Iterator[Finding]:
+def check(sql: Sql, path: Path, codings: Codings, now: int) -> Iterator[Finding]:
     """See :meth:`outbox.protocols.SupportsMaintain.check`."""
     yield Finding("ok", f"{path} is a store of version {schema.VERSION}, WAL, synchronous=FULL")
     yield _sqlite()
@@ -29,6 +37,13 @@ def check(sql: Sql, path: Path, codings: Codings) -> Iterator[Finding]:
     yield from _damage(sql, path)
     yield from _records(sql)
     yield from _unknown_codings(sql, codings)
+    yield from _clock(sql, now)
+
+
+def _clock(sql: Sql, now: int) -> Iterator[Finding]:
+    with contextlib.suppress(sqlite3.DatabaseError):
+        ((number, latest),) = sql.execute(_FROM_THE_FUTURE, (now, now + surroundings.AHEAD))
+        yield surroundings.clock(number, (latest or now) - now)
 
 
 def _unknown_codings(sql: Sql, codings: Codings) -> Iterator[Finding]:
@@ -108,4 +123,10 @@ def _damage(sql: Sql, path: Path) -> Iterator[Finding]:
         f"stop its writers, keep a copy with its -wal, then `sqlite3 {path} REINDEX`, which mends what is wrong in "
         f"indexes alone; where this stays, `sqlite3 {path} .recover` into a new file"
     )
-    yield from (Finding("error", text, advice) for text in found)
+    yield from (Finding("error", text, advice) for text in _lines(found))
+
+
+def _lines(found: Iterable[str]) -> list[str]:
+    """What integrity_check says, line by line: its texts hold several, and one that names the database alone."""
+    lines = [printable(line) for text in found for line in text.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith("*** in database")][:_LINES_SHOWN] or lines[:1]

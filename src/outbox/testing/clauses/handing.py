@@ -29,6 +29,7 @@ from .scene import (
     put,
     raises,
     released,
+    retry,
     settle,
     statuses,
     summaries,
@@ -75,6 +76,19 @@ class HandOverClauses(Clauses):
 
             store.unsuspend("queue", "mail")
             assert ids(take(store)) == [name]
+
+    @clause(SupportsHandOver, SupportsSuspend)
+    def test_what_was_attempted_before_it_is_put_is_handed_over_whatever_is_suspended(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        store.suspend(Suspension(kind="queue", value="mail"))
+
+        (claim,) = store.put_claimed([mail("a")], lease=LEASE, attempted=True)
+        settle(store, claim, retry(claim, LEASE))
+        clock.advance(LEASE)
+        assert take(store) == []
+        store.unsuspend("queue", "mail")
+        assert [claim.attempt for claim in take(store)] == [2]
 
     @clause(SupportsHandOver, SupportsSuspend)
     def test_what_was_suspended_for_a_time_is_handed_over_when_that_is_over(

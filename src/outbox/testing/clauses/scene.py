@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
+from outbox.ages import SupportsAges
 from outbox.clock import Clock
+from outbox.filters import SupportsFind
 from outbox.lifecycle import (
     Claim,
     Dead,
@@ -35,8 +37,10 @@ from outbox.protocols import (
     SupportsBrowse,
     SupportsExchange,
     SupportsHandOver,
+    SupportsHold,
     SupportsMaintain,
     SupportsManage,
+    SupportsPresence,
     SupportsSuspend,
     SupportsTransaction,
     SupportsWait,
@@ -92,8 +96,12 @@ class Whole(
     SupportsExchange,
     SupportsHandOver,
     SupportsBrowse,
+    SupportsFind,
+    SupportsAges,
     SupportsManage,
+    SupportsHold,
     SupportsSuspend,
+    SupportsPresence,
     SupportsWait,
     SupportsMaintain,
     SupportsTransaction,

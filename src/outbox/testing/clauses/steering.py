@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 
-from outbox.lifecycle import Fate, Held, Settlement
-from outbox.protocols import Change, Guarantee, SupportsBrowse, SupportsManage
+from outbox.lifecycle import Fate, Held, Settlement, State
+from outbox.protocols import Change, Expected, Guarantee, SupportsBrowse, SupportsManage
 from outbox.testing.clock import ManualClock
 
 from .scene import (
@@ -57,6 +57,31 @@ class ManageClauses:
         assert statuses(store.requeue(named)) == ["unknown", "leased", "refused", "done"]
         assert statuses(store.cancel(named)) == ["unknown", "leased", "refused", "done"]
         assert statuses(store.purge(named)) == ["unknown", "leased", "done", "done"]
+
+    @clause(SupportsManage, SupportsBrowse)
+    def test_a_command_leaves_alone_what_is_no_longer_what_it_was_chosen_for(self, store: Whole) -> None:
+        put(store, "cancelled", "queued")
+        store.cancel(["cancelled"])
+        both = ["cancelled", "queued", "nobody"]
+        before = summaries(store)
+
+        for command in (store.requeue, store.purge):
+            changes = command(both, expected=Expected(states=frozenset({State.DEAD})))
+            assert statuses(changes) == ["refused", "refused", "unknown"]
+            assert changes[0].reason == "it has changed meanwhile: it is cancelled"
+        assert statuses(store.cancel(both[1:], expected=Expected(states=frozenset({State.HELD})))) == [
+            "refused",
+            "unknown",
+        ]
+        assert summaries(store) == before
+
+        waiting = Expected(states=frozenset({State.QUEUED}))
+        over = Expected(states=frozenset({State.CANCELLED, State.DEAD}))
+        assert statuses(store.requeue(both, expected=waiting)) == ["refused", "done", "unknown"]
+        assert statuses(store.cancel(["queued", "queued"], expected=waiting)) == ["done", "refused"]
+        assert statuses(store.requeue(["cancelled"], expected=over)) == ["done"]
+        assert statuses(store.purge(both, expected=over)) == ["refused", "done", "unknown"]
+        assert states(store) == {"cancelled": "queued"}
 
     # -- requeue
 
@@ -302,7 +327,8 @@ class ManageClauses:
         clock.advance(LEASE - SECOND)
 
         again = functools.partial(store.requeue, uncertain=True)
-        for command in (store.requeue, again, store.cancel, store.purge):
+        chosen = functools.partial(store.purge, expected=Expected(states=frozenset({State.DEAD})))
+        for command in (store.requeue, again, store.cancel, store.purge, chosen):
             (change,) = command(["a"])
             assert change.status == "leased"
             assert change.until == clock.now() + SECOND

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 
@@ -24,17 +24,24 @@ if TYPE_CHECKING:
     from .processing import Process
     from .world import World
 
-__all__ = ["Course", "transport_for"]
+__all__ = ["Course", "relay_of", "transport_for"]
 
 Course: TypeAlias = "list[tuple[float, Callable[[], None] | None]]"
 """After so many seconds each, this happens."""
+
+
+_ASKS_FOR_TIME: Final = 0.2
+
+
+class Interrupted(BaseException):
+    """What is no Exception, as an interrupt is none."""
 
 
 @attrs.frozen(kw_only=True)
 class _Dialogue:
     """What is answered, in which course; *closes*: the connection is of no more use."""
 
-    answer: Outcome | Exception
+    answer: Outcome | BaseException | None
     course: Course
     closes: bool = False
 
@@ -48,9 +55,9 @@ class _Speaker:
 
     def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
         dialogue = self._speak(message, recipients)
-        if isinstance(dialogue.answer, Exception):
+        if isinstance(dialogue.answer, BaseException):
             raise dialogue.answer
-        return dialogue.answer
+        return cast("Outcome", dialogue.answer)
 
     def close(self) -> None:
         """There is nothing to give back."""
@@ -79,9 +86,9 @@ class _Batching(_Speaker):
         while delivery is not None:
             dialogue = self._speak(delivery.message, delivery.recipients)
             delivery = next(pulling, None)
-            if isinstance(dialogue.answer, Exception):
+            if isinstance(dialogue.answer, BaseException):
                 raise dialogue.answer
-            yield dialogue.answer
+            yield cast("Outcome", dialogue.answer)
             if dialogue.closes:
                 return
 
@@ -90,8 +97,7 @@ class _Leading(_Speaker):
     """To several relays, by the recipient's domain."""
 
     def relay(self, _message: Message, recipient: str, /) -> str:
-        letter = recipient.partition("@")[2][:1]
-        return f"relay{'abc'.index(letter) % self._world.scenario.relays + 1}"
+        return relay_of(recipient.partition("@")[2], self._world.scenario.relays)
 
     def _relay(self, _message: Message, _recipient: str) -> str:
         return self.relay(_message, _recipient)
@@ -99,6 +105,11 @@ class _Leading(_Speaker):
 
 class _BatchingLeading(_Leading, _Batching):
     """Both."""
+
+
+def relay_of(domain: str, relays: int) -> str:
+    """Which of so many relays the mail for a domain goes to."""
+    return f"relay{'abc'.index(domain[:1]) % relays + 1}"
 
 
 def transport_for(world: World, process: Process) -> Transport:
@@ -140,7 +151,10 @@ class _Making:
 
     def _fault(self, *, wrong: bool) -> _Dialogue:
         kind = RelayMisconfigured if wrong else RelayUnavailable
-        return _Dialogue(answer=kind(self.relay, "simulated"), course=[(self._short(), None)], closes=True)
+        fault = kind(self.relay, "simulated")
+        if self.die.random() < _ASKS_FOR_TIME:
+            fault.retry_after = dt.timedelta(seconds=self.die.uniform(1, 120))
+        return _Dialogue(answer=fault, course=[(self._short(), None)], closes=True)
 
     def refused(self, kind: str) -> _Dialogue:
         if kind == "unset":
@@ -205,9 +219,15 @@ class _Making:
         lost = self._all(TempFailed("no reply in time"))
         return attrs.evolve(lost, course=[(long, None)])
 
+    def odd(self, _kind: str) -> _Dialogue:
+        """It returns what is no outcome; they have it, or not."""
+        taken = self.recipients if self.die.random() < 0.5 else ()
+        return _Dialogue(answer=None, course=self._course(taken))
+
     def raises(self, _kind: str) -> _Dialogue:
+        bug = RuntimeError if self.die.random() < 0.7 else Interrupted
         return _Dialogue(
-            answer=RuntimeError("simulated: a bug in a transport"),
+            answer=bug("simulated: a bug in a transport"),
             course=[(self._short(), None)],
             closes=True,
         )
@@ -263,6 +283,7 @@ DIALOGUES: Final[Mapping[str, Callable[[_Making, str], _Dialogue]]] = frozen_map
         "freezes-after": _Making.freezes,
         "hangs": _Making.hangs,
         "raises": _Making.raises,
+        "odd-answer": _Making.odd,
         "dies-before": _Making._death,  # noqa: SLF001 - it is the table of this very class
         "dies-after-dot": _Making._death,  # noqa: SLF001 - as above
         "dies-after-reply": _Making._death,  # noqa: SLF001 - as above

@@ -22,6 +22,7 @@ Nature: TypeAlias = Literal["plain", "poison", "fatal-once", "assassin"]
 
 _QUEUES: Final = ("mail", "bulk")
 _DOMAINS: Final = ("a.example", "b.example", "c.example")
+_CAMPAIGNS: Final = ("spring", "autumn")
 _NEW_YEAR: Final = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -31,17 +32,18 @@ def _frozen_rates(rates: Mapping[str, float]) -> Mapping[str, float]:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """One message: when it is submitted, how often again, and what it is like."""
+    """One message: when it is submitted (or sent directly, by a process), how often again, and what it is like."""
 
     message: Message
     at: float
     again: tuple[float, ...] = ()
     nature: Nature = "plain"
+    sent: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class Host:
-    """One machine and the one process on it."""
+    """One process and what it runs on; where two have the same clock, they are on one machine."""
 
     name: str
     workers: int
@@ -49,6 +51,7 @@ class Host:
     drift: float = 0.0
     hears: bool = True
     drains: bool = False
+    limit: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +76,11 @@ class Outage:
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """All of it.  *rates*: how often a step goes wrong, by the fault's name; *calm_at*: when faults end."""
+    """All of it.
+
+    *rates*: how often a step goes wrong, by the fault's name; *calm_at*: when
+    faults end; *suppressed*: from when on somebody is not to be written to.
+    """
 
     seed: int
     hosts: tuple[Host, ...]
@@ -83,7 +90,9 @@ class Scenario:
     rates: Mapping[str, float] = attrs.field(converter=_frozen_rates)
     lease: float
     policies: Mapping[str, RetryPolicy]
-    limits: RelayLimits | None
+    limits: Mapping[str, RelayLimits] | None
+    suppressed: Mapping[str, float]
+    hooked: bool
     relays: int
     batches: bool
     exchanges: bool
@@ -100,6 +109,7 @@ _DELIVERY_FAULTS: Final = (
         "freezes-after",
         "hangs",
         "raises",
+        "odd-answer",
         "dies-before",
         "dies-after-dot",
         "dies-after-reply",
@@ -108,11 +118,18 @@ _DELIVERY_FAULTS: Final = (
 _STORE_FAULTS: Final = (
     *("fails-before", "fails-after", "stalls-before", "stalls-after", "breaks"),
     *("dies-before-commit", "dies-after-commit", "put-fails-before", "put-fails-after"),
+    *("cannot-read", "tells-no-due"),
 )
-FAULTS: Final = (*_DELIVERY_FAULTS, *_STORE_FAULTS)
+_STRANGERS_FAULTS: Final = (
+    *("hook-discards", "hook-holds", "hook-delays", "hook-lies", "hook-raises"),
+    *("suppress-raises", "suppress-lies", "listener-raises"),
+)
+FAULTS: Final = (*_DELIVERY_FAULTS, *_STORE_FAULTS, *_STRANGERS_FAULTS)
 """Whatever can go wrong at a step."""
 
-_RARE: Final = frozenset({"hangs", "freezes-before", "freezes-after", "breaks", "misconfigured", "unset"})
+_RARE: Final = frozenset(
+    {"hangs", "freezes-before", "freezes-after", "breaks", "misconfigured", "unset", "cannot-read"}
+)
 
 
 def drawn(seed: int) -> Scenario:
@@ -120,8 +137,8 @@ def drawn(seed: int) -> Scenario:
     rng = random.Random(f"{seed}/scenario")  # noqa: S311 - a seeded die is the point
     calm_at = rng.uniform(20.0, 150.0)
     hosts = _hosts(rng)
-    many = rng.randint(3, 16) if rng.random() < 0.75 else rng.randint(30, 50)
-    plans = tuple(_plan(rng, number, calm_at) for number in range(1, many + 1))
+    plans = tuple(_plan(rng, number, calm_at) for number in range(1, _many(rng) + 1))
+    relays = rng.choice((1, 1, 2, 3))
     return Scenario(
         seed=seed,
         hosts=hosts,
@@ -131,11 +148,21 @@ def drawn(seed: int) -> Scenario:
         rates=_rates(rng),
         lease=rng.choice((6.0, 15.0, 30.0)),
         policies={queue: _policy(rng) for queue in _QUEUES},
-        limits=_limits(rng) if rng.random() < 0.3 else None,
-        relays=rng.choice((1, 1, 2, 3)),
+        limits=_limits(rng, relays) if rng.random() < 0.3 else None,
+        suppressed=_suppressed(rng, plans, calm_at) if rng.random() < 0.2 else {},
+        hooked=rng.random() < 0.25,
+        relays=relays,
         batches=rng.random() < 0.7,
         exchanges=rng.random() < 0.7,
         calm_at=calm_at,
+    )
+
+
+def _many(rng: random.Random) -> int:
+    """How many messages: mostly a few, for each costs steps; now and then more than a batch takes."""
+    kind = rng.random()
+    return (
+        rng.randint(3, 16) if kind < 0.75 else rng.randint(30, 50) if kind < 0.98 else rng.randint(100, 250)
     )
 
 
@@ -144,14 +171,19 @@ def _hosts(rng: random.Random) -> tuple[Host, ...]:
     workers = [1] * number
     for _ in range(max(0, rng.randint(3, 8) - number)):
         workers[rng.randrange(number)] += 1
+    clocks = [(rng.uniform(-3600, 3600), rng.uniform(-0.0005, 0.0005)) for _ in range(number)]
+    if number > 1 and rng.random() < 0.3:
+        clocks[1] = clocks[0]
+    drains = [position > 0 and rng.random() < 0.2 for position in range(number)]
     return tuple(
         Host(
             name=f"h{position}",
             workers=workers[position - 1],
-            skew=rng.uniform(-3600, 3600),
-            drift=rng.uniform(-0.0005, 0.0005),
+            skew=clocks[position - 1][0],
+            drift=clocks[position - 1][1],
             hears=rng.random() < 0.5,
-            drains=position > 1 and rng.random() < 0.15,
+            drains=drains[position - 1],
+            limit=rng.choice((1, 3, 10)) if drains[position - 1] and rng.random() < 0.3 else None,
         )
         for position in range(1, number + 1)
     )
@@ -172,10 +204,15 @@ def _plan(rng: random.Random, number: int, calm_at: float) -> Plan:
         not_before=now + dt.timedelta(seconds=rng.uniform(0, 60)) if rng.random() < 0.15 else None,
         expires_at=now + dt.timedelta(seconds=rng.uniform(5, 120)) if rng.random() < 0.15 else None,
         at_most_once=rng.random() < 0.15,
+        attributes={"campaign": rng.choice(_CAMPAIGNS)} if rng.random() < 0.3 else {},
     )
     again = tuple(rng.uniform(at, calm_at) for _ in range(rng.choice((0, 0, 0, 1, 2))))
     return Plan(
-        message=message, at=at, again=again, nature=rng.choice(rare) if rng.random() < 0.1 else "plain"
+        message=message,
+        at=at,
+        again=again,
+        nature=rng.choice(rare) if rng.random() < 0.1 else "plain",
+        sent=rng.random() < 0.1,
     )
 
 
@@ -200,7 +237,7 @@ def _doings(
         )
     for _ in range(rng.randint(0, 6)):
         what = rng.choice(("cancel", "cancel", "requeue", "requeue", "requeue-uncertain", "purge", "suspend"))
-        whom = rng.choice(_QUEUES) if what == "suspend" else rng.choice(plans).message.id
+        whom = _suspended(rng) if what == "suspend" else rng.choice(plans).message.id
         found.append(
             Doing(at=moment(), what=what, whom=whom, seconds=rng.uniform(1, 30))  # type: ignore[arg-type]  # as above
         )
@@ -237,19 +274,50 @@ def _rates(rng: random.Random) -> dict[str, float]:
     level = rng.choice((0.0, 0.1, 0.2, 0.4))
     chosen = [name for name in FAULTS if rng.random() < 0.4]
     total = len(chosen) or 1
-    return {name: level * (0.5 if name in _RARE else 1.0) * 4 / (total + 3) for name in chosen}
+    often = {**dict.fromkeys(_RARE, 0.5), **dict.fromkeys(_STRANGERS_FAULTS, 3.0)}
+    return {name: min(0.5, level * often.get(name, 1.0) * 4 / (total + 3)) for name in chosen}
 
 
-def _limits(rng: random.Random) -> RelayLimits:
+def _suspended(rng: random.Random) -> str:
+    """What is suspended: its kind and its value."""
+    values = {
+        "queue": _QUEUES,
+        "domain": _DOMAINS,
+        "attribute": tuple(f"campaign={name}" for name in _CAMPAIGNS),
+        "relay": ("relay1", "relay2", "relay3"),
+    }
+    kind = rng.choice(("queue", *values))
+    return f"{kind} {rng.choice(values[kind])}"
+
+
+def _suppressed(rng: random.Random, plans: tuple[Plan, ...], calm_at: float) -> dict[str, float]:
+    everybody = sorted({recipient for plan in plans for recipient in plan.message.recipients})
+    return {name: rng.choice((-1.0, rng.uniform(0, calm_at))) for name in everybody if rng.random() < 0.3}
+
+
+def _limits(rng: random.Random, relays: int) -> dict[str, RelayLimits]:
+    """The same for all relays, or others for one of them."""
+    limits = {"*": _limit(rng)}
+    if relays > 1 and rng.random() < 0.5:
+        limits[f"relay{rng.randint(1, relays)}"] = _limit(rng)
+    return limits
+
+
+def _limit(rng: random.Random) -> RelayLimits:
     return RelayLimits(
         connections=rng.choice((None, 1, 2)),
         per_second=rng.choice((None, 0.5, 5.0)),
+        per_hour=rng.choice((None, None, 400.0)),
         new_connections_per_minute=rng.choice((None, 10.0, 60.0)),
     )
 
 
 def _policy(rng: random.Random) -> RetryPolicy:
     uncertain: Literal["retry", "hold"] = rng.choice(("retry", "hold"))
+    if rng.random() < 0.2:
+        steps = [dt.timedelta(seconds=rng.choice((1, 5, 20))) for _ in range(rng.randint(1, 4))]
+        # What no relay takes would go on for ever.
+        return RetryPolicy(schedule=tuple(steps), timeout=dt.timedelta(minutes=6), uncertain=uncertain)
     return RetryPolicy(
         attempts=rng.choice((None, 3, 8)),
         wait_initial=dt.timedelta(seconds=rng.choice((1, 5))),

@@ -1,64 +1,88 @@
-"""Many worlds one after the other, and in words what was broken in one of them."""
+"""Many worlds one after the other, and what came of them: as sums that can be added up, kept as lines of JSON and gone on from."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from outbox.values import frozen_mapping
 
-from .scenario import Plan, drawn
-from .shrinking import concerning, shrunk
+from .scenario import drawn
+from .shrinking import shrunk
+from .telling import told
 from .world import Line, Result, simulate
 
 __all__ = ["Tally", "failure", "first_broken", "run_seeds", "traced"]
 
 
 def _frozen_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
-    return frozen_mapping(counts)
+    return frozen_mapping(dict(sorted(counts.items())))
 
 
 @attrs.frozen(kw_only=True)
 class Tally:
-    """What came of several seeds; *broken* are those in which a promise was."""
+    """What came of several seeds.
 
-    seeds: int
-    broken: Sequence[int]
-    faults: Mapping[str, int] = attrs.field(converter=_frozen_counts)
-    again: Mapping[str, int] = attrs.field(converter=_frozen_counts)
-    copies: int
-    steps: int
+    *broken* are those in which a promise was, *faults* what was injected, by
+    its name, *again* the second copies, by their cause.  Tallies add up.
+    """
+
+    seeds: int = 0
+    steps: int = 0
+    copies: int = 0
+    broken: Sequence[int] = ()
+    faults: Mapping[str, int] = attrs.field(default={}, converter=_frozen_counts)
+    again: Mapping[str, int] = attrs.field(default={}, converter=_frozen_counts)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            seeds=self.seeds + other.seeds,
+            steps=self.steps + other.steps,
+            copies=self.copies + other.copies,
+            broken=[*self.broken, *other.broken],
+            faults=Counter(self.faults) + Counter(other.faults),
+            again=Counter(self.again) + Counter(other.again),
+        )
+
+    def as_json(self, **more: Any) -> str:
+        """One line: of itself, behind what is said *more* of it."""
+        plain = {"faults": dict(self.faults), "again": dict(self.again), "broken": list(self.broken)}
+        return json.dumps({**more, "seeds": self.seeds, "steps": self.steps, "copies": self.copies, **plain})
+
+    @classmethod
+    def of_json(cls, line: str) -> Tally:
+        """What :meth:`as_json` wrote."""
+        read = json.loads(line)
+        return cls(**{field.name: read[field.name] for field in attrs.fields(cls)})
 
     def __reduce__(self) -> tuple[object, ...]:
         # A frozen mapping does not travel from process to process.
-        return _tally, (self.seeds, self.broken, dict(self.faults), dict(self.again), self.copies, self.steps)
-
-
-def _tally(*values: object) -> Tally:
-    names = ("seeds", "broken", "faults", "again", "copies", "steps")
-    return Tally(**dict(zip(names, values, strict=True)))  # type: ignore[arg-type]  # what __reduce__ took apart
+        return Tally.of_json, (self.as_json(),)
 
 
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Simulate the world of each."""
+    tally = Tally()
     with _silent():
-        results = [simulate(drawn(seed)) for seed in seeds]
-    faults: Counter[str] = Counter()
-    again: Counter[str] = Counter()
-    for result in results:
-        faults.update(result.faults)
-        again.update(result.again)
+        for seed in seeds:
+            tally += _tally(simulate(drawn(seed)))
+    return tally
+
+
+def _tally(result: Result) -> Tally:
     return Tally(
-        seeds=len(results),
-        broken=[result.scenario.seed for result in results if result.violations],
-        faults=faults,
-        again=again,
-        copies=sum(result.copies for result in results),
-        steps=sum(result.steps for result in results),
+        seeds=1,
+        steps=result.steps,
+        copies=result.copies,
+        broken=[result.scenario.seed] if result.violations else [],
+        faults=result.faults,
+        again=result.again,
     )
 
 
@@ -74,44 +98,14 @@ def failure(seed: int) -> str:
         result = simulate(drawn(seed))
         if not result.violations:
             return ""
-        least = shrunk(result)
-    return "\n".join(_told(seed, result, least))
+        return "\n".join(told(seed, result, shrunk(result)))
 
 
-def traced(seed: int) -> Sequence[Line]:
-    """All that happens in the world of this seed."""
+def traced(seed: int, *, least: bool = False) -> Sequence[Line]:
+    """All that happens in the world of this seed; or in the *least* one in which the same promise is broken."""
     with _silent():
-        return simulate(drawn(seed), trace=True).trace
-
-
-def _told(seed: int, result: Result, least: Result) -> Iterator[str]:
-    yield f"seed {seed}: {result.violations[0]}"
-    yield f"replay it: python -m outbox.testing.simulation --seed {seed} --trace"
-    scenario = least.scenario
-    yield "the least world with the same in it:"
-    for host in scenario.hosts:
-        yield f"  {host.name}, workers: {host.workers}{', drains' if host.drains else ''}"
-    for plan in scenario.plans:
-        yield f"  {_shown(plan)}"
-    for doing in scenario.doings:
-        yield f"  {doing.what} {doing.whom} at {doing.at:.3f} s for {doing.seconds:.1f} s"
-    for outage in scenario.outages:
-        yield f"  {outage.whom} is {outage.what} from {outage.begin:.3f} s to {outage.end:.3f} s"
-    yield f"  faults: {', '.join(scenario.rates) or 'none'}"
-    yield "what happened in it:"
-    yield from (f"  {line}" for line in concerning(least))
-
-
-def _shown(plan: Plan) -> str:
-    message = plan.message
-    words = [
-        f"{message.id} at {plan.at:.3f} s to {len(message.recipients)} of {message.queue}",
-        plan.nature if plan.nature != "plain" else "",
-        "at-most-once" if message.at_most_once else "",
-        f"expires {message.expires_at:%H:%M:%S}" if message.expires_at else "",
-        f"not before {message.not_before:%H:%M:%S}" if message.not_before else "",
-    ]
-    return ", ".join(filter(None, words))
+        result = simulate(drawn(seed), trace=True)
+        return shrunk(result).trace if least and result.violations else result.trace
 
 
 @contextlib.contextmanager

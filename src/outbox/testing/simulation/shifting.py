@@ -8,110 +8,41 @@ threads.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Collection, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 from outbox import delivery as act
-from outbox.breakers import Breakers
-from outbox.clock import Clock
 from outbox.desk import Desk, Later, Run, Work
-from outbox.errors import RelayFault, StoreError
+from outbox.errors import StoreError
 from outbox.events import Notice
 from outbox.lifecycle import Claim, Settlement
-from outbox.performer import Orders, Worker
+from outbox.message import Message
+from outbox.performer import Orders, Performer, Worker
 from outbox.protocols import Exchanged
-from outbox.relay import Admission, Pause, RelayLimits, Wait
 from outbox.shift import Hand, Shift
 
+from .breaking import SimulatedBreakers
 from .kernel import Flag, Signal, Waiting
 
 if TYPE_CHECKING:
     from .processing import Process
 
-__all__ = ["SimulatedBreakers", "SimulatedShift"]
+__all__ = ["SimulatedPerformer", "SimulatedSender", "SimulatedShift"]
 
 Doing: TypeAlias = Generator[Waiting, bool, Any]
 
-
-class SimulatedBreakers(Breakers):
-    """Who asks is the task that goes on, and who waits does so by the kernel."""
-
-    def __init__(
-        self,
-        process: Process,
-        clock: Clock,
-        rng: random.Random,
-        *,
-        hasty: bool = False,
-        limits: RelayLimits | Mapping[str, RelayLimits] | None = None,
-    ) -> None:
-        self._kernel = process.world.kernel
-        self._process = process
-        self._met: dict[str, set[str]] = {}
-        self._passed: dict[str, set[str]] = {}
-        super().__init__(clock, rng, hasty=hasty, limits=limits, who=self._asking)
-
-    def apart(self, *, hasty: bool) -> Breakers:
-        return SimulatedBreakers(self._process, self._clock, self._rng, hasty=hasty, limits=self._limits)
-
-    def admit(
-        self, keys: Collection[str], message: str, *, patience: float, wanted: int | None = None
-    ) -> Mapping[str, Admission] | Wait:
-        """Watched: a message that met the fault lets the others go first, once after each pause."""
-        answer = super().admit(keys, message, patience=patience, wanted=wanted)
-        for key, each in answer.items() if isinstance(answer, Mapping) else ():
-            if isinstance(each, Wait):
-                if each.passing:
-                    self._passed.setdefault(key, set()).add(message)
-            elif each.probe and message in self._met.get(key, ()):
-                first = message not in self._passed.get(key, ())
-                self._process.world.witness.must(
-                    not first, "the message that tripped a breaker is the first to probe it", message
-                )
-        return answer
-
-    def failed(self, key: str, fault: RelayFault, message: str) -> Pause:
-        pause = super().failed(key, fault, message)
-        self._met.setdefault(key, set()).add(message)
-        if pause.news:
-            self._passed.pop(key, None)
-        return pause
-
-    def answered(self, key: str, message: str) -> bool:
-        resumed = super().answered(key, message)
-        closed = self._known.relays.closed_for(key, self._clock.monotonic())
-        if closed is None or closed.limited:
-            self._met.pop(key, None)
-        return resumed
-
-    @property
-    def changed(self) -> Signal:
-        return cast("Signal", self._known.changed)
-
-    def worth_waiting(self, errand_behind: Sequence[str]) -> bool:
-        return any(self._known.relays.probing(key) for key in errand_behind)
-
-    def _asking(self) -> int:
-        task = self._kernel.current
-        return 0 if task is None else task.number
-
-    def _condition(self) -> Any:
-        return Signal(self._kernel)
+_SOON: Final = 0.02
+_SUSPENSIONS_KNOWN: Final = 10.0
+_LEAST_BACK_OFF: Final = 0.09
 
 
-class SimulatedShift(Shift):
+class SimulatedPerformer(Performer):
     """Every wait is yielded to the kernel; so is a moment before each step, in which others may take theirs."""
 
-    def __init__(self, orders: Orders, process: Process, *, draining: bool) -> None:
-        kernel = process.world.kernel
-        super().__init__(orders, limit=None, draining=draining)
+    def _simulate(self, process: Process) -> None:
+        """Wait by the kernel from now on."""
         self._process = process
-        self._kernel = kernel
-        self._unwritten = False
-        self._for_workers = cast("Any", Signal(kernel))
-        self._for_clerk = cast("Any", Signal(kernel))
-        self._for_listener = cast("Any", Signal(kernel))
+        self._kernel = kernel = process.world.kernel
         self.stopping = cast("Any", Flag(kernel))
         self._out_of_time = cast("Any", Flag(kernel))
         self._all_done = cast("Any", Flag(kernel))
@@ -120,83 +51,19 @@ class SimulatedShift(Shift):
     def doing(self, action: act.Action[Any], worker: Worker | None) -> Doing:
         """Do *action* as :meth:`perform` does, and take as long as it takes."""
         yield None, self._kernel.lateness()
-        performed = self._slow(action, worker)
+        slow = self._slow.get(type(action))
+        performed = None if slow is None else slow(self, action, worker)
         return self.perform(action, worker) if performed is None else (yield from performed)
-
-    def _slow(self, action: act.Action[Any], worker: Worker | None) -> Doing | None:
-        """How an action goes that takes time; None for the others."""
-        match action:
-            case act.Rest(delay=delay, within_grace=within_grace):
-                flag = (
-                    self._all_done if worker is None else self._out_of_time if within_grace else self.stopping
-                )
-                return self._resting(flag, delay.total_seconds())
-            case act.Take(size=size) if isinstance(worker, Hand):
-                return self._taking(size, worker)
-            case act.Report() if isinstance(worker, Hand):
-                return self._reporting(worker)
-            case act.AwaitProbe() if worker is not None:
-                return self._awaiting_probe(worker)
-            case act.Deliver(claim=claim) if worker is not None:
-                return self._delivering(claim, worker)
-        return self._slow_at_the_store(action)
-
-    def _slow_at_the_store(self, action: act.Action[Any]) -> Doing | None:
-        match action:
-            case act.Collect():
-                return self._collecting()
-            case act.Exchange(settlements=settlements, limit=limit, max_bytes=max_bytes):
-                return self._exchanging(settlements, limit, max_bytes)
-            case act.ExtendAll():
-                return self._extending()
-        return None
-
-    def listening(self) -> Doing:
-        """As :meth:`listen` does."""
-        while not self.stopping.is_set():
-            while not (self._desk.dry or self.stopping.is_set()):
-                yield cast("Signal", self._for_listener), math.inf
-            if self.stopping.is_set():
-                return
-            patience = self._patience(self._orders.store.next_due(self._orders.queues))  # type: ignore[attr-defined]  # the view has it
-            yield self._process.news, self._process.lasts(patience.total_seconds())
-            self._at_desk(Desk.news)
-
-    @property
-    def held(self) -> Sequence[Claim]:
-        """What it extends now."""
-        return [lease.claim for lease in self._leases.held()]
 
     def _tell(self, notice: Notice) -> None:
         if self._process.alive:
             super()._tell(notice)
 
-    def forsake(self) -> None:
-        super().forsake()
-        self._unwritten = False
+    def _resting(self, action: act.Rest, worker: Worker | None) -> Doing:
+        flag: Any = self._end_of_rest(worker, within_grace=action.within_grace)
+        return not (yield from flag.waited(self._process.lasts(action.delay.total_seconds())))
 
-    def _pull(self, worker: Hand) -> Claim | None:
-        """Watched: what could not be noted is not begun."""
-        claim = super()._pull(worker)
-        if claim is not None and self._unwritten:
-            witness = self._process.world.witness
-            witness.broken("begun while the store takes no settlement", claim.message.id)
-        return claim
-
-    # -- what workers wait for
-
-    def _taking(self, size: int, worker: Hand) -> Generator[Waiting, bool, Run | None]:
-        while isinstance(answer := self._next_run(size, worker), Later):
-            yield cast("Signal", self._for_workers), self._process.lasts(answer.seconds)
-        return self._taken(answer, worker)
-
-    def _reporting(self, worker: Hand) -> Generator[Waiting, bool, act.Handed | Settlement | None]:
-        begun = self._orders.clock.monotonic()
-        told = self._next_report(worker)
-        yield from self._process.courses()
-        return self._told(told, worker, begun)
-
-    def _awaiting_probe(self, worker: Worker) -> Generator[Waiting, bool, bool]:
+    def _awaiting_probe(self, _action: act.AwaitProbe, worker: Worker) -> Generator[Waiting, bool, bool]:
         errand = worker.errand
         if not errand.behind:
             return False
@@ -208,51 +75,163 @@ class SimulatedShift(Shift):
             yield self._relays_known.changed, left
         return True
 
-    def _delivering(self, claim: Claim, worker: Worker) -> Generator[Waiting, bool, act.Handed]:
+    def _screening(self, action: act.Screen, _worker: Worker) -> None:
+        self._process.takes_in_hand(action.claim)
+
+    def _delivering(self, action: act.Deliver, worker: Worker) -> Generator[Waiting, bool, act.Handed]:
+        claim = action.claim
         self._process.takes_in_hand(claim)
         script = self.errands.delivering(claim, worker.errand, self._still_ours)
-        share = next(script)
+        report: Any = None
         while True:
-            report = self.errands.hand_over(claim, share, worker.errand)
-            yield from self._process.courses()
             try:
                 share = script.send(report)
             except StopIteration as end:
                 handed: act.Handed = end.value
                 return handed
+            try:
+                report = self.errands.hand_over(claim, share, worker.errand)
+            except BaseException:
+                script.close()
+                raise
+            yield from self._process.courses()
+
+    def _extending(self, _action: act.ExtendAll, _worker: Worker | None) -> Generator[Waiting, bool, None]:
+        extension = self._begin_extension()
+        if extension.held:
+            yield None, self._process.view.delay("stalls-before")
+            lost = self._ask_to_extend(extension)
+            yield None, self._process.view.delay("stalls-after")
+            self._extended(extension, lost)
+
+    _slow: ClassVar[dict[type[Any], Any]] = {
+        act.Rest: _resting,
+        act.AwaitProbe: _awaiting_probe,
+        act.Screen: _screening,
+        act.Deliver: _delivering,
+        act.ExtendAll: _extending,
+    }
+    """How an action goes that takes time."""
+
+
+class SimulatedSender(SimulatedPerformer):
+    """Delivers in its callers' tasks, as :class:`outbox.sender.Sender` does in their threads."""
+
+    def __init__(self, orders: Orders, process: Process) -> None:
+        super().__init__(orders)
+        self._simulate(process)
+
+    def claimed(self, message: Message, worker: Worker) -> Claim | None:
+        """Store it under the caller's lease; None where the store had it already, or keeps it back."""
+        self.screener.look(older=_SUSPENSIONS_KNOWN)
+        begun = self._orders.clock.monotonic()
+        claims = self._process.view.put_claimed([message], lease=self._orders.lease)
+        for claim in claims:
+            self.grant(claim, worker, begun)
+        return claims[0] if claims else None
+
+
+class SimulatedShift(SimulatedPerformer, Shift):
+    """A crew's."""
+
+    def __init__(self, orders: Orders, process: Process, *, limit: int | None, draining: bool) -> None:
+        kernel = process.world.kernel
+        Shift.__init__(self, orders, limit=limit, draining=draining)
+        self._simulate(process)
+        self._unwritten = False
+        self._faltered_at = -math.inf
+        self._for_workers = cast("Any", Signal(kernel))
+        self._for_clerk = cast("Any", Signal(kernel))
+        self._for_listener = cast("Any", Signal(kernel))
+
+    @property
+    def met_a_pause(self) -> bool:
+        """Whether a relay of its was paused, however it is now: a drain takes that for the end of what is due."""
+        return self._relays_known.ever_paused
+
+    def listening(self) -> Doing:
+        """As :meth:`listen` does."""
+        while not self.stopping.is_set():
+            while not (self._desk.dry or self.stopping.is_set()):
+                yield cast("Signal", self._for_listener), math.inf
+            if self.stopping.is_set():
+                return
+            try:
+                patience = self._until_due(self._process.view).total_seconds()
+            except StoreError:
+                yield from cast("Flag", self.stopping).waited(_SOON)
+            else:
+                yield self._process.news, self._process.lasts(patience)
+            self._at_desk(Desk.news)
+
+    def forsake(self) -> None:
+        super().forsake()
+        self._unwritten = False
+
+    def _pull(self, worker: Hand) -> Claim | None:
+        """Watched: what could not be noted is not begun, and nothing in a relay's pause but its probe."""
+        claim, run = super()._pull(worker), worker.run
+        if claim is None or run is None:
+            return claim
+        witness = self._process.world.witness
+        witness.must(not self._unwritten, "begun while the store takes no settlement", claim.message.id)
+        if run.admitted is not None and not run.admitted.probe:
+            paused = self._relays_known.paused(run.lane[0])
+            witness.must(not paused, "begun in the pause of its relay, and is no probe", claim.message.id)
+        return claim
+
+    def _screened(self, claim: Claim, worker: Hand) -> tuple[str, ...]:
+        self._process.takes_in_hand(claim)
+        return super()._screened(claim, worker)
+
+    # -- what workers wait for
+
+    def _taking(self, action: act.Take, worker: Hand) -> Generator[Waiting, bool, Run | None]:
+        while isinstance(answer := self._next_run(action.size, worker), Later):
+            yield cast("Signal", self._for_workers), self._process.lasts(answer.seconds)
+        return self._taken(answer, worker)
+
+    def _reporting(
+        self, _action: act.Report, worker: Hand
+    ) -> Generator[Waiting, bool, act.Handed | Settlement | None]:
+        begun = self._orders.clock.monotonic()
+        told = self._next_report(worker)
+        yield from self._process.courses()
+        return self._told(told, worker, begun)
 
     # -- what takes its time at the store
 
-    def _collecting(self) -> Generator[Waiting, bool, Work | None]:
+    def _collecting(self, _action: act.Collect, _worker: Worker) -> Generator[Waiting, bool, Work | None]:
         while isinstance(answer := self._next_work(), Later):
             yield cast("Signal", self._for_clerk), self._process.lasts(answer.seconds)
         return answer
 
-    def _exchanging(
-        self, settlements: Sequence[Settlement], limit: int, max_bytes: int
-    ) -> Generator[Waiting, bool, Exchanged]:
-        begun = self._orders.clock.monotonic()
-        yield None, self._process.view.delay("stalls-before")
-        try:
-            exchanged, limit = self._ask_store(settlements, limit, max_bytes)
-        except StoreError:
-            yield None, self._process.view.delay("stalls-after")
-            self._at_desk(Desk.faltered)
-            self._unwritten = self._unwritten or bool(settlements)
-            raise
-        yield None, self._process.view.delay("stalls-after")
-        self._unwritten = False
-        return self._exchanged(exchanged, limit, begun)
+    def _exchanging(self, action: act.Exchange, _worker: Worker) -> Generator[Waiting, bool, Exchanged]:
+        view = self._process.view
+        with self._asking() as take_in:
+            yield None, view.delay("stalls-before")
+            try:
+                answer = self._ask_store(action.settlements, action.limit, action.max_bytes)
+            except StoreError:
+                yield None, view.delay("stalls-after")
+                self._falters(action.settlements)
+                raise
+            yield None, view.delay("stalls-after")
+            self._unwritten, self._faltered_at = False, -math.inf
+            return take_in(*answer)
 
-    def _extending(self) -> Generator[Waiting, bool, None]:
-        with self._lock:
-            held = self._leases.held()
-        if held:
-            begun = self._orders.clock.monotonic()
-            yield None, self._process.view.delay("stalls-before")
-            lost = self._ask_to_extend(held)
-            yield None, self._process.view.delay("stalls-after")
-            self._extended(held, lost, begun)
+    def _falters(self, settlements: Sequence[Settlement]) -> None:
+        """Watched: a store that failed is not asked again at once."""
+        now = self._kernel.now
+        soon = now - self._faltered_at < _LEAST_BACK_OFF and not self.stopping.is_set()
+        self._process.world.witness.must(not soon, "a store that failed was asked again at once")
+        self._faltered_at = now
+        self._unwritten = self._unwritten or bool(settlements)
 
-    def _resting(self, flag: Any, seconds: float) -> Generator[Waiting, bool, bool]:
-        return not (yield from flag.waited(self._process.lasts(seconds)))
+    _slow: ClassVar[dict[type[Any], Any]] = {
+        **SimulatedPerformer._slow,  # noqa: SLF001 - these and those of its own
+        act.Take: _taking,
+        act.Report: _reporting,
+        act.Collect: _collecting,
+        act.Exchange: _exchanging,
+    }

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from outbox.errors import AmbiguousPut, StoreFull, StoreUnavailable
+from outbox.errors import AmbiguousPut, ConfigurationError, StoreFull, StoreUnavailable
 from outbox.lifecycle import Claim, PutResult, Settlement
 from outbox.message import Message
-from outbox.protocols import MAX_BYTES, Exchanged
+from outbox.protocols import MAX_BYTES, Exchanged, Suspension
 
 if TYPE_CHECKING:
     from .processing import Process
@@ -20,7 +20,10 @@ __all__ = ["StoreView", "view_for"]
 
 R = TypeVar("R")
 
-_FAULTS: Final = ("fails-before", "fails-after", "breaks", "dies-before-commit", "dies-after-commit")
+_FAULTS: Final = (
+    *("fails-before", "fails-after", "breaks", "cannot-read"),
+    *("dies-before-commit", "dies-after-commit"),
+)
 _PUT_FAULTS: Final = ("put-fails-before", "put-fails-after")
 
 
@@ -48,6 +51,21 @@ class StoreView:
             return claims
 
         return self._asked("claim", commit, ())
+
+    def put_claimed(
+        self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
+    ) -> Sequence[Claim]:
+        world = self._world
+
+        def commit() -> Sequence[Claim]:
+            known = {message.id for message in messages if world.witness.remembers(message.id)}
+            claims = world.store.put_claimed(messages, lease=lease, attempted=attempted)
+            results = [PutResult(m.id, "known" if m.id in known else "stored") for m in messages]
+            world.witness.put(messages, results, claimed=bool(claims))
+            world.witness.claimed(self._process, claims, lease, sent=True)
+            return claims
+
+        return self._asked("put_claimed", commit, ())
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         def commit() -> Sequence[Claim]:
@@ -79,7 +97,18 @@ class StoreView:
         self._process.news.notify_all()
 
     def next_due(self, queues: Sequence[str]) -> dt.timedelta | None:
+        if self._world.fault(self._die, ("tells-no-due",)):
+            raise StoreUnavailable("simulated: it does not say what is due")
         return self._world.store.next_due(queues)
+
+    def suspend(self, suspension: Suspension, /) -> None:
+        raise AssertionError(f"no crew suspends {suspension}")
+
+    def unsuspend(self, kind: str, value: str, /) -> bool:
+        raise AssertionError(f"no crew takes back the suspension of {kind} {value}")
+
+    def suspensions(self) -> Sequence[Suspension]:
+        return self._asked("suspensions", self._world.store.suspensions, ())
 
     # -- how it goes
 
@@ -110,6 +139,8 @@ class StoreView:
             self._world.witness.unwritten(settlements)
         if fault == "breaks":
             raise RuntimeError("simulated: a bug in a store")
+        if fault == "cannot-read":
+            raise ConfigurationError("simulated: it cannot read what it is asked for")
         if fault.startswith("dies"):
             self._process.kill(f"{fault} ({verb})")
         if fault == "full":
@@ -151,6 +182,8 @@ def view_for(world: World, process: Process) -> StoreView:
 def put(world: World, die: random.Random, messages: Sequence[Message]) -> Sequence[PutResult]:
     """What a submitter asks for; he may be told nothing certain of it."""
     fault = world.outage("submitters") or world.fault(die, _PUT_FAULTS)
+    if fault and fault != "put-fails-after":
+        world.witness.refused(messages)
     if fault == "full":
         raise StoreFull("simulated: no room")
     if fault in ("down", "put-fails-before"):

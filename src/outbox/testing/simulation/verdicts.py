@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Final, TypeAlias
+
+import attrs
 
 from outbox.errors import ConfigurationError, RelayFault
 from outbox.lifecycle import Claim, Dead, Delivered, Expired, Fate, Held, Released, Retry, Verdict
@@ -11,13 +14,45 @@ from outbox.message import Message
 from outbox.outcome import Accepted, PermFailed, Result, TempFailed, Uncertain, Untried
 from outbox.retry import RetryPolicy
 
-__all__ = ["Answer", "odd_verdict"]
+__all__ = ["POISON", "Answer", "Expected", "odd_verdict", "silent"]
 
-Answer: TypeAlias = Result | Exception | None
-"""What was told of one recipient; None where he was left out."""
+Answer: TypeAlias = Result | BaseException | None
+"""What was told of one recipient; None where he was left out, or what was told is no answer."""
 
-_POISON: Final = 4
+POISON: Final = 4
+"""So many claims in a row that were lost, and it is not handed over again."""
 _WAITING: Final = (Fate.WAITING, Fate.DOUBTFUL)
+
+
+@attrs.frozen
+class Expected:
+    """What a hook was shown, and what has to be written for what it answered."""
+
+    judged: Verdict
+    kind: type[Verdict]
+    fates: Mapping[str, Fate]
+    delay: dt.timedelta | None
+
+    @classmethod
+    def of(cls, judged: Verdict, verdict: Verdict) -> Expected:
+        return cls(judged, type(verdict), dict(verdict.fates), getattr(verdict, "delay", None))
+
+    def odd(self, verdict: Verdict, *, draining: bool) -> str:
+        """What is wrong with the verdict that was written; what a drain gives back it may put off for longer."""
+        written = Expected.of(self.judged, verdict)
+        if (
+            draining
+            and isinstance(verdict, Released)
+            and self.delay is not None
+            and verdict.delay > self.delay
+        ):
+            written = attrs.evolve(written, delay=self.delay)
+        return "" if written == self else f"the hook's word was {self}, and {written} was written"
+
+
+def silent(answer: Answer) -> bool:
+    """Whether he may have it, and nobody said so."""
+    return answer is None or isinstance(answer, Uncertain)
 
 
 def odd_verdict(
@@ -55,7 +90,7 @@ def _answered(old: Fate, answer: Answer, *, goes_on: bool, holds: bool) -> tuple
         return (Fate.ACCEPTED,)
     if isinstance(answer, PermFailed):
         return (given_up,)
-    if answer is None or isinstance(answer, Uncertain):
+    if silent(answer):
         return (
             (Fate.UNCERTAIN,) if holds else (Fate.DOUBTFUL,) if goes_on else (Fate.DOUBTFUL, Fate.UNCERTAIN)
         )
@@ -86,10 +121,13 @@ def _odd_end(claim: Claim, answers: Mapping[str, Answer], verdict: Verdict, poli
     own = [answer for answer in answers.values() if _own(answer)]
     if isinstance(verdict, Released):
         return f"9: released although it was handed over and told {own}" if own else ""
-    if own or not isinstance(verdict, Dead | Held):
-        return ""
     too_old = policy.timeout is not None and claim.age >= policy.timeout
-    poisonous = claim.lost >= _POISON or (claim.message.at_most_once and claim.lost > 0)
+    if not isinstance(verdict, Dead | Held):
+        return ""
+    if own:
+        unasked = sorted(set(claim.recipients) - answers.keys())
+        return f"18: {verdict.event}, and no relay was asked for {unasked}" if unasked and not too_old else ""
+    poisonous = claim.lost >= POISON or (claim.message.at_most_once and claim.lost > 0)
     if too_old or (poisonous and isinstance(verdict, Held)):
         return ""
     return f"18: {verdict.event} although no relay has said anything of it"
@@ -97,6 +135,6 @@ def _odd_end(claim: Claim, answers: Mapping[str, Answer], verdict: Verdict, poli
 
 def _own(answer: Answer) -> bool:
     """Whether it concerns the message, and not its relay alone."""
-    if isinstance(answer, Exception):
-        return isinstance(answer, RuntimeError)
+    if isinstance(answer, BaseException):
+        return not isinstance(answer, RelayFault | ConfigurationError)
     return answer is None or isinstance(answer, Accepted | PermFailed | TempFailed | Uncertain)

@@ -10,25 +10,29 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
-from outbox.lifecycle import Claim, Fate, PutResult, Released, Retry, Settlement, State
+from outbox.events import LeaseLost, Notice, Settled
+from outbox.lifecycle import Attempt, Claim, Expired, Fate, PutResult, Released, Retry, Settlement, State
 from outbox.message import Message
-from outbox.outcome import Outcome, Result, Uncertain
+from outbox.outcome import Accepted
 from outbox.protocols import Change
 
-from .verdicts import Answer, odd_verdict
+from .handing import HandingLedger
+from .seen import Lease, Seen, Violation
+from .timing import odd_release, odd_time
+from .verdicts import odd_verdict
 
 if TYPE_CHECKING:
     from .processing import Process
-    from .world import World
 
-__all__ = ["Seen", "Violation", "Witness"]
+__all__ = ["Violation", "Witness"]
 
 _OPEN: Final = (State.QUEUED, State.CLAIMED)
+_HAVE_IT: Final = frozenset({Fate.ACCEPTED, Fate.UNCERTAIN, Fate.DOUBTFUL})
+_SOON: Final = 30.0
+_ROUNDING: Final = 1e-3
 _AFTER: Final[Mapping[str, State]] = {
     "delivered": State.DELIVERED,
     "dead": State.DEAD,
@@ -39,101 +43,54 @@ _AFTER: Final[Mapping[str, State]] = {
 }
 
 
-@attrs.frozen
-class Violation:
-    """A promise that was broken: when, of which message, in words."""
-
-    at: float
-    message: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"at {self.at:.3f} s, {self.message or 'all'}: {self.text}"
-
-
-@attrs.define(eq=False, kw_only=True)
-class Lease:
-    """One claim as the witness knows it."""
-
-    claim: Claim
-    holder: Process
-    granted_at: float
-    until: float
-    answers: dict[str, Answer] = attrs.Factory(dict)
-    took: set[str] = attrs.Factory(set)
-    written: bool = False
-    over: str = ""
-
-
-@attrs.define(eq=False, kw_only=True)
-class Seen:
-    """One message as the witness knows it."""
-
-    message: Message
-    due: float
-    state: State = State.QUEUED
-    fates: dict[str, Fate]
-    attempts: int = 0
-    lost: int = 0
-    lease: Lease | None = None
-    takes: dict[str, list[Lease | None]] = attrs.Factory(dict)
-    forced: set[str] = attrs.Factory(set)
-    handings: int = 0
-
-
-class Witness:
+class Witness(HandingLedger):
     """Told of everything, by those who simulate it, at the moment of the commit."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.seen: dict[str, Seen] = {}
-        self.purged: set[str] = set()
-        self.acknowledged: set[str] = set()
-        self.violations: list[Violation] = []
-        self.again: Counter[str] = Counter()
-        self.copies = 0
-        self._leases: dict[tuple[str, str], Lease] = {}
-        self._old: dict[str, Seen] = {}
-
-    @property
-    def _now(self) -> float:
-        return self._world.kernel.now
-
-    def broken(self, text: str, message: str = "") -> None:
-        self.violations.append(Violation(self._now, message, text))
-        self._world.note(f"BROKEN: {text}", None, message)
-
-    def must(self, holds: bool, text: str, message: str = "") -> None:
-        if not holds:
-            self.broken(text, message)
-
-    @property
-    def unsettled(self) -> Sequence[str]:
-        return [name for name, seen in self.seen.items() if seen.state in _OPEN]
 
     # -- the store
 
-    def put(self, messages: Sequence[Message], results: Sequence[PutResult]) -> None:
+    def remembers(self, name: str) -> bool:
+        """Whether the store knows this id: for what it stores under a lease it does not tell."""
+        forgotten = name in self._old and not _HAVE_IT & set(self._old[name].fates.values())
+        return name in self.seen or (name in self.purged and not forgotten)
+
+    def put(
+        self, messages: Sequence[Message], results: Sequence[PutResult], *, claimed: bool = False
+    ) -> None:
         for message, result in zip(messages, results, strict=True):
             self._world.note(f"put: {result.status}", None, message.id)
             known = self.seen.get(message.id)
             if result.status == "known":
-                remembered = known is not None or message.id in self.purged
-                self.must(remembered, "2: an unknown message is called known", message.id)
+                self._known(message.id, known)
                 continue
             self.must(known is None, "2: a known message was stored again", message.id)
-            seen = Seen(
-                message=message,
-                due=max(self._now, self._seconds(message.not_before)),
-                fates=dict.fromkeys(message.recipients, Fate.WAITING),
-            )
+            due = max(self._now, self._seconds(message.not_before))
+            fates = dict.fromkeys(message.recipients, Fate.WAITING)
+            seen = Seen(message=message, due=due, since=due, fates=fates)
             if message.id in self._old:
                 seen.takes, seen.handings = self._old[message.id].takes, self._old[message.id].handings
             self.purged.discard(message.id)
             self.seen[message.id] = seen
+            if not claimed:
+                self._compare(message.id)
 
-    def claimed(self, process: Process, claims: Sequence[Claim], lease: dt.timedelta) -> None:
+    def _known(self, name: str, known: Seen | None) -> None:
+        remembered = known is not None or name in self.purged
+        self.must(remembered, "2: an unknown message is called known", name)
+        if known is None and name in self._old:
+            somebody = _HAVE_IT & set(self._old[name].fates.values())
+            self.must(bool(somebody), "2: called known, and it stands nowhere and nobody has it", name)
+
+    def refused(self, messages: Sequence[Message]) -> None:
+        """A put failed before its commit: it left nothing."""
+        for message in messages:
+            self._compare(message.id)
+
+    def claimed(
+        self, process: Process, claims: Sequence[Claim], lease: dt.timedelta, *, sent: bool = False
+    ) -> None:
         self.must(len(claims) < 2 or not any(c.lost for c in claims), "a suspect was claimed beside others")
+        if not sent:
+            process.dry = not claims
         for claim in claims:
             name = claim.message.id
             self._world.note(f"claimed: attempt {claim.attempt}, lost {claim.lost}", process, name)
@@ -142,8 +99,14 @@ class Witness:
                 self.broken("1: a message was claimed that was never stored", name)
                 continue
             self._claimed(seen, claim)
+            now = self._now
             seen.lease = Lease(
-                claim=claim, holder=process, granted_at=self._now, until=self._now + lease.total_seconds()
+                claim=claim,
+                holder=process,
+                claimed_at=now,
+                granted_at=now,
+                until=now + lease.total_seconds(),
+                sent=sent,
             )
             self._leases[name, claim.token] = seen.lease
             self._compare(name)
@@ -151,7 +114,8 @@ class Witness:
     def _claimed(self, seen: Seen, claim: Claim) -> None:
         name = claim.message.id
         self.must(claim.message == seen.message, "3: it was claimed with other content than submitted", name)
-        self.must(seen.message.queue not in self._world.suspended, "its queue is suspended", name)
+        suspended = ("queue", seen.message.queue) in self._world.suspended
+        self.must(not suspended, "its queue is suspended", name)
         self.must(not self._leases.get((name, claim.token)), "6: a token came twice", name)
         if seen.state is State.QUEUED:
             self.must(seen.due <= self._now + 1e-4, f"10: claimed before it is due at {seen.due:.3f}", name)
@@ -160,12 +124,13 @@ class Witness:
             self._lease_ended(seen)
         seen.state = State.CLAIMED
         seen.attempts += 1
-        self.must(
-            (claim.attempt, claim.lost) == (seen.attempts, seen.lost),
-            f"9: attempt {claim.attempt}, lost {claim.lost} instead of {seen.attempts}, {seen.lost}",
-            name,
-        )
+        if (claim.attempt, claim.lost) != (seen.attempts, seen.lost):
+            told, due = (claim.attempt, claim.lost), (seen.attempts, seen.lost)
+            self.broken(f"9: attempt and lost claims are {told} instead of {due}", name)
         self.must(dict(claim.fates) == seen.fates, "4: the claim tells other fates than were written", name)
+        age = max(0.0, self._now - seen.since)
+        if abs(claim.age.total_seconds() - age) > _ROUNDING:
+            self.broken(f"9: it is said to be {claim.age} old, and is {age} s", name)
 
     def _lease_ended(self, seen: Seen) -> None:
         """A lease is seen to have run out: for what reason?"""
@@ -208,20 +173,54 @@ class Witness:
 
     def _settled(self, seen: Seen, lease: Lease, settlement: Settlement) -> None:
         verdict, name = settlement.verdict, seen.message.id
-        policy = self._world.scenario.policies[seen.message.queue]
-        odd = odd_verdict(seen.message, seen.fates, lease.claim, lease.answers, verdict, policy=policy)
+        odd = self._odd(seen, lease, settlement)
         self.must(not odd, odd, name)
         for recipient, fate in verdict.fates.items():
             fresh = fate is Fate.ACCEPTED and seen.fates[recipient] is not Fate.ACCEPTED
             self.must(not fresh or recipient in lease.took, f"7: {recipient} never got it", name)
+        early = isinstance(verdict, Expired) and self._now < self._expires(seen.message) - 0.05
+        # How long ago it was claimed counts from before the store was asked: a slow one makes it look older.
+        self.must(not early, "it is expired before its time", name)
         lease.written, seen.lease = True, None
         seen.state, seen.fates = _AFTER[verdict.event], dict(verdict.fates)
         if isinstance(verdict, Released | Retry):
             seen.due = self._now + verdict.delay.total_seconds()
         if isinstance(verdict, Released):
             seen.attempts -= 1
-        else:
-            seen.lost = 0
+            return
+        seen.lost = 0
+        if not lease.sent:
+            lease.holder.tried += 1
+            # What a drain gives back as it was counts for nothing.
+            most = lease.holder.host.limit or math.inf
+            self.must(lease.holder.tried <= most, f"a drain of {most} tried {lease.holder.tried}", name)
+
+    def _odd(self, seen: Seen, lease: Lease, settlement: Settlement) -> str:
+        """What is wrong with a verdict by what was told of the message."""
+        claim, verdict, expected = lease.claim, settlement.verdict, lease.expected
+        if expected is not None:
+            odd = expected.odd(verdict, draining=lease.holder.host.drains)
+            if odd:
+                return odd
+            verdict = expected.judged
+        elif self._world.scenario.hooked and lease.answers and not self._accepted_anew(seen, settlement):
+            return "the hook was not asked"
+        answers = lease.answers if isinstance(verdict, Released) else self._told_of(lease)
+        policy = self._world.scenario.policies[seen.message.queue]
+        odd = odd_verdict(seen.message, seen.fates, claim, answers, verdict, policy=policy)
+        if isinstance(verdict, Released) and not lease.holder.host.drains:
+            return odd or odd_release(claim, answers, verdict)
+        if odd or not answers or isinstance(verdict, Released | Expired) or not self._all_is_known(lease):
+            return odd
+        return odd_time(claim, answers, verdict, policy)
+
+    def _accepted_anew(self, seen: Seen, settlement: Settlement) -> bool:
+        fates = settlement.verdict.fates
+        return any(fates[r] is Fate.ACCEPTED is not fate for r, fate in seen.fates.items())
+
+    def _all_is_known(self, lease: Lease) -> bool:
+        """Whether who was told nothing was kept from his attempt by a relay, and not by the end of the lease."""
+        return not self._cut_short(lease, self._told_of(lease))
 
     def committed(self, settlements: Sequence[Settlement]) -> None:
         """The commit that holds these is over."""
@@ -253,6 +252,7 @@ class Witness:
         else:
             self._requeued(seen, uncertain=verb == "requeue-uncertain")
         self._compare(change.id)
+        self._count()
 
     def _requeued(self, seen: Seen, *, uncertain: bool) -> None:
         doubted = [r for r, f in seen.fates.items() if f in (Fate.UNCERTAIN, Fate.DOUBTFUL)]
@@ -264,110 +264,27 @@ class Witness:
             elif fate is Fate.UNCERTAIN and uncertain:
                 seen.fates[recipient] = Fate.DOUBTFUL
         seen.state, seen.attempts, seen.lost = State.QUEUED, 0, 0
-        seen.due = max(self._now, self._seconds(seen.message.not_before))
+        seen.due = seen.since = max(self._now, self._seconds(seen.message.not_before))
 
-    # -- the relays
+    # -- the listeners
 
-    def handed_over(self, process: Process, message: Message, recipients: Sequence[str]) -> int:
-        """Somebody begins to hand it over; how often that was begun."""
-        name = message.id
-        claim = process.claim_of(name)
-        seen = self.seen.get(name) or self._old.get(name)
-        lease = None if claim is None else self._leases.get((name, claim.token))
-        if claim is None or seen is None or lease is None:
-            self.broken("12: handed over without a claim", name)
-            return 0
-        self._world.note(f"handed over for {', '.join(recipients)}", process, name)
-        seen.handings += 1
-        self.must(message == seen.message, "3: handed over with other content than submitted", name)
-        self.must(set(recipients) <= set(message.recipients), "12: a recipient whom nobody named", name)
-        self._allowed(seen, lease, recipients, process)
-        return seen.handings
-
-    def _allowed(self, seen: Seen, lease: Lease, recipients: Sequence[str], process: Process) -> None:
-        name = seen.message.id
-        frozen = process.asked_before_it_was_frozen(lease.claim, lease.until)
-        # A clock may be slow by its drift, and between the question and the handing over there are some steps.
-        slack = math.inf if frozen else 0.05
-        self.must(self._now <= lease.until + slack, "14: handed over after its lease had run out", name)
-        expires = seen.message.expires_at
-        self.must(
-            expires is None or self._now < self._seconds(expires) + slack,
-            "handed over after it expired",
-            name,
-        )
-        for recipient in recipients:
-            again = recipient in lease.answers
-            self.must(not again, f"4: handed over twice for {recipient} under one lease", name)
-            known = seen.lease is not lease or seen.fates[recipient] in (Fate.WAITING, Fate.DOUBTFUL)
-            self.must(known, f"4: handed over for {recipient}, who is {seen.fates[recipient]}", name)
-        others = process.handing()
-        suspects = [other for other in others if other.lost]
-        self.must(not suspects, f"handed over beside {[c.message.id for c in suspects]}, a suspect", name)
-        alone = not lease.claim.lost or not others
-        self.must(alone, f"a suspect beside {[c.message.id for c in others]}", name)
-        process.begins(lease.claim)
-
-    def answered(
-        self, process: Process, message: Message, recipients: Sequence[str], answer: Outcome | Exception
-    ) -> None:
-        """What the sender will be told, if he lives."""
-        claim = process.claim_of(message.id)
-        lease = None if claim is None else self._leases.get((message.id, claim.token))
+    def told(self, process: Process, notice: Notice) -> None:
+        """A listener of *process* is told."""
+        if not isinstance(notice, Settled | LeaseLost):
+            return
+        lease, name = self.lease_of(notice.claim), notice.claim.message.id
         if lease is None:
+            self.broken("told of a claim that nobody made", name)
             return
-        results: Mapping[str, Result] = answer.results if isinstance(answer, Outcome) else {}
-        for recipient in recipients:
-            told = results.get(recipient) if isinstance(answer, Outcome) else answer
-            lease.answers[recipient] = told
-
-    def taking(
-        self, process: Process, message: Message, recipients: Sequence[str], relay: str
-    ) -> Callable[[], None]:
-        """What happens when the relay takes a copy for each of these."""
-        claim = process.claim_of(message.id)
-        lease = None if claim is None else self._leases.get((message.id, claim.token))
-
-        def take() -> None:
-            for recipient in recipients:
-                self._took(message, recipient, lease, relay)
-
-        return take
-
-    def _took(self, message: Message, recipient: str, lease: Lease | None, relay: str) -> None:
-        name = message.id
-        self._world.note(f"{relay} took it for {recipient}", None, name)
-        seen = self.seen.get(name) or self._old.get(name)
-        if seen is None or lease is None:
-            self.broken("12: a copy of an unknown message", name)
-            return
-        earlier = seen.takes.setdefault(recipient, [])
-        self.copies += 1
-        for other in earlier[-1:]:
-            cause = (
-                "the operator said so" if recipient in seen.forced else self._cause(other, recipient, lease)
+        process.told[type(notice).__name__] += not lease.sent
+        self.must(not lease.told, "told twice", name)
+        lease.told = True
+        if isinstance(notice, Settled):
+            self.must(lease.written, "told that it is settled, and it is not", name)
+        else:
+            self.must(
+                not (lease.written and lease.undisturbed), "told that it is lost, and it is settled", name
             )
-            self.again[cause or "none"] += 1
-            self.must(bool(cause), f"8: {recipient} got a second copy without a cause", name)
-            once = not message.at_most_once or recipient in seen.forced
-            self.must(once, f"{recipient} got a second copy of what is at-most-once", name)
-        if not lease.over:
-            # Who lost his lease took nothing of what the operator allowed.
-            seen.forced.discard(recipient)
-        earlier.append(lease)
-        lease.took.add(recipient)
-
-    def _cause(self, earlier: Lease | None, recipient: str, now: Lease) -> str:
-        """Why the earlier copy was not known of."""
-        if now.over:
-            # Who lost his lease went on with what he had begun.
-            return now.over
-        if earlier is None or earlier is now:
-            return ""
-        if earlier.written:
-            doubtful = isinstance(earlier.answers.get(recipient), Uncertain | None)
-            return "uncertain attempt" if doubtful else ""
-        return earlier.over
 
     # --
 
@@ -385,8 +302,23 @@ class Witness:
         there = record.summary
         told = (there.state, dict(there.fates), there.attempts, there.lost)
         due = (seen.state, seen.fates, seen.attempts, seen.lost)
-        self.must(told == due, f"15: the record says {told}, and {due} was written", name)
+        if told != due:
+            # It is asked at each commit: words that nobody reads would take longer than the question.
+            self.broken(f"15: the record says {told}, and {due} was written", name)
         self.must(record.message == seen.message, "3: the record has other content", name)
+        if there.due_at is not None:
+            at = self._seconds(there.due_at)
+            if abs(at - seen.due) > _ROUNDING:
+                self.broken(f"10: due at {at}, and {seen.due} was written", name)
+        if seen.state in (State.DELIVERED, State.DEAD):
+            self.must(_proven(seen, record.history), f"7: {seen.state} without its evidence", name)
+
+    def _count(self) -> None:
+        """What is shown is what is there."""
+        shown = {(row.queue, row.state): row.number for row in self._world.store.count()}
+        there = Counter((seen.message.queue, seen.state) for seen in self.seen.values())
+        if shown != there:
+            self.broken(f"16: {shown} are counted, and {dict(there)} are there")
 
     def at_the_end(self) -> None:
         """What holds when nothing goes on any more."""
@@ -396,8 +328,20 @@ class Witness:
             self.must(name in self.seen or name in self.purged, "1: acknowledged, and gone", name)
         for name in self.seen:
             self._compare(name)
-        shown = sum(row.number for row in self._world.store.count())
-        self.must(shown == len(self.seen), f"16: {shown} are counted, and {len(self.seen)} are there")
+        for lease in self._leases.values():
+            # A store may still be about to say that it has written it.
+            at_rest = self._now > lease.holder.disturbed_at
+            quiet = lease.holder.well and at_rest and self._now - lease.granted_at > _SOON
+            told = lease.told or not (lease.written and quiet) or (lease.sent and not lease.undisturbed)
+            self.must(told, "settled, and nobody was told", lease.claim.message.id)
+        self._count()
 
     def _seconds(self, moment: dt.datetime | None) -> float:
         return 0.0 if moment is None else self._world.seconds(moment)
+
+
+def _proven(seen: Seen, history: Sequence[Attempt]) -> bool:
+    if not history or history[-1].event.value != seen.state.value:
+        return False
+    accepted = {r for made in history for r, result in made.results.items() if isinstance(result, Accepted)}
+    return seen.state is State.DEAD or accepted >= seen.fates.keys()

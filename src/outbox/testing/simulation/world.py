@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +12,14 @@ from typing import Final
 import attrs
 
 from outbox.errors import StoreError
+from outbox.message import Message
 from outbox.protocols import Suspension
 from outbox.stores.memory import MemoryStore
 from outbox.values import frozen_mapping
 
 from .kernel import HostClock, Kernel, Steps, StoreClock
 from .processing import Process
+from .relaying import relay_of
 from .scenario import Doing, Host, Plan, Scenario
 from .storing import put
 from .witness import Violation, Witness
@@ -81,7 +84,7 @@ class World:
         self.store = MemoryStore(clock=StoreClock(self.kernel), keep_delivered=_DAY)
         self.witness = Witness(self)
         self.natures = {plan.message.id: plan.nature for plan in scenario.plans}
-        self.suspended: set[str] = set()
+        self.suspended: dict[tuple[str, str], float] = {}
         self.faults: Counter[str] = Counter()
         self.calm = False
         self.over = False
@@ -100,9 +103,9 @@ class World:
             self.kernel.spawn(f"submitter of {plan.message.id}", self._submit(plan))
         for doing in self.scenario.doings:
             self.kernel.spawn(f"{doing.what} {doing.whom} {doing.at}", self._do(doing))
-        self._go_on(self.scenario.calm_at)
-        settled = self._calm_down()
-        self._shut_down()
+        settled = self._calm_down() if self._go_on(self.scenario.calm_at) else 0.0
+        if not self.witness.violations:
+            self._shut_down()
         return self._result(settled)
 
     # -- what its parts ask
@@ -131,6 +134,21 @@ class World:
         self._died_once.add(message)
         return first
 
+    def suppressed_since(self, recipient: str) -> float:
+        """From when on nobody may write to him."""
+        return self.scenario.suppressed.get(recipient, math.inf)
+
+    def suspended_since(self, message: Message, recipient: str) -> float:
+        """Since when the recipients of this message are kept back, beside the whole queue."""
+        if not self.suspended:
+            return math.inf
+        domain = recipient.partition("@")[2]
+        names = [("attribute", f"{name}={value}") for name, value in message.attributes.items()]
+        names.append(("domain", domain))
+        if self.scenario.relays > 1:
+            names.append(("relay", relay_of(domain, self.scenario.relays)))
+        return min(self.suspended.get(name, math.inf) for name in names)
+
     def seconds(self, moment: dt.datetime) -> float:
         return (moment - _NEW_YEAR).total_seconds()
 
@@ -142,7 +160,7 @@ class World:
 
     # -- what befalls its processes
 
-    def failed(self, process: Process, error: Exception) -> None:
+    def failed(self, process: Process, error: BaseException) -> None:
         """A script ended by an exception."""
         process.failures += 1
         if not str(error).startswith("simulated"):
@@ -156,8 +174,22 @@ class World:
         held = [] if process.failures or process.given_up else self._left_by(process)
         text = f"{process.name} has ended and still holds {held}"
         self.witness.must(not held, text, held[0] if held else "")
+        if process.host.drains and process.well and process.disturbed_at < 0:
+            self._drained(process)
         if process.host.drains:
             process.kill("it came to its end")
+
+    def _drained(self, process: Process) -> None:
+        """A drain that nobody disturbed has come to its end."""
+        limited = process.tried == process.host.limit
+        over = process.dry or limited or process.shift.met_a_pause
+        self.witness.must(over, f"the drain {process.name} ended before it asked for more in vain")
+        tally, told = process.shift.tally, process.told
+        settled = sum((tally.delivered, tally.dead, tally.held, tally.expired, tally.retried, tally.released))
+        fits = (settled, tally.lost) == (told["Settled"], told["LeaseLost"])
+        self.witness.must(
+            fits, f"{tally} of the drain {process.name}, and its listener was told {dict(told)}"
+        )
 
     def _left_by(self, process: Process) -> Sequence[str]:
         return [
@@ -165,6 +197,7 @@ class World:
             for name, seen in self.witness.seen.items()
             if seen.lease is not None
             and seen.lease.holder is process
+            and not seen.lease.sent
             and seen.lease.granted_at > process.disturbed_at
         ]
 
@@ -196,8 +229,18 @@ class World:
         gives_up = die.random() < 0.1
         for at in (plan.at, *sorted(plan.again)):
             yield None, max(0.0, at - self.kernel.now)
+            if plan.sent and self._send(plan, die):
+                continue
             yield from self._put(plan, die, 1 if gives_up else _PUT_TRIES)
         self._submitting -= 1
+
+    def _send(self, plan: Plan, die: random.Random) -> bool:
+        """One of the processes sends it directly; what becomes of it then its caller knows."""
+        able = [process for process in self._processes.values() if process.alive and not process.frozen]
+        if able:
+            self.faults["send"] += 1
+            die.choice(able).send(plan.message)
+        return bool(able)
 
     def _put(self, plan: Plan, die: random.Random, tries: int) -> Steps:
         for _ in range(tries):
@@ -233,11 +276,17 @@ class World:
             self._command(doing.what, doing.whom)
 
     def _suspend(self, doing: Doing) -> Steps:
-        self.store.suspend(Suspension(kind="queue", value=doing.whom))
-        self.suspended.add(doing.whom)
+        kind, _, value = doing.whom.partition(" ")
+        if (kind, value) in self.suspended:
+            return
+        self.store.suspend(Suspension(kind=kind, value=value))  # type: ignore[arg-type]  # drawn from the kinds
+        self.suspended[kind, value] = self.kernel.now
+        self.faults[f"suspend {kind}"] += 1
+        self.note(f"suspended: {kind} {value}")
         yield None, doing.seconds
-        self.store.unsuspend("queue", doing.whom)
-        self.suspended.discard(doing.whom)
+        self.store.unsuspend(kind, value)
+        del self.suspended[kind, value]
+        self.note(f"goes on: {kind} {value}")
         self._tell_of_news()
 
     def _command(self, what: str, whom: str) -> None:
@@ -275,8 +324,9 @@ class World:
     def _shut_down(self) -> None:
         self._ending = True
         begun = self.kernel.now
-        if not self.witness.violations:
-            self.witness.at_the_end()
+        self.witness.at_the_end()
+        if self.witness.violations:
+            return
         for process in self._processes.values():
             process.stop(_GRACE)
         while self._go_on(self.kernel.now + 1.0) and any(p.alive for p in self._processes.values()):

@@ -183,6 +183,11 @@ class SMTPTransport:
         user = f", username={server.credentials.username!r}" if server.credentials else ""
         return f"SMTPTransport({where}{protocol}, security={server.security!r}{user})"
 
+    @property
+    def name(self) -> str:
+        """What outcomes, and a suspension of the relay, call it: ``host:port``, or the path of the socket."""
+        return self._server.relay
+
     def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
         """Hand *message* over for *recipients* and report one result for each of them.
 

@@ -1,9 +1,10 @@
-"""Waits that an exception out of nowhere leaves whole.
+"""Waits that a signal handler leaves whole, and may use itself.
 
 The handler of a signal may raise anywhere in the main thread: a timeout, a
 KeyboardInterrupt.  Within ``threading.Condition``, which is written in Python,
-it leaves the lock taken for ever, and every other thread before it.  Here
-nobody takes a lock that somebody else needs: each waits before one of its own.
+it leaves the lock taken for ever, and every other thread before it.  And what
+it waits for itself may need the lock of the very code that it interrupted.
+Here nobody takes a lock that somebody else needs: each waits before one of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, Protocol
 
 from outbox.clock import SystemClock
 
-__all__ = ["Bed", "Waiting"]
+__all__ = ["Bed", "Flag", "Waiting"]
 
 _PATIENCE: Final = 1.0
 """So many seconds later what somebody failed to tell is seen all the same: he was interrupted before he could."""
@@ -34,9 +35,14 @@ class Bed(Protocol):
 
 
 class Waiting:
-    """Threads that wait until something is true that others bring about; whoever does wakes them."""
+    """Threads that wait until something is true that others bring about; whoever does wakes them.
 
-    def __init__(self) -> None:
+    Args:
+        patience: After so many seconds they look by themselves; None: after a second.
+    """
+
+    def __init__(self, *, patience: float | None = None) -> None:
+        self._patience = patience
         # Adding, removing and copying are one step each, and so need no lock.
         self._waiting: set[Bed] = set()
 
@@ -57,7 +63,7 @@ class Waiting:
                 left = until - clock.monotonic()
                 if left <= 0:
                     return False
-                mine.acquire(timeout=min(left, _PATIENCE))
+                mine.acquire(timeout=min(left, self._patience or _PATIENCE))
         finally:
             self._waiting.discard(mine)
         return True
@@ -68,6 +74,32 @@ class Waiting:
             # He has been told already, and not looked yet.
             with contextlib.suppress(RuntimeError):
                 each.release()
+
+
+class Flag:
+    """In the place of a :class:`threading.Event`."""
+
+    def __init__(self) -> None:
+        self._set = False
+        # Threads wait here for as long as a runner has nothing to do: each waking would cost it more than all the rest.
+        self._waiting = Waiting(patience=threading.TIMEOUT_MAX)
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._set
+
+    def set(self) -> None:
+        """Set it, and wake all who wait."""
+        self._set = True
+        self._waiting.wake()
+
+    def clear(self) -> None:
+        """Let others wait again."""
+        self._set = False
+
+    def wait(self, seconds: float = threading.TIMEOUT_MAX) -> bool:
+        """Wait until it is set, for so many seconds at most; whether it is."""
+        return self._set or self._waiting.wait_for(self.is_set, seconds)
 
 
 def _bed() -> Bed:
