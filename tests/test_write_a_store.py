@@ -107,9 +107,10 @@ def test_the_store_of_the_page_keeps_every_clause_that_it_does_not_excuse_itself
     ("sound", "broken", "clause"),
     [
         (" and row.token == claim.token", "", "test_every_verb_that_takes_a_claim_refuses_a_stale_one"),
+        # What is seen only where two meet is made to last, so that they meet every time.
         (
-            "fcntl.LOCK_EX",
-            "fcntl.LOCK_SH",
+            "fcntl.LOCK_EX)\n                self._read()\n",
+            "fcntl.LOCK_SH)\n                self._read()\n                threading.Event().wait(0.02)\n",
             "test_processes_claim_disjointly_and_each_message_is_settled_once",
         ),
         ("self._turns.sort(", "list(", "test_one_at_a_time_the_queues_take_turns"),
@@ -118,7 +119,10 @@ def test_the_store_of_the_page_keeps_every_clause_that_it_does_not_excuse_itself
         ("secrets.token_hex(8)", "str(self._turns._taken)", "test_a_token_of_one_object_fits_no_claim_of"),
         (
             "            self._write(rows)\n            return [standings.claim",
-            "        with self._turn() as now:\n            self._write(rows)\n            return [standings.claim",
+            (
+                "        threading.Event().wait(0.02)\n        with self._turn() as now:\n"
+                "            self._write(rows)\n            return [standings.claim"
+            ),
             "test_threads_that_claim_at_once_are_given_different_messages",
         ),
     ],
