@@ -59,6 +59,7 @@ class Runner:
     told_to_end: bool = False
     stops: list[list[float]] = attrs.Factory(list)
     waker: threading.Timer | None = None
+    _begun: bool = False
 
     @property
     def runs(self) -> bool:
@@ -67,8 +68,9 @@ class Runner:
     @property
     def at_work(self) -> bool:
         """Whether it has begun, and nothing was done to it yet that is not over."""
-        untouched = self.runs and self.waker is None and not self.told_to_end
-        return untouched and "msg=running" in self.log.read_text(encoding="utf-8", errors="replace")
+        if not self._begun:
+            self._begun = "msg=running" in self.log.read_text(encoding="utf-8", errors="replace")
+        return self._begun and self.runs and self.waker is None and not self.told_to_end
 
     def kill(self) -> None:
         # Before: what it sent until then is older.
@@ -115,6 +117,8 @@ class Chaos:
 
     Attributes:
         seconds, least: It lasts so long at least, and until so many strikes have fallen.
+        pauses: Between two strikes, the shortest and the longest in seconds; where processes end more often than
+            others can begin, nobody gets to deliver anything.
         number: So many messages are submitted; or, not *whole*, as many of them as fit into that time.
         done: How often what was done to a runner.
         causes: How many copies beyond the first had which cause.
@@ -126,6 +130,7 @@ class Chaos:
     least: int
     url: str
     folder: Path
+    pauses: tuple[float, float] = (0.05, 0.3)
     whole: bool = True
     strikes: int = 0
     done: Counter[str] = attrs.Factory(Counter)
@@ -171,11 +176,11 @@ class Chaos:
             assert time.monotonic() < max(moved, start + self.seconds) + PATIENCE, (
                 f"nothing moves for {PATIENCE} s; {submitted} of {self.number} submitted: {self.words}"
             )
-            if submitted < self.number and waiting(store) < BACKLOG:
+            while submitted < self.number and waiting(store) < BACKLOG:
                 more = range(submitted, min(submitted + AT_ONCE, self.number))
                 store.put([a_mail(each) for each in more])
                 submitted, moved = more.stop, time.monotonic()
-            time.sleep(self._rng.uniform(0.05, 0.3))
+            time.sleep(self._rng.uniform(*self.pauses))
             if self._strike():
                 moved = time.monotonic()
             self._replace(port)

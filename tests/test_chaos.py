@@ -15,7 +15,8 @@ from chaos_run import Chaos
 
 LONG = os.environ.get("OUTBOX_CHAOS") == "long"
 SEED = int(os.environ.get("OUTBOX_CHAOS_SEED", "1"))
-NUMBER, SECONDS, STRIKES = (100_000, 600.0, 1000) if LONG else (20_000, 30.0, 24)
+NUMBER, SECONDS, STRIKES = (100_000, 600.0, 500) if LONG else (20_000, 30.0, 24)
+PAUSES = (0.3, 1.0) if LONG else (0.05, 0.3)
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no such signals")
 
@@ -28,7 +29,14 @@ def test_eight_runners_that_are_killed_and_stopped_lose_nothing_and_double_nothi
 ) -> None:
     url = store.format(tmp_path)
     chaos = Chaos(
-        seed=SEED, number=NUMBER, seconds=SECONDS, least=STRIKES, url=url, folder=tmp_path, whole=LONG
+        seed=SEED,
+        number=NUMBER,
+        seconds=SECONDS,
+        least=STRIKES,
+        pauses=PAUSES,
+        url=url,
+        folder=tmp_path,
+        whole=LONG,
     )
 
     chaos.run()
