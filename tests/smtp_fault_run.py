@@ -33,7 +33,7 @@ from outbox.testing.smtp_script import Answer, Heard, Step
 from outbox.testing.smtp_sink import SMTPSink
 from outbox.transports.smtp import SMTPTransport
 
-__all__ = ["SILENT_FOR", "Faults", "Run"]
+__all__ = ["Faults", "Run"]
 
 MOMENT = dt.timedelta(milliseconds=20)
 SILENT_FOR = dt.timedelta(milliseconds=150)

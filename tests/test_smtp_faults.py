@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from smtp_fault_run import SILENT_FOR, Run
+from smtp_fault_run import Run
 
 from outbox.lifecycle import Fate
 from outbox.message import Message
@@ -93,7 +93,9 @@ def test_the_first_hundred_of_250_who_were_accepted_before_a_fault_are_never_sen
 
     with SMTPSink(hook=hook, offers=["PIPELINING"] * pipelining) as sink:
         store = MemoryStore(clock=clock, keep_delivered=dt.timedelta(days=1))
-        transport = SMTPTransport(sink.host, sink.port, timeout=SILENT_FOR)
+        # Short only where it is to run out: a busy machine is silent for a while, too.
+        timeout = dt.timedelta(seconds=1 if fault == "silent" else 60)
+        transport = SMTPTransport(sink.host, sink.port, timeout=timeout)
         with Outbox(store, transport, workers=1, clock=clock, retry=RetryPolicy(timeout=None)) as outbox:
             outbox.submit(
                 Message(
