@@ -1,11 +1,14 @@
-"""How many examples hypothesis thinks of: fewer on a Python that is asked what another was asked before."""
+"""How many examples hypothesis thinks of: fewer on a Python that is asked what another was asked before.
+
+And none fails by the time that it took: a machine that does something else is no fault of ours.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Final
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 __all__ = ["examples"]
 
@@ -17,6 +20,10 @@ def examples(number: int) -> int:
     return max(1, number // 5) if FEW else number
 
 
-settings.register_profile("few", max_examples=examples(100))
-if FEW:
-    settings.load_profile("few")
+settings.register_profile(
+    "patient",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check={*settings().suppress_health_check, HealthCheck.too_slow},
+)
+settings.load_profile("patient")

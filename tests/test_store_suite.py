@@ -545,7 +545,7 @@ class {name}Machine(StoreStateMachine):
     def open(self, clock, path, **settings): return {name}(clock=clock, **settings)
 
 Test{name} = {name}Machine.TestCase
-Test{name}.settings = settings(max_examples=300, stateful_step_count=30, deadline=None, database=None, phases=["generate"])
+Test{name}.settings = settings(max_examples=300, stateful_step_count=30, deadline=None, database=None, derandomize=True, phases=["generate"])
 """
         for name in ("AnyToken", "NeverLost", "Trusting", "Backwards", "Hasty")
     )
