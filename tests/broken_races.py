@@ -1,4 +1,4 @@
-"""Broken stores that look, let go, and write a millisecond later; and those that break with a second object or transaction.
+"""Broken stores that look, let go, and write some time later; and those that break with a second object or transaction.
 
 See ``breaking``.
 """
@@ -34,7 +34,8 @@ class Racy(MemoryStore):
     def twice(self, look: Callable[[int], T], write: Callable[[T, int], Any]) -> Any:
         with self._lock:
             seen = look(self._now())
-        time.sleep(0.001)
+        # For so long that the other comes in meanwhile on a busy machine, too: red has to come every time.
+        time.sleep(0.05)
         with self._lock:
             return write(seen, self._now())
 
