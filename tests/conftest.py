@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +16,15 @@ import tracing
 from command_line import CommandLine
 from long_first import LongFirst
 from scan import SCAN
-from started import Listening
+from started import PATIENCE, Listening
 
 from outbox.stores.filesystem import FilesystemStore
 from outbox.testing.clock import ManualClock
-from outbox.testing.smtp_sink import SMTPSink
+from outbox.testing.smtp_sink import Gate, SMTPSink
+
+# Whoever waits for a process that begins waits for longer than usual where the machine is busy.
+for wait in (SMTPSink.wait_for, Gate.wait_for):
+    wait.__kwdefaults__ = {"timeout": dt.timedelta(seconds=PATIENCE)}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from started import PATIENCE
 
 from outbox.cli import main
 from outbox.cli.columns import columns, cut
@@ -117,14 +118,14 @@ def test_a_reader_who_leaves_is_no_error(outbox: CommandLine) -> None:
     os.close(read)
     process = outbox.start("list", stdout=write)
     os.close(write)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (141, b"")
 
 
 def test_a_terminal_that_knows_only_ascii_gets_escapes(outbox: CommandLine, tmp_path: Path) -> None:
     outbox.submit("ann@example.org", attribute="name=J\u00fcrgen", id="order-1042")
     process = outbox.start("show", "order-1042", env=os.environ | {"PYTHONIOENCODING": "ascii"})
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, b"")
     assert rb"name=J\xfcrgen" in out
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from started import PATIENCE
 
 ROWS = [
     ("Welcome", "ann@example.org", "1", "250", "accepted"),
@@ -65,7 +66,7 @@ def test_its_advice_names_the_program_as_it_was_called(tmp_path: Path, way: str)
     path = os.environ["PATH"] if "/" in way else f"{tmp_path}/bin:{os.environ['PATH']}"
     words = [*way.split(), "demo", "--keep", str(tmp_path / "demo")]
     environ = os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ran = subprocess.run(words, capture_output=True, cwd=tmp_path, env=environ, check=True, timeout=60)
+    ran = subprocess.run(words, capture_output=True, cwd=tmp_path, env=environ, check=True, timeout=PATIENCE)
     assert f"  {way} show " in ran.stdout.decode()
 
 
@@ -85,7 +86,7 @@ def test_it_works_without_a_home_and_says_so_in_ascii(tmp_path: Path) -> None:
         "PYTHONCOERCECLOCALE": "0",
     }
     process = CommandLine.start("demo", env=environ)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert out.isascii()
     assert f"{Path(sys.executable).name} -m outbox show".encode() in out

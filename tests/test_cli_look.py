@@ -16,6 +16,7 @@ import attrs
 import pytest
 from command_line import MAIL, CommandLine
 from plug_ins import install
+from started import PATIENCE
 
 from outbox import Message, Outbox, PermFailed, Result, RetryPolicy, TempFailed, Uncertain
 from outbox.protocols import Glance
@@ -236,7 +237,7 @@ def test_show_names_the_attempts_that_never_reported_back(outbox: CommandLine, s
 def test_show_content_is_the_message_byte_for_byte(outbox: CommandLine, store: SQLiteStore) -> None:
     store.put([message("order-1042")])
     process = outbox.start("show", "--content", "order-1042")
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (out, err) == (MAIL.replace(b"\n", b"\r\n"), b"")
 
 

@@ -17,7 +17,7 @@ import pytest
 from command_line import CommandLine
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from started import Listening, Started, put_mail
+from started import PATIENCE, Listening, Started, put_mail
 
 from outbox.cli.exits import Exit
 from outbox.cli.metrics import Metrics
@@ -30,7 +30,7 @@ ANY = "127.0.0.1:0"
 
 def scraped(url: str) -> Mapping[str, float]:
     """The samples by name and labels, read by prometheus_client's own parser."""
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {
         sample.name + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value

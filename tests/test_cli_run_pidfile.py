@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
-from started import Started, put_mail
+from started import PATIENCE, Started, put_mail
 
 from outbox.cli.exits import CommandError, Exit
 from outbox.cli.pidfile import pid_file
@@ -123,7 +123,7 @@ def test_two_runs_with_one_file_are_one_run(
             assert second.status == 75
             assert f"held by a process that runs ('{run.process.pid}')" in second.complaint
             run.signal(signal.SIGKILL)
-            run.process.wait(30)
+            run.process.wait(PATIENCE)
         with Started("--processes", "2", "--pid-file", str(path)) as run:
             run.wait_for("msg=running")
             assert path.read_text() == f"{run.process.pid}\n"

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from command_line import MAIL, CommandLine
+from started import PATIENCE
 
 from outbox.cli.hearing import LibraryLog, heard_by
 from outbox.cli.output import Console
@@ -127,7 +128,7 @@ def test_run_goes_on_when_the_reader_of_its_log_has_left(outbox: CommandLine, si
         sink.wait_for(8)
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     rows = outbox("list", "--json").rows
     assert [row["state"] for row in rows] == [], "each was delivered and noted"
 
@@ -144,7 +145,7 @@ def test_a_log_line_that_cannot_be_made_harms_nobody(capsys: pytest.CaptureFixtu
 def test_json_is_json_in_any_encoding(outbox: CommandLine) -> None:
     outbox.submit("ann@example.org", attribute="name=J\u00f6rg \U0001f4ee", id="order-1042")
     process = outbox.start("show", "--json", "order-1042", env=os.environ | {"PYTHONIOENCODING": "ascii"})
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, b"")
     assert json.loads(out)["attributes"]["name"] == "J\u00f6rg \U0001f4ee"
 
@@ -157,7 +158,7 @@ def test_a_drain_that_a_signal_ended_still_answers_in_json(outbox: CommandLine, 
     process = outbox.start("--json", "drain", "-q", "--workers", "1", "--grace", "0.1s")
     sink.wait_for(2)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, err
     tally = json.loads(out)
     assert (tally["delivered"], tally["stopped"]) == (1, True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from certificates import LONG_AGO, Authority
 from command_line import CommandLine, Ran
+from started import PATIENCE
 
 from outbox import Accepted, ChainTransport, Outcome, PermFailed, SMTPTransport
 from outbox.cli.advice import _WORDS, Trouble, advice, of_fault, of_result
@@ -115,7 +116,7 @@ def test_the_dialogue_is_shown_as_it_goes(outbox: CommandLine) -> None:
         assert running.stdout
         seen = b"".join(running.stdout.readline() for _ in range(20))
         gate.open()
-        _, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=PATIENCE)
 
     assert b"C: DATA" in seen
     assert (running.returncode, err) == (0, b"")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 import pytest
 from certificates import Authority
+from started import PATIENCE
 
 from outbox.errors import ConfigurationError
 from outbox.testing.clock import ManualClock
@@ -179,7 +180,7 @@ def test_a_forked_child_does_not_end_its_parents_tls_either(tmp_path: Path, secu
     with SMTPSink(**settings) as sink:
         where = [sink.host, str(sink.port), security, str(tmp_path / "ca.pem")]
         program = [sys.executable, "-W", "error", "-c", textwrap.dedent(FORK), *where]
-        subprocess.run(program, check=True, timeout=60)
+        subprocess.run(program, check=True, timeout=PATIENCE)
 
         assert {received.sender: received.connection for received in sink.messages} == {
             "before@example.org": 1,

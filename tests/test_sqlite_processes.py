@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from started import PATIENCE
 
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import LEASE, ids, mail, put, states, take
@@ -39,7 +40,7 @@ def python(path: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def answer(process: subprocess.Popen[str]) -> object:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert err == ""
     return json.loads(out)
