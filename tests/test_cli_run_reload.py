@@ -117,7 +117,7 @@ def test_what_a_reload_had_to_leave_behind_is_told_then_and_does_not_make_the_st
     outbox: CommandLine, sink: SMTPSink, systemd: Listening
 ) -> None:
     settings(outbox, f'transport = "{sink.url}"\n')
-    with Started("--processes", "2", "--grace", "0.1s") as run, sink.hold("dot") as gate:
+    with Started("--processes", "2", "--grace", "1s") as run, sink.hold("dot") as gate:
         systemd.wait_for("READY=1")
         put_mail(outbox.path, 1)
         gate.wait_for(1)
