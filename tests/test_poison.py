@@ -22,7 +22,7 @@ WORKERS = 2
 MESSAGES = 300
 POISON_AT = 200
 DEATHS = 4
-PATIENCE = 90.0
+PATIENCE = 600.0
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 
@@ -48,7 +48,7 @@ def drain(url: str, path: Path) -> int:
         "drain",
         "--quiet",
         "--lease",
-        "0.5s",
+        "2s",
         "--workers",
         str(WORKERS),
     ]
@@ -56,7 +56,7 @@ def drain(url: str, path: Path) -> int:
     found = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": found.rstrip(os.pathsep)}
     done = subprocess.run(
-        [*command, *places], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [*command, *places], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from running import PATIENCE, SECOND, FailingStore, Heard, a_message, the_state
 
+from outbox.crew import Crew
 from outbox.errors import (
     ConfigurationError,
     RelayMisconfigured,
@@ -248,12 +249,15 @@ def test_run_forever_ends_when_it_is_stopped_from_elsewhere(store: MemoryStore) 
 
 
 def test_a_living_worker_keeps_its_lease() -> None:
-    store = MemoryStore()
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
     extended, lease = threading.Event(), dt.timedelta(milliseconds=300)
     plain_extend = store.extend
 
     def extend(claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         lost = plain_extend(claims, lease=lease)
+        # As much as passes from one time to the next, however late a busy machine lets him come.
+        clock.advance(lease / 3)
         extended.set()
         return lost
 
@@ -387,7 +391,9 @@ def test_a_wrong_setting_is_named(store: MemoryStore, settings: dict[str, object
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sends a signal to the main thread")
-def test_an_exception_in_the_draining_thread_stops_it_and_is_raised_again(store: MemoryStore) -> None:
+def test_an_exception_in_the_draining_thread_stops_it_and_is_raised_again(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Interrupted(BaseException):
         pass
 
@@ -395,13 +401,18 @@ def test_an_exception_in_the_draining_thread_stops_it_and_is_raised_again(store:
         caught.set()
         raise Interrupted
 
+    def join(crew: Crew) -> None:
+        joining.set()
+        plain(crew)
+
     def deliver(_message: Message, _recipient: str) -> None:
-        raised.wait(0.1)  # until the draining thread waits for this one
+        assert joining.wait(60)  # the draining thread waits for this one
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         assert caught.wait(60)
         left_behind.append(raised.wait(0.2))
 
-    caught, raised = threading.Event(), threading.Event()
+    caught, raised, joining, plain = threading.Event(), threading.Event(), threading.Event(), Crew.join
+    monkeypatch.setattr(Crew, "join", join)
     left_behind: list[bool] = []
     store.put([a_message(n) for n in range(3)])
     before = signal.signal(signal.SIGUSR1, interrupt)

@@ -220,9 +220,7 @@ def test_what_fells_a_clerk_is_tried_once_more_and_then_left_to_its_lease_and_de
     monkeypatch.setattr("outbox.crew._AFTER_A_BUG", dt.timedelta(milliseconds=1))
     store, heard = Forgetful(failures), Heard()
     store.put([a_message(n) for n in range(5)])
-    runner = Runner(
-        store, RecordingTransport(), workers=1, lease=dt.timedelta(milliseconds=100), listeners=[heard]
-    )
+    runner = Runner(store, RecordingTransport(), workers=1, lease=SECOND, listeners=[heard])
     runner.start()
     try:
         heard.wait_for(Settled, 5)
@@ -434,7 +432,9 @@ class Unruly(RecordingTransport):
 def kept_alive(monkeypatch: pytest.MonkeyPatch, expire: Callable[[], object]) -> None:
     """A lease is extended, and the house is tidied, although *expire* is as it is."""
     monkeypatch.setattr("outbox.delivery._TIDY_EVERY", dt.timedelta(milliseconds=10))
-    store, extended, tidied = MemoryStore(), threading.Semaphore(0), threading.Event()
+    # By its clock no lease runs out, however late the keeper is on a busy machine.
+    store = MemoryStore(clock=ManualClock())
+    extended, tidied = threading.Semaphore(0), threading.Event()
     plain_extend = store.extend
 
     def extend(claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
@@ -515,7 +515,7 @@ def test_a_listener_that_hangs_at_what_the_keeper_met_loses_no_lease(monkeypatch
 
     class OneHiccup(MemoryStore):
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__(clock=ManualClock())
             self.asked = 0
             self.extended = threading.Semaphore(0)
 
@@ -554,7 +554,7 @@ def test_a_listener_that_hangs_at_what_the_keeper_met_loses_no_lease(monkeypatch
 def test_a_store_that_fails_oddly_at_extending_is_asked_again() -> None:
     class Buggy(MemoryStore):
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__(clock=ManualClock())
             self.asked = threading.Semaphore(0)
 
         def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
