@@ -52,7 +52,10 @@ def stage(sink: SMTPSink, behaviour: Behaviour, only: Sequence[str]) -> None:
 
 
 def patient(behaviour: Behaviour) -> Timeouts:
-    return Timeouts(data=MOMENT, dot=MOMENT) if behaviour in WAITS else Timeouts()
+    """There is little time for the one answer that never comes: any other may take its time."""
+    if behaviour is Behaviour.STALLS_AT_THE_END:
+        return Timeouts(dot=MOMENT)
+    return Timeouts(data=MOMENT) if behaviour in WAITS else Timeouts()
 
 
 def rig_of(sink: SMTPSink, transport: SMTPTransport, *secrets: str) -> Rig:

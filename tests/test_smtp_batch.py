@@ -21,7 +21,7 @@ from outbox.transports.smtp.connection import Connection
 from outbox.transports.smtp.parcel import Parcel
 from outbox.transports.smtp.steps import Pour, Step
 
-MOMENT = dt.timedelta(milliseconds=100)
+MOMENT = dt.timedelta(seconds=1)
 
 
 def message(name: str, *recipients: str, content: bytes = b"Subject: a\r\n\r\nc4narybody\r\n") -> Message:

@@ -147,10 +147,10 @@ def test_whatever_happens_is_reported_as_what_it_is_and_harms_no_other_message(s
         sink.on(step, **(LOSSES | REFUSALS)[event], times=times)
         if step == "ehlo":
             sink.on("helo", reply="550 who?", times=1)
-        # Only where something is to run out of time there is little of it.
-        timeouts = Timeouts(
-            **{PATIENCE.get(step, "command"): MOMENT * 3} if event in ("is silent", "drips") else {}
-        )
+        # Only where something is to run out of time there is little of it; what is for every command has to do for
+        # those that are answered, too.
+        little = {PATIENCE[step]: MOMENT * 3} if step in PATIENCE else {"command": MOMENT * 15}
+        timeouts = Timeouts(**little if event in ("is silent", "drips") else {})
         transport = SMTPTransport(sink.host, sink.port, timeouts=timeouts)
         try:
             report: object = deliver(transport).results[A]
