@@ -108,6 +108,11 @@ def the_mail(ahead: int, good: int) -> list[Message]:
     ]
 
 
+def times_put_aside(seconds: float) -> int:
+    """For a second at first, and then for as long as it has hung already."""
+    return 1 if seconds < 1 else 2 + math.floor(math.log2(seconds))
+
+
 @pytest.fixture(scope="module")
 def hung() -> Iterator[tuple[Counting, Hanging, Arrived]]:
     """What there was to see when the last of the good ones had arrived, and the dead one still hung."""
@@ -148,16 +153,15 @@ def test_what_waits_for_a_relay_that_hangs_is_put_aside_once_and_then_for_longer
     hung: tuple[Counting, Hanging, Arrived],
 ) -> None:
     store, _, _ = hung
-    # For a second at first, and then for as long as it has hung already: each is two writes, a lease and its return.
-    times = 1 if store.seconds < 1 else 2 + math.floor(math.log2(store.seconds))
-    assert store.writes <= 2 * AHEAD * times
+    # Each time is two writes, a lease and its return.
+    assert store.writes <= 2 * AHEAD * times_put_aside(store.seconds)
 
 
 def test_what_waits_for_a_relay_that_hangs_is_put_aside_by_batches(
     hung: tuple[Counting, Hanging, Arrived],
 ) -> None:
     store, _, _ = hung
-    assert store.calls <= 3 * AHEAD / 20
+    assert store.calls <= 3 * AHEAD / 20 * times_put_aside(store.seconds)
 
 
 def test_when_a_relay_answers_at_last_all_that_waited_for_it_arrives() -> None:

@@ -317,7 +317,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def test_many_threads_wait_for_another_program_side_by_side(path: Path) -> None:
     """Each for as long as was said since it came, and not one after the other."""
-    store = SQLiteStore(path, busy_timeout=dt.timedelta(milliseconds=300))
+    store = SQLiteStore(path, busy_timeout=dt.timedelta(seconds=1))
     clock = store._database._clock
     waits: list[float] = []
 
@@ -331,7 +331,7 @@ def test_many_threads_wait_for_another_program_side_by_side(path: Path) -> None:
         list(pool.map(attempt, range(12)))
 
     # One after the other the last of them would have waited for twelve times as long.
-    assert max(waits) < 6 * 0.3
+    assert max(waits) < 6
     put(store, "a")
     assert list(states(store)) == ["a"]
     store.close()

@@ -15,6 +15,7 @@ from crashing import Bench, Scene, Step, Trial
 from tracing import Call
 
 from outbox.protocols import Suspension
+from outbox.stores.sqlite import grouping
 from outbox.testing.clauses.scene import LEASE, delivered, mail, put
 
 
@@ -87,20 +88,29 @@ def test_a_checkpoint_syncs_the_wal_before_it_writes_the_database_and_that_befor
     assert once == [*put_once, "sync .", f"write {database}", f"sync {database}", *put_once, *put_once]
 
 
-def test_the_puts_of_many_threads_share_their_syncs(traced_folder: Path) -> None:
+def test_the_puts_of_many_threads_share_their_syncs(
+    traced_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads = 32
-    gate = threading.Barrier(threads)
+    came, real = threading.Semaphore(0), grouping.Write.wait
+
+    def wait(write: grouping.Write[Any], seconds: float) -> bool:
+        came.release()
+        return real(write, seconds)
+
+    monkeypatch.setattr(grouping.Write, "wait", wait)
 
     def crowd(bench: Bench) -> None:
         store = bench.store
+        crew = [threading.Thread(target=put, args=(store, f"t{number}")) for number in range(threads)]
 
-        def one(number: int) -> None:
-            gate.wait()
-            put(store, f"t{number}")
+        def until_all_wait(_: object) -> None:
+            """Left to themselves they may come one after the other."""
+            for each in crew:
+                each.start()
+            assert all(came.acquire(timeout=60) for _ in crew)
 
-        crew = [threading.Thread(target=one, args=(number,)) for number in range(threads)]
-        for each in crew:
-            each.start()
+        store._database.write(until_all_wait)
         for each in crew:
             each.join()
 
