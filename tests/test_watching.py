@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 import os
 import signal
 import subprocess
@@ -11,9 +12,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from started import PATIENCE
 
 from outbox.errors import StoreUnavailable
 from outbox.stores import inotify, watching
@@ -65,7 +67,7 @@ class Stranger:
         self._answer("put")
 
     def end(self) -> None:
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=PATIENCE)
 
     def _answer(self, expected: str) -> None:
         assert self._process.stdout is not None
@@ -114,12 +116,30 @@ def at_rest(store: Any) -> None:
 
 
 def descriptors() -> list[str]:
-    """What leads to inotify or an eventfd."""
-    found = []
-    for link in Path("/proc/self/fd").iterdir():
+    """What leads to inotify or an eventfd, and is of this test."""
+    return sorted(link for name, link in all_descriptors().items() if OTHERS.get(name) != link)
+
+
+def all_descriptors() -> dict[str, str]:
+    found = {}
+    for name in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(os.fspath(link.readlink()))
-    return sorted(each for each in found if each in ("anon_inode:inotify", "anon_inode:[eventfd]"))
+            found[name.name] = os.fspath(name.readlink())
+    return {
+        name: link for name, link in found.items() if link in ("anon_inode:inotify", "anon_inode:[eventfd]")
+    }
+
+
+OTHERS: Final[dict[str, str]] = {}
+"""What some test before has left open."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    gc.collect()
+    OTHERS.update(all_descriptors())
+    yield
+    OTHERS.clear()
 
 
 ONE_WATCH = ["anon_inode:[eventfd]", "anon_inode:inotify"]
@@ -213,6 +233,8 @@ def test_a_file_system_that_tells_nothing_is_polled(
             super().__init__(os.fspath(path.parent / "nobody" / "writes here"))
 
     (path.parent / "nobody").mkdir()
+    # Looks that come soon after a change count for nothing.
+    monkeypatch.setattr(watching, "_SOON", ())
     monkeypatch.setattr(watching, "Watch", Deaf)
     monkeypatch.setattr(watching, "_WATCHED", 0.01)
     with opened(kind, path, poll=MOMENT) as store:
