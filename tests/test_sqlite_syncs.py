@@ -15,7 +15,7 @@ from crashing import Bench, Scene, Step, Trial
 from tracing import Call
 
 from outbox.protocols import Suspension
-from outbox.stores.sqlite import grouping
+from outbox.stores.sqlite import SQLiteStore, grouping
 from outbox.testing.clauses.scene import LEASE, delivered, mail, put
 
 
@@ -102,6 +102,7 @@ def test_the_puts_of_many_threads_share_their_syncs(
 
     def crowd(bench: Bench) -> None:
         store = bench.store
+        assert isinstance(store, SQLiteStore)
         crew = [threading.Thread(target=put, args=(store, f"t{number}")) for number in range(threads)]
 
         def until_all_wait(_: object) -> None:
