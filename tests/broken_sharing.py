@@ -43,12 +43,18 @@ class Crossed(Faithful):
 class Contagious(Faithful):
     """Who was refused once, everybody is."""
 
-    _refused: Result | None = None
+    def __init__(self, far: FarSide) -> None:
+        super().__init__(far)
+        self._refused: Result | None = None
+        self._came = threading.Event()
 
     def result(self, recipient: str) -> Result:
         result = super().result(recipient)
         if isinstance(result, PermFailed):
             self._refused = result
+            self._came.set()
+        # Those who are taken do not all come first.
+        self._came.wait(2)
         return self._refused or result
 
 

@@ -31,6 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever is begun in the background of a script inherits that it is ignored, and so do those whom he begins.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As nohup has it. What is begun here has the usual again; we go on.
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
+        signal.signal(hang_up, lambda *_: None)
     config.pluginmanager.register(SCAN)
     config.pluginmanager.register(LongFirst())
 

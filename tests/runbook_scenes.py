@@ -99,7 +99,7 @@ def begun(stack: ExitStack, home: Path) -> Mapping[str, Scene]:
             System(
                 home / "poison",
                 transport=f"python:poisonous:transport?path={home / 'met'}&of={POISON}",
-                lease="0.5s",
+                lease="2s",
             ),
             None,
         ),

@@ -286,10 +286,14 @@ def test_a_wait_that_took_too_long_says_how_many_are_left(outbox: CommandLine, s
 
 
 def test_a_wait_counts_no_more_than_a_glance_does(
-    outbox: CommandLine, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    outbox: CommandLine, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
     """A million is counted in seconds, and who counts does not see that the time is up."""
     store.put([message("a"), message("b")])
+    clock.advance(dt.timedelta(hours=1))
+    monkeypatch.setattr("outbox.cli.wait.SystemClock", lambda: clock)
+    # Time passes by waiting, and by nothing else: it is not up before the first wait.
+    monkeypatch.setattr(SQLiteStore, "wait", lambda _self, timeout: clock.advance(timeout))
     monkeypatch.setattr(
         SQLiteStore,
         "glance",

@@ -349,11 +349,12 @@ def test_a_message_that_makes_its_relay_fail_keeps_no_drain_from_delivering_the_
     def refuse(_message: Message, _recipients: Sequence[str]) -> Any:
         raise RelayUnavailable("mx:25", "this one makes it hang up")
 
-    store, heard = MemoryStore(), Heard()
+    clock = ManualClock()
+    store, heard = MemoryStore(clock=clock), Heard()
     store.put([the_bad_one()])
     store.put([a_message(n) for n in range(40)])
     transport = Odd(refuse)
-    tally = Runner(store, transport, workers=1, listeners=[heard]).drain()
+    tally = Runner(store, transport, clock=clock, workers=1, listeners=[heard]).drain()
 
     assert (tally.delivered, tally.released) == (40, 1)
     assert list(tally.faults) == ["mx:25"], "and it is told"
