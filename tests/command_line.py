@@ -96,6 +96,11 @@ class CommandLine:
         for name, value in variables.items():
             self._monkeypatch.setenv(name, value)
 
+    def wait_until_left(self, number: int) -> None:
+        """Until so many messages are there: what was delivered goes when that is written down."""
+        while len(self("list", "--json").rows) != number:
+            pass
+
     def submit(self, *recipients: str, **options: str) -> str:
         """Submit a mail to *recipients* and return its id."""
         given = [f"--{name}={value}" for name, value in options.items()]

@@ -243,12 +243,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def wait_for_rows(outbox: CommandLine, number: int) -> None:
-    """Until so many messages are left: what was delivered is no more when it was written down."""
-    while len(outbox("list", "--json").rows) != number:
-        pass
-
-
 def test_sigterm_lets_a_drain_end_what_is_under_way(outbox: CommandLine, sink: SMTPSink) -> None:
     for _ in range(5):
         outbox.submit("ann@example.org")
@@ -298,7 +292,7 @@ def test_run_says_what_it_had_to_leave_under_way(outbox: CommandLine, sink: SMTP
         outbox.submit("ann@example.org")
     process = outbox.start("run", "-q", "--workers", "2", "--grace", "0.1s", "--lease", "1h")
     sink.wait_for(3)
-    wait_for_rows(outbox, 2)
+    outbox.wait_until_left(2)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, err

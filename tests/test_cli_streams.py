@@ -157,6 +157,7 @@ def test_a_drain_that_a_signal_ended_still_answers_in_json(outbox: CommandLine, 
         outbox.submit("ann@example.org")
     process = outbox.start("--json", "drain", "-q", "--workers", "1", "--grace", "0.1s")
     sink.wait_for(2)
+    outbox.wait_until_left(2)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, err
