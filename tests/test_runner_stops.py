@@ -72,8 +72,18 @@ def slow() -> Iterator[Slow]:
     transport.go_on.set()
 
 
+OTHERS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads that a test before has left hanging, and that have not ended yet."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.update(threading.enumerate())
+
+
 def our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("outbox-")]
+    now = set(threading.enumerate()) - set(OTHERS)
+    return [thread.name for thread in now if thread.name.startswith("outbox-")]
 
 
 def wait_until_stopping(runner: Runner) -> None:
