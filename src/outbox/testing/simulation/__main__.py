@@ -8,6 +8,7 @@ gone on with, on several machines even, and be added up.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -85,7 +86,7 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
     blocks = [block for block in _blocks(seeds) if (block.start, block.stop) not in done]
     total = sum(done.values(), Tally())
     keep = nullcontext() if options.results is None else options.results.open("a", encoding="utf-8")
-    with ProcessPoolExecutor(options.processes) as pool, keep as kept:
+    with ProcessPoolExecutor(options.processes, initializer=_collect_seldom) as pool, keep as kept:
         for block, tally in _tallies(pool, blocks):
             _keep(kept, block, tally)
             total += tally
@@ -95,6 +96,11 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
                 print(f"\r{total.seeds} of {len(seeds)} seeds", end="", file=sys.stderr, flush=True)
     print(total.as_json(first=seeds.start, last=seeds.stop - 1) if options.json else _sums(total))
     return 1 if total.broken else 0
+
+
+def _collect_seldom() -> None:
+    # A world leaves little that lives on, and an eighth of the time went into looking for it.
+    gc.set_threshold(200_000, 20, 100)
 
 
 def _blocks(seeds: range) -> Iterator[range]:
