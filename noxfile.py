@@ -256,6 +256,14 @@ def chaos(session: nox.Session) -> None:
     )
 
 
+@nox.session(name="redis-faults")
+def redis_faults(session: nox.Session) -> None:
+    """20,000 messages through a Redis server that is killed ten times, whose connections are cut, with runners that die."""
+    session.install("-e", ".", *group("tests"))
+    test = "tests/test_redis_faults.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_REDIS_FAULTS": "long"})
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """10,000 messages through servers that fail at every step; ``OUTBOX_FAULTS_SEED`` is another run."""

@@ -16,14 +16,16 @@ from outbox.values import frozen_mapping, printable
 
 __all__ = ["OPTIONS", "Hiding", "holds_secret", "masked", "secrets_in", "without"]
 
-_OF_STORES: Final = (
+_OF_ALL_STORES: Final = (
     *("remember", "remember_at_most", "keep_delivered", "keep_content", "discard_after"),
-    *("max_messages", "max_bytes", "min_free", "poll"),
+    *("max_messages", "max_bytes", "poll"),
 )
+_OF_STORES: Final = (*_OF_ALL_STORES, "min_free")
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
         "sqlite": (*_OF_STORES, "prefix", "busy_timeout"),
         "file": _OF_STORES,
+        "redis": (*_OF_ALL_STORES, "prefix", "timeout", "ca_file", "client_cert", "client_key", "db"),
         "smtp": (
             *("timeout", "security", "local_hostname", "source_address"),
             *("ca_file", "client_cert", "client_key", "pipelining", "dialogue"),

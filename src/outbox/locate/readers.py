@@ -61,6 +61,11 @@ SETTINGS: Final[Mapping[str, Callable[[str], Any]]] = frozen_mapping(
         "poll": parse_duration,
         "prefix": str,
         "busy_timeout": parse_duration,
+        "timeout": parse_duration,
+        "ca_file": str,
+        "client_cert": str,
+        "client_key": str,
+        "db": str,
     }
 )
 """How each option is read, by the names under which the stores take them."""

@@ -15,7 +15,7 @@ __all__ = ["OURS", "PYTHON", "check_scheme"]
 PYTHON: Final = "python"
 OURS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
-        "store": ("sqlite", "file", "memory"),
+        "store": ("sqlite", "file", "redis", "rediss", "unix", "memory"),
         "transport": ("smtp", "smtps", "lmtp", "smtp+unix", "lmtp+unix"),
     }
 )
@@ -23,8 +23,6 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
 _NOT_YET: Final[Mapping[str, str]] = {
     "postgres": "store",
     "postgresql": "store",
-    "redis": "store",
-    "rediss": "store",
     "sqs": "store",
     "http": "transport",
     "https": "transport",

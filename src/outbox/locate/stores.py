@@ -78,6 +78,20 @@ def _file(url: Url, create: bool, clock: Clock | None) -> Store:
     return store
 
 
+def _redis(url: Url, create: bool, clock: Clock | None) -> Store:
+    settings = url.settings({name: SETTINGS[name] for name in OPTIONS["redis"]})
+    db = settings.pop("db", None)
+    if db is not None and url.scheme != "unix":
+        raise url.wrong("the database stands behind the host: write redis://host/3")
+    address = url.text.partition("?")[0] + ("" if db is None else f"?db={db}")
+    with _naming(url):
+        try:
+            from outbox.stores.redis import RedisStore  # noqa: PLC0415 - only the store that is asked for is imported
+        except ModuleNotFoundError as error:
+            raise url.wrong(str(error)) from error
+        return RedisStore(address, clock=clock, create=create, **settings)
+
+
 def _settings(url: Url, clock: Clock | None) -> dict[str, Any]:
     settings = url.settings({name: SETTINGS[name] for name in OPTIONS[url.scheme]})
     return settings if clock is None else {**settings, "clock": clock}
@@ -122,5 +136,8 @@ def _sqlite_path(url: Url) -> Path:
 STORES: Final[Mapping[str, Callable[[Url, bool, Clock | None], Store]]] = {
     "sqlite": _sqlite,
     "file": _file,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
     "memory": _memory,
 }

@@ -8,6 +8,8 @@
     sqlite:////srv/shop.db?prefix=outbox_    tables of that prefix, beside those of another program
     file:///var/spool/outbox          a directory; absolute
     file:///var/spool/outbox?keep_delivered=30d&keep_content=no&max_bytes=2GiB
+    redis://user:password@host:6379/0?prefix=shop    a Redis server; rediss:// is the same by TLS
+    unix:///run/redis.sock?db=0       the same by a Unix socket
     memory:                           nothing survives the process
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465

@@ -78,9 +78,17 @@ class Turns:
         there = [offer for offer in offers if not offer.empty]
         there.sort(key=lambda offer: self._last.get(offer.queue, 0))
         if there:
-            self._taken += 1
-            self._last[there[0].queue] = self._taken
+            self.took(there[0].queue)
         return there
+
+    def order(self, queues: Iterable[str]) -> list[str]:
+        """The queues in the order of their turns, whatever they have: for a store whose server does the choosing."""
+        return sorted(queues, key=lambda queue: self._last.get(queue, 0))
+
+    def took(self, queue: str) -> None:
+        """This one was first."""
+        self._taken += 1
+        self._last[queue] = self._taken
 
 
 def choose(offers: Sequence[Offer], *, limit: int, max_bytes: int) -> list[str]:

@@ -1,0 +1,106 @@
+"""One call of one script: its keys, its clock, and its errors in our words."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from outbox.clock import Clock
+from outbox.errors import StoreUnavailable
+from outbox.stores.instants import micros
+
+from .bell import Bell
+from .driver import Cut, Driver, Packed, Refused, Unreachable
+from .keys import Keys
+from .place import Place
+from .scripts import Script
+from .tidings import Tidings
+from .translation import translated
+
+__all__ = ["Caller", "fresh_nonce"]
+
+_JSON: Final = json.JSONEncoder(separators=(",", ":")).encode
+_MANY: Final = 500
+"""So many sets of queues are known at once, of which most programs have three."""
+
+
+class Caller:
+    """Scripts of one store.
+
+    Args:
+        clock: None is the server's own.
+    """
+
+    def __init__(self, driver: Driver, keys: Keys, place: Place, clock: Clock | None) -> None:
+        self._driver = driver
+        self._keys = keys
+        self._clock = clock
+        self._closed = False
+        self._known: dict[tuple[str, ...], Packed] = {}
+        self.place = place
+
+    def run(
+        self,
+        script: Script,
+        args: Mapping[str, Any],
+        *,
+        queues: Iterable[str] = (),
+        content: Sequence[bytes] = (),
+        put: bool = False,
+    ) -> Any:
+        """What *script* answers.
+
+        Args:
+            queues: All that it may touch.
+            put: Whether it stores something, of which it has to be said whether it was.
+        """
+        named = tuple(dict.fromkeys(queues))
+        text = _JSON({"queues": named, **args, "now": self._now()})
+        keys = self._packed(named)
+        return self._asked(lambda: self._driver.run(script, keys, [text, *content]), put=put)
+
+    def _packed(self, queues: tuple[str, ...]) -> Packed:
+        found = self._known.get(queues)
+        if found is None:
+            if len(self._known) >= _MANY:
+                self._known.clear()
+            found = self._known[queues] = Packed.of(self._keys.all(queues))
+        return found
+
+    def ask(self, *command: str | bytes | int) -> Any:
+        """What the server answers to one command."""
+        return self._asked(lambda: self._driver.call(*command))
+
+    def key(self, what: str) -> str:
+        return self._keys.name(what)
+
+    def info(self) -> dict[str, str]:
+        """What the server says of itself."""
+        found: dict[str, str] = self._asked(self._driver.info)
+        return found
+
+    def bell(self, tidings: Tidings) -> Bell:
+        """What hears of news from this server."""
+        return Bell(self._driver, self.key("news"), tidings)
+
+    def close(self) -> None:
+        self._closed = True
+        self._driver.close()
+
+    def _asked(self, act: Callable[[], Any], *, put: bool = False) -> Any:
+        if self._closed:
+            raise StoreUnavailable(f"this store of {self.place} was closed: open another one")
+        try:
+            return act()
+        except (Unreachable, Cut, Refused) as error:
+            raise translated(error, self.place, put=put) from error.__cause__
+
+    def _now(self) -> str:
+        return "" if self._clock is None else str(micros(self._clock.now()))
+
+
+def fresh_nonce() -> str:
+    """Half of a token: no other claim has it, also where the server has lost what it knew of the last ones."""
+    return secrets.token_hex(6)

@@ -1,0 +1,2 @@
+go_on_when_full()
+return { now, latest(), {}, claim() }

@@ -1,0 +1,73 @@
+-- Messages into the store, all or none: {"conflict", id, digest, …}, {"full", messages, bytes} or
+-- {"stored", now, news, {id, digest of those known}, {id, row of those claimed}}.
+
+local drafts = args.drafts
+local ids = {}
+for place, draft in ipairs(drafts) do ids[place] = draft[1] end
+
+local known, conflicts, fresh, forgotten = {}, {}, {}, {}
+local new_messages, new_bytes = 0, 0
+local since = NOW - tonumber(args.remember)
+for place, text in ipairs(fetch(ROW, ids)) do
+  local id, _, _, size, digest = unpack(drafts[place])
+  local was = nil
+  if text and is_gone(text) then
+    local buried, settled = string.match(text, '^\t(%x*)\t(%d+)$')
+    if settled and tonumber(settled) > since then was = buried else forgotten[#forgotten + 1] = id end
+  elseif text then
+    local row = parse(text)
+    was = row and row.digest or ''
+  end
+  if was == nil then
+    fresh[#fresh + 1] = place
+    new_messages, new_bytes = new_messages + 1, new_bytes + size
+  else
+    known[#known + 1] = id
+    known[#known + 1] = was
+    if was ~= digest then
+      conflicts[#conflicts + 1] = id
+      conflicts[#conflicts + 1] = was
+    end
+  end
+end
+if #conflicts > 0 then return { 'conflict', unpack(conflicts, 1, math.min(#conflicts, 1000)) } end
+
+local function too_much(limit, name, new)
+  return limit ~= '' and new > 0 and tonumber(redis.call('HGET', META, name) or '0') + new > tonumber(limit)
+end
+
+if too_much(args.max_messages, 'messages', new_messages) or too_much(args.max_bytes, 'bytes', new_bytes) then
+  local held = redis.call('HMGET', META, 'messages', 'bytes')
+  return { 'full', held[1] or '0', held[2] or '0', tostring(new_messages), string.format('%.0f', new_bytes) }
+end
+
+if not format then redis.call('HSET', META, 'format', '1') end
+for _, id in ipairs(forgotten) do write('ZREM', GONE, id) end
+local claims, going_on = {}, {}
+if args.lease then
+  for _, queue in ipairs(args.attempted and args.queues or served(args.queues)) do going_on[queue] = true end
+end
+for _, place in ipairs(fresh) do
+  local id, queue, priority, size, digest, fates, not_before = unpack(drafts[place])
+  local due = now
+  if not_before ~= '' and tonumber(not_before) > NOW then due = not_before end
+  local row = {
+    queue = queue, priority = priority, size = size, digest = digest, generation = 0, nonce = '',
+    state = 'queued', fates = fates, due = due, since = due, submitted = now, settled = '', attempts = 0,
+    lost = 0, resumes = '', reason = '',
+  }
+  write('ZADD', IDS, '0', id)
+  write('HSET', ENVELOPE, id, ARGV[2 * place])
+  write('HSET', CONTENT, id, ARGV[2 * place + 1])
+  if going_on[queue] and due == now then
+    weigh(1, row)
+    claims[#claims + 1] = id
+    claims[#claims + 1] = lease(id, row, later(args.lease), args.nonce)
+  else
+    write('HSET', ROW, id, render(row))
+    attach(id, row)
+  end
+end
+flush()
+note_load()
+return { 'stored', now, #fresh > 0 and tell() or '', known, claims }

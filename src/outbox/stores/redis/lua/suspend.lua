@@ -1,0 +1,2 @@
+redis.call('HSET', STOPPED, args.name, args.said)
+return { now }

@@ -1,0 +1,146 @@
+"""Messages on their way in, all or none."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from outbox.codec import encode_envelope
+from outbox.errors import InvalidMessage
+from outbox.lifecycle import Claim, Fate, PutResult
+from outbox.message import Message
+from outbox.stores import intake, standing as standings
+from outbox.stores.content import Codings
+from outbox.stores.instants import FOREVER, micros, width
+from outbox.stores.limits import Limits, Load
+from outbox.stores.retention import Retention
+
+from .caller import Caller, fresh_nonce
+from .rows import Row, letters
+from .scripts import PUT
+from .tidings import Number, number
+
+__all__ = ["Putting", "Stored", "kept_envelope", "kept_span"]
+
+_MOST_CONTENT: Final = (512 << 20) - (1 << 16)
+"""Redis keeps 512 MiB in one value."""
+
+
+@attrs.frozen(kw_only=True)
+class _Lease:
+    """Under which what is new is stored."""
+
+    width: dt.timedelta
+    attempted: bool
+
+
+@attrs.frozen
+class Stored:
+    """What a put answers."""
+
+    results: Sequence[PutResult]
+    claims: Sequence[Claim]
+    news: Number
+
+
+@attrs.frozen
+class Putting:
+    """What a store puts with."""
+
+    caller: Caller
+    codings: Codings
+    retention: Retention
+    limits: Limits
+
+    def put(
+        self, messages: Sequence[Message], *, lease: dt.timedelta | None = None, attempted: bool = False
+    ) -> Stored:
+        """See :meth:`outbox.protocols.Intake.put`; with a *lease*, see :meth:`~outbox.protocols.SupportsHandOver.put_claimed`."""
+        drafts = [intake.Draft(message, message.envelope_digest) for message in messages]
+        unique, _ = intake.sift(drafts, {})
+        if not unique:
+            return Stored([], [], (0, 0))
+        content = [part for draft in unique for part in self._kept(draft.message)]
+        held = None if lease is None else _Lease(width=lease, attempted=attempted)
+        answer = self.caller.run(
+            PUT, self._args(unique, held), queues=[d.message.queue for d in unique], content=content, put=True
+        )
+        return self._stored(drafts, answer)
+
+    def _kept(self, message: Message) -> tuple[bytes, bytes]:
+        content = self.codings.encode(message.content, message.id)
+        if len(content) > _MOST_CONTENT:
+            raise InvalidMessage(
+                f"the content of {message.id} has {len(content)} bytes, and Redis keeps {_MOST_CONTENT} at most"
+            )
+        return kept_envelope(message, self.codings.name), content
+
+    def _args(self, drafts: Sequence[intake.Draft], lease: _Lease | None) -> dict[str, Any]:
+        return {
+            "drafts": [_draft(draft) for draft in drafts],
+            "remember": str(width(self.retention.remember)),
+            "max_messages": _or_nothing(self.limits.max_messages),
+            "max_bytes": _or_nothing(self.limits.max_bytes),
+            "lease": False if lease is None else kept_span(lease.width),
+            "attempted": lease is not None and lease.attempted,
+            "nonce": "" if lease is None else fresh_nonce(),
+        }
+
+    def _stored(self, drafts: Sequence[intake.Draft], answer: Sequence[Any]) -> Stored:
+        word, *rest = answer
+        if word == b"conflict":
+            intake.sift(drafts, _known(rest))
+        if word == b"full":
+            held, held_bytes, new, new_bytes = map(int, rest)
+            self.limits.require_room(Load(held, held_bytes), Load(new, new_bytes))
+        now, news, known, claimed = rest
+        _, results = intake.sift(drafts, _known(known))
+        # Of one id that comes twice the first content stands.
+        messages = {draft.id: draft.message for draft in reversed(drafts)}
+        claims = [
+            _claim(messages[id.decode()], text, int(now))
+            for id, text in zip(claimed[::2], claimed[1::2], strict=True)
+        ]
+        return Stored(results, claims, number(news))
+
+
+def _known(pairs: Sequence[bytes]) -> dict[str, bytes]:
+    return {
+        id.decode(): bytes.fromhex(digest.decode())
+        for id, digest in zip(pairs[::2], pairs[1::2], strict=True)
+    }
+
+
+def _claim(message: Message, text: bytes, now: int) -> Claim:
+    row = Row.read(message.id, text)
+    return standings.claim(message, row.standing, row.token, now)
+
+
+def _draft(draft: intake.Draft) -> Sequence[Any]:
+    message = draft.message
+    return (
+        message.id,
+        message.queue,
+        message.priority,
+        len(message.content),
+        draft.envelope_digest.hex(),
+        letters([Fate.WAITING] * len(message.recipients)),
+        "" if message.not_before is None else str(micros(message.not_before)),
+    )
+
+
+def kept_envelope(message: Message, coding: str) -> bytes:
+    """The envelope as it is kept: behind the line that names the coding of the content."""
+    return coding.encode() + b"\n" + encode_envelope(message)
+
+
+def kept_span(duration: dt.timedelta) -> str:
+    """A duration as the scripts take it; longer than all time is as long as that."""
+    return str(min(width(duration), FOREVER))
+
+
+def _or_nothing(limit: int | None) -> str:
+    return "" if limit is None else str(limit)

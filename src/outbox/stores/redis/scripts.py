@@ -1,0 +1,66 @@
+"""The scripts that the server runs, each a verb: read from the files beside this one, with what they share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Final
+
+import attrs
+
+__all__ = [
+    "AGED",
+    "APPLY",
+    "CLAIM",
+    "COUNT",
+    "EXCHANGE",
+    "EXTEND",
+    "FORGET",
+    "LOOK",
+    "NEXT_DUE",
+    "OF_STATES",
+    "PAGE",
+    "PUT",
+    "SETTLE",
+    "SUSPEND",
+    "SUSPENSIONS",
+    "UNSUSPEND",
+    "Script",
+]
+
+
+@attrs.frozen
+class Script:
+    """A text, and the name by which the server knows it once it has been given it."""
+
+    name: str
+    text: str = attrs.field(repr=False)
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, parts: Sequence[str] = ()) -> Script:
+        text = "\n".join(_read(part) for part in ("common", *parts, name))
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+PUT: Final = Script.of("put")
+CLAIM: Final = Script.of("claim", ["claiming"])
+SETTLE: Final = Script.of("settle", ["settling"])
+EXCHANGE: Final = Script.of("exchange", ["settling", "claiming"])
+EXTEND: Final = Script.of("extend")
+APPLY: Final = Script.of("apply")
+LOOK: Final = Script.of("look")
+PAGE: Final = Script.of("page")
+COUNT: Final = Script.of("count")
+NEXT_DUE: Final = Script.of("next_due")
+FORGET: Final = Script.of("forget")
+AGED: Final = Script.of("aged")
+OF_STATES: Final = Script.of("of_states")
+SUSPEND: Final = Script.of("suspend")
+UNSUSPEND: Final = Script.of("unsuspend")
+SUSPENSIONS: Final = Script.of("suspensions")

