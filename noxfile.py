@@ -274,6 +274,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def move(session: nox.Session) -> None:
+    """100,000 messages from one store to another and back, killed five times each way."""
+    session.install("-e", ".", *group("tests"))
+    tests = "tests/test_move_killed.py"
+    session.run("pytest", "-n", "0", "-rP", tests, *session.posargs, env={"OUTBOX_MOVE": "100000"})
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Hostile servers, made from what the SMTP client's code has not seen; ten minutes unless told otherwise."""
     session.install("-e", ".", "atheris>=3")

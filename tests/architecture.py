@@ -24,8 +24,8 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "message outcome",
         "codec lifecycle mail relay replies report waiting",
         "protocols",
-        "ages breakers bulletin filters handover naming",
-        "events formats judge screening stores suppression transports",
+        "ages breakers bulletin filters handover moving naming",
+        "events formats judge mover screening stores suppression transports",
         "bounces delays herald leases logs screener stock submitter",
         "slips",
         "aside roster suspects tray",
@@ -96,8 +96,8 @@ OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
 """An optional library is imported only in the file named after it (or after what it is for)."""
 
 PUBLIC_MODULES: Final = words(
-    "address ages bulletin clock codec contrib errors events filters formats judge lifecycle locate logs mail message outcome protocols retry "
-    "stores testing transports values"
+    "address ages bulletin clock codec contrib errors events filters formats judge lifecycle locate logs mail message mover moving outcome protocols "
+    "retry stores testing transports values"
 )
 """Beside ``outbox`` itself, what a user may import from; the rest may change without notice."""
 

@@ -17,6 +17,7 @@ BROKEN_IN = (
     "broken_claims",
     "broken_exactly",
     "broken_holds",
+    "broken_moves",
     "broken_presence",
     "broken_races",
     "broken_stores",

@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "unsuspend": "let what was suspended go out again",
     "wait": "until nothing is left to deliver",
     "migrate": "bring the store to the format of this release",
+    "move": "all messages of one store to another, while both are in use",
     "check": "is the house in order? for a person and for a monitor",
     "config": "which settings are in force, and who says so",
     "send-test": "send one message, and watch: the dialogue, the TLS, what is wrong",

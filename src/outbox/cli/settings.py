@@ -15,7 +15,7 @@ from outbox.locate import KEYS, Config, holds_secret, masked
 from .arguments import add_key
 from .output import Console
 
-__all__ = ["Settings", "add_serving", "config_of", "overruling"]
+__all__ = ["Settings", "add_serving", "config_of", "naming", "overruling"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -51,6 +51,20 @@ def config_of(options: argparse.Namespace, console: Console, *, warns: bool = Tr
     return config
 
 
+def naming(config: Config, url: str | None, option: str, console: Console) -> Config:
+    """The same with the store that *option* names; None leaves it."""
+    if url is None:
+        return config
+    if holds_secret(url):
+        console.complain(
+            f"warning: {_what(url)} in {option} can be seen by everybody on this machine who lists processes; "
+            f"{_ELSEWHERE['store']}, and leave {option} out"
+        )
+    named = attrs.evolve(config, store=url)
+    console.hide(named.secrets())
+    return named
+
+
 def overruling(options: argparse.Namespace, config: Config) -> dict[str, Any]:
     """What this command line says of settings, by key, where these are the others'."""
     said = {name: getattr(options, name, None) for name, key in KEYS.items() if key.options}
@@ -61,12 +75,15 @@ def overruling(options: argparse.Namespace, config: Config) -> dict[str, Any]:
 
 def _warn_of_secret(name: str, url: str, console: Console) -> None:
     if holds_secret(url):
-        # The value of an option that nobody knows is hidden, too: it may be mistyped, and it may be a token.
-        what = "the password" if ":***@" in masked(url) else "what may be a password"
         console.complain(
-            f"warning: {what} in --{name} can be seen by everybody on this machine who lists processes; "
+            f"warning: {_what(url)} in --{name} can be seen by everybody on this machine who lists processes; "
             f"{_BETTER[name] if url.partition(':')[0] in _BY_FILE else _ELSEWHERE[name]}"
         )
+
+
+def _what(url: str) -> str:
+    # The value of an option that nobody knows is hidden, too: it may be mistyped, and it may be a token.
+    return "the password" if ":***@" in masked(url) else "what may be a password"
 
 
 _ELSEWHERE: Final = {

@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import heapq
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
@@ -14,6 +14,7 @@ from outbox.errors import StoreUnavailable
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
+from outbox.moving import Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -27,6 +28,7 @@ from outbox.protocols import (
 )
 
 from . import standing as standings
+from .ferry import Ferry
 from .forking import whole_after_fork
 from .instants import later, micros, span
 from .intake import Draft
@@ -81,6 +83,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._news = News()
         self._shelf = Shelf(retention, Limits(max_messages=max_messages, max_bytes=max_bytes))
+        self._ferry = Ferry(self._shelf)
         self._said: dict[str, Said] = {}
         self._closed = False
         whole_after_fork(self._lock)
@@ -296,6 +299,51 @@ class MemoryStore:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         with self._lock:
             return shown(self._said.values(), self._now())
+
+    # -- from one store to another
+
+    def identity(self) -> str:
+        """See :meth:`outbox.moving.SupportsMove.identity`."""
+        return self._ferry.identity
+
+    def take(
+        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+    ) -> Batch | None:
+        """See :meth:`outbox.moving.SupportsMove.take`."""
+        with self._lock:
+            return self._ferry.take(
+                self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave
+            )
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        """See :meth:`outbox.moving.SupportsMove.give`."""
+        with self._lock:
+            refused = self._ferry.give(batch, self._now())
+        self._news.tell()
+        return refused
+
+    def last_given(self, source: str, /) -> str:
+        """See :meth:`outbox.moving.SupportsMove.last_given`."""
+        with self._lock:
+            self._now()
+            return self._ferry.last_given(source).name
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        """See :meth:`outbox.moving.SupportsMove.conclude`."""
+        with self._lock:
+            self._ferry.conclude(name, back, self._now())
+        self._news.tell()
+
+    def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
+        """See :meth:`outbox.moving.SupportsMove.remembered`."""
+        with self._lock:
+            return self._ferry.remembered(self._now(), after, bounded(limit))
+
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        """See :meth:`outbox.moving.SupportsMove.remember`."""
+        with self._lock:
+            self._now()
+            self._ferry.remember(known)
 
     # -- upkeep
 

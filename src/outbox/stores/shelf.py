@@ -10,6 +10,7 @@ from typing import TypeAlias
 import attrs
 
 from outbox.lifecycle import Claim, Fate, PutResult, Settlement, State
+from outbox.moving import Remembered
 from outbox.protocols import Change, Expected, QueueCount, Suspension
 
 from . import standing as standings
@@ -191,6 +192,43 @@ class Shelf:
         rows = (row for row in self.rows.values() if row.standing.state is state)
         aged = [(row.standing.settled or 0, row.id, row) for row in rows]
         return [row for settled, _, row in sorted(aged) if settled <= since]
+
+    # -- from one store to another
+
+    def detain(self, row: Row, standing: Standing) -> None:
+        """Let it stand so, under a lease that nobody has the token of."""
+        self._load += Load() if row.standing.queued else Load.of([row.size])
+        row.standing = standing
+        row.generation = next(self._generations)
+        self._lanes.schedule(row)
+
+    def part(self, row: Row, now: int) -> None:
+        """Remove what is in another store from now on; its id stays known."""
+        load = Load.of([row.size])
+        self._load -= load if row.standing.queued else Load()
+        del self.rows[row.id]
+        row.place = 0
+        if self._retention.remembers:
+            self._tombstones.bury(row.id, row.digest, now, left=True)
+
+    def admit(self, rows: Sequence[Row], now: int) -> None:
+        """Add what stood in another store, as it stood there."""
+        queued = [row for row in rows if row.standing.queued]
+        self._limits.require_room(self._load, Load.of(row.size for row in queued))
+        for row in rows:
+            self.rows[row.id] = row
+            self._tombstones.forget(row.id)
+        for row in queued:
+            self._load += Load.of([row.size])
+            self._lanes.enqueue(row, now)
+
+    def remembered(self, now: int) -> list[Remembered]:
+        """The ids that are known of what was settled here."""
+        return self._tombstones.known(now)
+
+    def remember(self, id: str, digest: bytes, settled: int) -> None:
+        if id not in self.rows and self._retention.remembers:
+            self._tombstones.remember(id, digest, settled)
 
     # -- suspensions
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+from outbox.moving import Remembered
+
+from .instants import moment
 from .retention import Retention
 
 __all__ = ["Tombstones"]
@@ -13,6 +16,7 @@ __all__ = ["Tombstones"]
 class _Tombstone:
     digest: bytes
     settled: int
+    left: bool
 
 
 class Tombstones:
@@ -22,8 +26,22 @@ class Tombstones:
         self._retention = retention
         self._stones: dict[str, _Tombstone] = {}
 
-    def bury(self, id: str, digest: bytes, settled: int) -> None:
-        self._stones[id] = _Tombstone(digest, settled)
+    def bury(self, id: str, digest: bytes, settled: int, *, left: bool = False) -> None:
+        """Keep it; *left* is that of a message that stands in another store from now on."""
+        self._stones[id] = _Tombstone(digest, settled, left)
+
+    def remember(self, id: str, digest: bytes, settled: int) -> None:
+        """Keep it where none of this id is kept."""
+        self._stones.setdefault(id, _Tombstone(digest, settled, left=False))
+
+    def known(self, now: int) -> list[Remembered]:
+        """Those that are known of messages that were settled here."""
+        since = self._retention.known_since(now)
+        return [
+            Remembered(id, stone.digest, moment(stone.settled))
+            for id, stone in self._stones.items()
+            if not stone.left and stone.settled > since
+        ]
 
     def digest(self, id: str, now: int) -> bytes | None:
         """The digest of an id that is known."""

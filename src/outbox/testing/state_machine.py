@@ -42,6 +42,8 @@ from outbox.clock import Clock
 from outbox.errors import ConflictError, StoreError, StoreFull
 from outbox.lifecycle import Claim, Settlement, State
 from outbox.message import Message
+from outbox.mover import Move
+from outbox.moving import SupportsMove
 from outbox.protocols import (
     Guarantee,
     Store,
@@ -55,6 +57,7 @@ from outbox.protocols import (
     SupportsWait,
     Suspension,
 )
+from outbox.stores.memory import MemoryStore
 from outbox.testing.clauses.scene import Whole, unknown_setting
 from outbox.testing.clock import ManualClock
 from outbox.testing.comparing import anonymous, answer, plain, told, wordless
@@ -124,6 +127,7 @@ class StoreStateMachine(RuleBasedStateMachine):
         self.held: list[_Held] = []
         self.unsettled: list[_Held] = []
         self.left: list[Whole] = []
+        self.others: tuple[Store, Store] | None = None
         self.latest = self.clock.now()
 
     @initialize(
@@ -361,6 +365,30 @@ class StoreStateMachine(RuleBasedStateMachine):
         """As a killed process leaves it: nothing is closed until the end."""
         self.left.append(self.store)
         self.store = self._open()
+
+    @precondition(
+        lambda self: self._can(SupportsMove) and self._can(SupportsBrowse) and not self._is_limited()
+    )
+    @rule(limit=st.integers(1, 3))
+    def move_there_and_back(self, limit: int) -> None:
+        """All but what is under a lease, to another store of its kind; nothing is to be seen of it afterwards."""
+        if self.others is None:
+            (self.path / "beside").mkdir()
+            beside = cast(Whole, self.open(self.clock, self.path / "beside"))
+            self.others = (beside, MemoryStore(clock=self.clock))
+            self.left.append(beside)
+        stores: tuple[Store, Store] = (self.store, self.model)
+        for store, other in zip(stores, self.others, strict=True):
+            for source, destination in ((store, other), (other, store)):
+                move = Move(source, destination, joins=True, limit=limit)
+                # What is under a lease stays where it is.
+                for step in move.steps():
+                    if step.leased:
+                        break
+                assert move.refused == move.unreadable == []
+
+    def _is_limited(self) -> bool:
+        return not {"max_messages", "max_bytes"}.isdisjoint(self.settings)
 
     # -- commits that fail: the verb raises, and once repeated all is as though it had not
 

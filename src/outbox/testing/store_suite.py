@@ -42,6 +42,7 @@ _PARTS: Final = (
     "keeping",
     "limiting",
     "looking",
+    "moving",
     "ordering",
     "purging",
     "putting",
@@ -84,13 +85,14 @@ from outbox.testing.clauses.joining import JoinClauses  # noqa: E402
 from outbox.testing.clauses.keeping import KeepClauses  # noqa: E402
 from outbox.testing.clauses.limiting import LimitClauses  # noqa: E402
 from outbox.testing.clauses.looking import BrowseClauses  # noqa: E402
+from outbox.testing.clauses.moving import MoveClauses  # noqa: E402
 from outbox.testing.clauses.ordering import OrderClauses  # noqa: E402
 from outbox.testing.clauses.purging import PurgeClauses  # noqa: E402
 from outbox.testing.clauses.putting import PutClauses  # noqa: E402
 from outbox.testing.clauses.racing import RaceClauses  # noqa: E402
 from outbox.testing.clauses.retaining import RetainClauses  # noqa: E402
 from outbox.testing.clauses.rooming import RoomClauses  # noqa: E402
-from outbox.testing.clauses.scene import Reopen, Whole, unknown_setting  # noqa: E402
+from outbox.testing.clauses.scene import Beside, Reopen, Whole, unknown_setting  # noqa: E402
 from outbox.testing.clauses.settling import SettleClauses  # noqa: E402
 from outbox.testing.clauses.sharing import ShareClauses  # noqa: E402
 from outbox.testing.clauses.spanning import SpanClauses  # noqa: E402
@@ -140,6 +142,7 @@ class StoreSuite(
     ExactClauses,
     TradeClauses,
     RoomClauses,
+    MoveClauses,
 ):
     """Subclass it, say how your store is opened, and let pytest collect it.
 
@@ -208,6 +211,21 @@ class StoreSuite(
     @pytest.fixture
     def store(self, reopen: Reopen) -> Whole:
         return reopen()
+
+    @pytest.fixture
+    def beside(self, clock: ManualClock, tmp_path: Path) -> Iterator[Beside]:
+        opened: list[Store] = []
+        path = tmp_path / "beside"
+        path.mkdir()
+
+        def beside(**settings: Any) -> Whole:
+            if not opened:
+                opened.append(self.open(clock, path, **settings))
+            return cast(Whole, opened[0])
+
+        yield beside
+        for store in opened:
+            store.close()
 
 
 def _require(store: Store, needs: tuple[type | Guarantee, ...]) -> None:

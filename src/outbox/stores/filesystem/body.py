@@ -35,6 +35,7 @@ __all__ = [
     "header_length",
     "opened",
     "recipients",
+    "tombstone",
     "whole",
 ]
 
@@ -98,6 +99,16 @@ class Header:
 
 
 def encode(message: Message, header: Header, codings: Codings) -> bytes:
+    content = codings.encode(message.content, message.id)
+    return b"\n".join((_first_line(header), codec.encode_envelope(message), content))
+
+
+def tombstone(header: Header) -> bytes:
+    """The file of a remembered id whose message was never here: no more of it than a repeated put is compared with."""
+    return b"\n".join((_first_line(header), b"{}", b""))
+
+
+def _first_line(header: Header) -> bytes:
     ticket = header.ticket
     line: dict[str, Any] = {
         "spool": VERSION,
@@ -114,8 +125,7 @@ def encode(message: Message, header: Header, codings: Codings) -> bytes:
         line["leased"] = stamp(header.leased)
     if header.coding:
         line["coding"] = header.coding
-    content = codings.encode(message.content, message.id)
-    return b"\n".join((_JSON(line).encode(), codec.encode_envelope(message), content))
+    return _JSON(line).encode()
 
 
 def _line(text: bytes) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from .names import Path, Ticket, ids_path
 from .notes import Note
 from .walking import Entry, Place
 
-__all__ = ["browse", "count", "enveloped", "get", "summary"]
+__all__ = ["browse", "count", "enveloped", "get", "record", "summary"]
 
 _TRIES = 10
 _SPARE = 16
@@ -38,7 +38,7 @@ def get(folders: Folders, id: str, codings: Codings) -> Record | None:
         if place is None:
             return None
         with _moving(folders, place.path, place.ticket):
-            return _record(folders, place, codings)
+            return record(folders, place, codings)
     raise StoreUnavailable(f"the message {id} moves faster than it can be read: try again")
 
 
@@ -56,7 +56,13 @@ def _moving(folders: Folders, path: Path, ticket: Ticket) -> Iterator[None]:
             raise
 
 
-def _record(folders: Folders, place: Place, codings: Codings) -> Record:
+def record(folders: Folders, place: Place, codings: Codings) -> Record:
+    """All that is known of the message of this ticket.
+
+    Raises:
+        CorruptRecord, FormatError: it cannot be read.
+        FileNotFoundError: the ticket has moved on.
+    """
     ticket = place.ticket
     note = _note(folders, place)
     message = _message(folders, ticket.id, note, codings)

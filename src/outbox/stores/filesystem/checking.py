@@ -16,7 +16,7 @@ from outbox.stores.content import Codings
 from outbox.stores.names import is_queue
 from outbox.values import printable
 
-from . import announcing, body, ids, leftovers, notes, reading, suspending, walking
+from . import announcing, body, ids, leftovers, moving, notes, reading, suspending, walking
 from .disk import Kind
 from .folders import Folders
 from .names import (
@@ -25,6 +25,7 @@ from .names import (
     HERE,
     IDS,
     LATER,
+    MOVING,
     NOTES,
     QUEUES,
     READY,
@@ -238,7 +239,7 @@ def _forlorn(folders: Folders) -> Iterator[str]:
 
 _ROOT_FILES: Final = frozenset({"format", "boot", "bell", "swept"})
 _ROOT_FOLDERS: Final = frozenset(
-    path[0] for path in (TMP, IDS, NOTES, QUEUES, REMEMBERED, GONE, SUSPENDED, HERE)
+    path[0] for path in (TMP, IDS, NOTES, QUEUES, REMEMBERED, GONE, SUSPENDED, HERE, MOVING)
 )
 _STATES: Final = frozenset(state.value for state in State) - {State.QUEUED.value} | {LATER, READY, CLAIMED}
 _PRIORITY: Final = re.compile(r"[+-]\d{3}", re.ASCII)
@@ -285,6 +286,8 @@ def _of_root(name: str, kind: Kind) -> bool:
 
 def _folder_of(path: Path) -> bool:
     match path:
+        case ("moving", "arriving"):
+            return True
         case ("ids", shard):
             return _HASH.fullmatch(shard) is not None
         case ("queues", queue):
@@ -305,11 +308,11 @@ def _file_of(path: Path) -> bool:
             return Ticket.is_id(name)
         case ("suspended", name):
             return suspending.is_name(name)
-        case ("here", name):
-            return announcing.is_name(name)
+        case ("moving" | "here", name):
+            return moving.is_name(name) if path[0] == "moving" else announcing.is_name(name)
         case ("notes", _, name):
             return notes.parse_name(name) is not None
-        case ("tmp", name) | ("remembered", _, name):
+        case ("tmp", name) | ("remembered", _, name) | ("moving", "arriving", name):
             return Ticket.parse(name) is not None
         case ("queues", _, "ready", _, _):
             return False

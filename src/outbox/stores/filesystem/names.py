@@ -25,12 +25,14 @@ from outbox.lifecycle import State
 from outbox.stores.standing import Standing
 
 __all__ = [
+    "ARRIVING",
     "CLAIMED",
     "GONE",
     "HERE",
     "IDS",
     "LATER",
     "LEVELS",
+    "MOVING",
     "NOTES",
     "QUEUES",
     "READY",
@@ -64,6 +66,8 @@ TMP: Final = ("tmp",)
 GONE: Final = ("gone",)
 SUSPENDED: Final = ("suspended",)
 HERE: Final = ("here",)
+MOVING: Final = ("moving",)
+ARRIVING: Final = ("moving", "arriving")
 IDS: Final = ("ids",)
 NOTES: Final = ("notes",)
 QUEUES: Final = ("queues",)

@@ -14,6 +14,7 @@ from outbox.errors import ConfigurationError, OutboxError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
+from outbox.moving import Batch, Remembered
 from outbox.protocols import MAX_BYTES, Change, Expected, Finding, Guarantee, Presence, QueueCount, Suspension
 from outbox.stores import standing as standings, surroundings
 from outbox.stores.content import Codings, ContentCoding
@@ -36,10 +37,12 @@ from outbox.stores.standing import Step
 
 from . import (
     announcing,
+    arriving,
     browsing,
     checking,
     claiming,
     finding,
+    moving,
     putting,
     settling,
     steering,
@@ -391,6 +394,69 @@ class FilesystemStore:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         with self._inside() as spool:
             return announcing.announced(spool.folders, self._now())
+
+    # -- from one store to another
+
+    def identity(self) -> str:
+        """See :meth:`outbox.moving.SupportsMove.identity`; a copy of the spool is the same store."""
+        with self._inside() as spool:
+            return moving.identity(spool.folders)
+
+    def take(
+        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+    ) -> Batch | None:
+        """See :meth:`outbox.moving.SupportsMove.take`."""
+        now = self._now()
+        with self._inside() as spool:
+            spool.require_usable()
+            try:
+                return moving.take(
+                    spool.folders,
+                    self._codings,
+                    now,
+                    to=to,
+                    limit=bounded(limit),
+                    max_bytes=max_bytes,
+                    leave=leave,
+                )
+            finally:
+                spool.shelves.changed()
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        """See :meth:`outbox.moving.SupportsMove.give`."""
+        now = self._now()
+        with self._inside() as spool:
+            spool.require_usable()
+            self._limits.require_free(self._path)
+            try:
+                return arriving.give(spool.folders, batch, self._codings, spool.crowd, now)
+            finally:
+                spool.ring(now)
+
+    def last_given(self, source: str, /) -> str:
+        """See :meth:`outbox.moving.SupportsMove.last_given`."""
+        with self._inside() as spool:
+            return arriving.last_given(spool.folders, source).name
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        """See :meth:`outbox.moving.SupportsMove.conclude`."""
+        now = self._now()
+        with self._inside() as spool:
+            spool.require_usable()
+            try:
+                moving.conclude(spool.folders, self._retention, now, name, back)
+            finally:
+                spool.ring(now)
+
+    def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
+        """See :meth:`outbox.moving.SupportsMove.remembered`."""
+        with self._inside() as spool:
+            return moving.remembered(spool.folders, self._retention, self._now(), after, bounded(limit))
+
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        """See :meth:`outbox.moving.SupportsMove.remember`."""
+        with self._inside() as spool:
+            arriving.remember(spool.folders, known, self._retention, self._now())
 
     # -- upkeep
 

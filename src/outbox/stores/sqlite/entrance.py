@@ -10,13 +10,14 @@ import attrs
 from outbox.errors import AmbiguousPut, StoreFull
 from outbox.lifecycle import PutResult
 from outbox.message import Message
+from outbox.moving import Batch
 from outbox.protocols import Finding
 from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.stores.limits import Limits
 from outbox.stores.retention import Retention
 
-from . import putting
+from . import moving, putting
 from .connection import Database
 from .crowding import Crowd
 from .grouping import Share
@@ -67,6 +68,22 @@ class Entrance:
             )
         except CommitFailed as error:
             raise AmbiguousPut(f"{error}; put it again with the same id") from error.__cause__
+
+    def give(self, batch: Batch) -> Sequence[str]:
+        """Store what comes from another store, once."""
+        made = moving.arrivals(batch, self.codings)
+        size = sum(len(record.message.content) for record in batch.records)
+
+        def give(sql: Sql) -> Sequence[str]:
+            self._require_room()
+            return moving.give(sql, batch, made, self.crowd, self.now())
+
+        try:
+            refused = self.database.write(give, content=size)
+        except CommitFailed as error:
+            raise AmbiguousPut(f"{error}; give the same batch again") from error.__cause__
+        self.database.news.tell()
+        return refused
 
     def put_within(self, sql: Sql, messages: Sequence[Message]) -> Sequence[PutResult]:
         """Store them, and leave the commit to whose transaction it is."""

@@ -16,12 +16,13 @@ from outbox.stores import intake, standing as standings
 from outbox.stores.content import Codings
 from outbox.stores.limits import Load
 from outbox.stores.retention import Retention
+from outbox.stores.standing import Standing
 
 from . import rows
 from .crowding import Crowd
 from .naming import Sql
 
-__all__ = ["Draft", "Stored", "drafts", "put"]
+__all__ = ["Draft", "Stored", "drafts", "hot", "put", "store_bodies", "store_rows"]
 
 # By their places in the list and not by id, and a digest that is an expression: the caller's connection may make
 # anything of text, and of what it knows the declared type of.
@@ -129,13 +130,21 @@ def _store(sql: Sql, new: Sequence[Draft], now: int) -> set[str]:
     """Write them; return the ids of those that are due."""
     if not new:
         return set()
-    bodies = _store_bodies(sql, new)
-    hot = [_hot(number, draft, now) for number, draft in zip(bodies, new, strict=True)]
-    _insert(sql, _MESSAGE, hot)
-    return {row[0] for row in hot if row[_STAGE] == _READY}
+    bodies = store_bodies(sql, new)
+    fresh = [
+        hot(number, draft, standings.fresh(draft.message, now), now)
+        for number, draft in zip(bodies, new, strict=True)
+    ]
+    store_rows(sql, fresh)
+    return {row[0] for row in fresh if row[_STAGE] == _READY}
 
 
-def _store_bodies(sql: Sql, new: Sequence[Draft]) -> Sequence[int]:
+def store_rows(sql: Sql, made: Sequence[rows.Row]) -> None:
+    """Write the hot rows that :func:`hot` has made."""
+    _insert(sql, _MESSAGE, made)
+
+
+def store_bodies(sql: Sql, new: Sequence[Draft]) -> Sequence[int]:
     """Write them; return their numbers."""
     if len(new) > 1:
         (last,) = sql.execute(_LAST_BODY).fetchone()
@@ -175,16 +184,16 @@ def _known(sql: Sql, made: Sequence[Draft], remembered_since: int) -> dict[str, 
     return {ids[place]: digest for place, digest, forgotten in found if not forgotten}
 
 
-def _hot(body: int, draft: Draft, now: int) -> rows.Row:
+def hot(body: int, draft: Draft, standing: Standing, now: int, *, size: int | None = None) -> rows.Row:
+    """The hot row of a message that stands so; *size* is that of its content, where that is not there any more."""
     message = draft.message
-    standing = standings.fresh(message, now)
     return (
         message.id,
         message.queue,
         message.priority,
         # The generation starts anywhere: a token of an earlier message of this id, purged since, never fits.
         int.from_bytes(os.urandom(6)),
-        len(message.content),
+        len(message.content) if size is None else size,
         draft.envelope_digest,
         body,
         rows.stage(standing, now),

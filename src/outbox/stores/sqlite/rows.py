@@ -22,6 +22,7 @@ __all__ = [
     "STANDING",
     "STATES",
     "Row",
+    "attempt",
     "attempts",
     "columns",
     "count",
@@ -243,10 +244,11 @@ def record(sql: Sql, made: Sequence[tuple[str, Attempt]]) -> None:
 
 def attempts(sql: Sql, id: str) -> list[Attempt]:
     """The history of a message; raises CorruptRecord where it cannot be read."""
-    return [_attempt(id, row) for row in sql.execute(_ATTEMPTS, (id,))]
+    return [attempt(id, row) for row in sql.execute(_ATTEMPTS, (id,))]
 
 
-def _attempt(id: str, row: Row) -> Attempt:
+def attempt(id: str, row: Row) -> Attempt:
+    """One of its history; raises CorruptRecord where it cannot be read."""
     number, at, event, relay, results, reason, dialogue = row
     try:
         return Attempt(

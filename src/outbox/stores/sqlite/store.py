@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -16,6 +16,7 @@ from outbox.errors import ConfigurationError, CorruptRecord, StoreError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
+from outbox.moving import Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -54,9 +55,11 @@ from . import (
     damage,
     finding,
     glancing,
+    moving,
     pruning,
     putting,
     salvage,
+    schema,
     settling,
     steering,
     suspending,
@@ -408,6 +411,45 @@ class SQLiteStore:
     def announced(self) -> Sequence[Presence]:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         return self._database.read(lambda sql: announcing.announced(sql, self._now()))
+
+    # -- from one store to another
+
+    def identity(self) -> str:
+        """See :meth:`outbox.moving.SupportsMove.identity`; a copy of the file is the same store."""
+        return self._database.read(schema.identity)
+
+    def take(
+        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+    ) -> Batch | None:
+        """See :meth:`outbox.moving.SupportsMove.take`."""
+        return self._database.write(
+            lambda sql: moving.take(
+                sql, self._codings, self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave
+            )
+        )
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        """See :meth:`outbox.moving.SupportsMove.give`."""
+        return self._entrance.give(batch)
+
+    def last_given(self, source: str, /) -> str:
+        """See :meth:`outbox.moving.SupportsMove.last_given`."""
+        return self._database.read(lambda sql: moving.last_given(sql, source))
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        """See :meth:`outbox.moving.SupportsMove.conclude`."""
+        self._database.write(lambda sql: moving.conclude(sql, self._retention, self._now(), name, back))
+        self._database.news.tell()
+
+    def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
+        """See :meth:`outbox.moving.SupportsMove.remembered`."""
+        return self._database.read(
+            lambda sql: moving.remembered(sql, self._retention, self._now(), after, bounded(limit))
+        )
+
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        """See :meth:`outbox.moving.SupportsMove.remember`."""
+        self._database.write(lambda sql: moving.remember(sql, known, self._retention, self._now()))
 
     # -- upkeep
 

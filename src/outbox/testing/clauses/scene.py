@@ -29,6 +29,7 @@ from outbox.lifecycle import (
     Verdict,
 )
 from outbox.message import Message
+from outbox.moving import SupportsMove
 from outbox.outcome import Accepted, Outcome, PermFailed, Result, TempFailed, Uncertain
 from outbox.protocols import (
     Change,
@@ -54,6 +55,7 @@ __all__ = [
     "SHORT",
     "VERDICTS",
     "ZERO",
+    "Beside",
     "Clauses",
     "Reopen",
     "Whole",
@@ -105,6 +107,7 @@ class Whole(
     SupportsWait,
     SupportsMaintain,
     SupportsTransaction,
+    SupportsMove,
     Protocol,
 ):
     """A store with every capability; a clause says which of them it needs, and is skipped where one is missing."""
@@ -117,6 +120,12 @@ class Reopen(Protocol):
     """
 
     def __call__(self, *, crash: bool = False, **settings: Any) -> Whole: ...
+
+
+class Beside(Protocol):
+    """Another store of the same kind, which knows nothing of this test's; the same one when it is called again."""
+
+    def __call__(self, **settings: Any) -> Whole: ...
 
 
 class Clauses:

@@ -1,0 +1,106 @@
+"""What becomes of a message that leaves for another store, or comes from one: pure, and the same for every store."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Final
+
+import attrs
+
+from outbox.errors import ConfigurationError, ConflictError
+from outbox.lifecycle import Record, State
+from outbox.moving import Batch
+
+from .instants import FOREVER, micros
+from .standing import Standing
+
+__all__ = ["LEFT", "ON_ITS_WAY", "Given", "arrived", "leaving", "next_name", "require_partner"]
+
+ON_ITS_WAY: Final = "on its way to another store, until outbox move has brought it there"
+"""The reason of a message under way."""
+LEFT: Final = "moved to another store"
+"""The reason that an id is remembered for where its message has left."""
+_DIGITS: Final = 18
+"""Of a name: microseconds for thirty thousand years."""
+
+
+def arrived(record: Record) -> Standing:
+    """How a message stands that another store kept as *record*."""
+    summary, message = record.summary, record.message
+    settled = None if summary.settled_at is None else micros(summary.settled_at)
+    submitted = micros(summary.submitted_at)
+    due = summary.due_at or summary.leased_until or summary.settled_at or summary.submitted_at
+    return Standing(
+        state=summary.state,
+        fates=tuple(summary.fates[recipient] for recipient in message.recipients),
+        due=micros(due),
+        since=submitted if summary.since is None else micros(summary.since),
+        submitted=submitted,
+        settled=settled,
+        attempts=summary.attempts,
+        lost=summary.lost,
+        reason=summary.reason,
+        resumes=None if summary.resumes_at is None else micros(summary.resumes_at),
+    )
+
+
+def leaving(standing: Standing) -> Standing:
+    """How it stands while it is on its way: under a lease that never runs out, so that no verb touches it."""
+    return attrs.evolve(
+        standing, state=State.CLAIMED, due=FOREVER, settled=None, resumes=None, reason=ON_ITS_WAY
+    )
+
+
+def next_name(last: str, now: int) -> str:
+    """The name of the next batch that leaves a store.
+
+    Greater than the last by the clock, too: a store that was restored from a
+    backup has forgotten some of its batches, and gives their names to no other.
+    """
+    number = max(now, int(last[:_DIGITS] or 0) + 1)
+    return f"{number:0{_DIGITS}}-{secrets.token_hex(4)}"
+
+
+def require_partner(under_way_to: str, to: str) -> None:
+    """Raise ConfigurationError where the batch under way leads to another store than *to*; ``""`` is any."""
+    if to and under_way_to != to:
+        raise ConfigurationError(
+            f"some of its messages are on their way to another store (of identity {under_way_to}): finish that move "
+            "first, by the same command again; where that store is gone for good, outbox move --from THIS --abandon"
+        )
+
+
+@attrs.frozen
+class Given:
+    """What a store keeps of the last batch that it was given from one other.
+
+    Attributes:
+        name: Of that batch; ``""`` where there was none.
+        refused: The ids of it that were not stored.
+    """
+
+    name: str = ""
+    refused: tuple[str, ...] = ()
+
+    def repeats(self, batch: Batch) -> bool:
+        """Whether *batch* is this one.
+
+        Raises:
+            ConflictError: it is an earlier one, and so is known to be concluded.
+        """
+        if batch.name < self.name:
+            raise ConflictError(
+                f"the batch {batch.name} comes after a later one of the same store ({self.name}): another program "
+                "moves the same messages, or the clock of the source was set back; nothing of it was stored"
+            )
+        return batch.name == self.name
+
+    def encode(self) -> str:
+        return json.dumps([self.name, *self.refused])
+
+    @classmethod
+    def decode(cls, text: str) -> Given:
+        """The inverse; raises ValueError."""
+        name, *refused = json.loads(text)
+        return cls(str(name), tuple(map(str, refused)))

@@ -1,0 +1,336 @@
+"""A move between two stores, killed at every boundary between two steps: the same set, the same order, nothing doubled."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moves import Killed, contents, fill, moved, seamed
+
+from outbox.errors import ConfigurationError, ConflictError, StoreFull, UnsupportedError
+from outbox.lifecycle import Claim, Settlement, State, Verdict
+from outbox.mover import Move
+from outbox.protocols import Suspension
+from outbox.stores.memory import MemoryStore
+from outbox.stores.sqlite import SQLiteStore
+from outbox.testing.clauses.scene import LEASE, delivered, ids, mail, put, retry, states, statuses, take
+from outbox.testing.clock import ManualClock
+
+Open = Callable[..., Any]
+
+
+def memory(**settings: Any) -> Any:
+    return MemoryStore(**settings)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def open_(tmp_path: Path, clock: ManualClock) -> Iterator[Open]:
+    """A store by its name, the same contents each time."""
+    opened: list[SQLiteStore] = []
+
+    def open_(name: str, **settings: Any) -> SQLiteStore:
+        opened.append(SQLiteStore(tmp_path / f"{name}.db", clock=clock, **settings))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+def killed_at(number: int) -> Callable[[int], None]:
+    def at(moment: int) -> None:
+        if moment == number:
+            raise Killed
+
+    return at
+
+
+def run(source: Any, destination: Any, at: Callable[[int], None], limit: int) -> bool:
+    """Move until it is done, or killed: whether it was done."""
+    try:
+        moved(*seamed(source, destination, at), limit=limit)
+    except Killed:
+        return False
+    return True
+
+
+# -- killed
+
+
+def test_killed_at_any_boundary_between_two_steps_it_goes_on_where_it_was(clock: ManualClock) -> None:
+    moment, done = 0, False
+    while not done:
+        moment += 1
+        source, destination = memory(clock=clock), memory(clock=clock)
+        fill(source, clock, 12)
+        source.suspend(Suspension(kind="queue", value="bulk"))
+        before = contents(source)
+
+        done = run(source, destination, killed_at(moment), limit=5)
+        moved(source, destination, limit=5)
+        assert contents(destination) == before, moment
+        assert states(source) == {}, moment
+    # Every batch passes it six times, and there is more than one.
+    assert moment > 20
+
+
+def test_killed_at_any_boundary_it_can_be_turned_round(clock: ManualClock) -> None:
+    moment, done = 0, False
+    while not done:
+        moment += 1
+        source, destination = memory(clock=clock), memory(clock=clock)
+        fill(source, clock, 12)
+        before = contents(source)
+
+        done = run(source, destination, killed_at(moment), limit=5)
+        moved(destination, source, limit=4, joins=True)
+        assert contents(source) == before, moment
+        assert states(destination) == {}, moment
+
+
+def test_two_thousand_messages_there_and_back_killed_at_one_boundary_after_the_other(
+    open_: Open, clock: ManualClock
+) -> None:
+    stores = "one", "other"
+    fill(open_("one"), clock, 2000)
+    before = contents(open_("one"))
+    assert len(before.records) + len(before.known) == 2000
+
+    for here, there in (stores, stores[::-1]):
+        kills = 0
+        # As a process finds them that knows nothing of the one before.
+        while not run(open_(here), open_(there), killed_at(kills + 1), limit=100):
+            kills += 1
+        assert kills > 12
+        assert contents(open_(there)) == before
+        assert contents(open_(there)).order == before.order
+        assert states(open_(here)) == {}
+
+
+# -- in company
+
+
+MADE: Sequence[Callable[[Claim], Verdict]] = (delivered, retry)
+
+
+def test_who_delivers_at_either_end_meanwhile_delivers_each_message_once(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, *(f"m{number:02}" for number in range(40)))
+    sent: list[str] = []
+
+    def work(store: Any) -> None:
+        """Claim two, deliver one of them, and let the other go on later."""
+        claims = take(store, 2)
+        verdicts = [made(claim) for claim, made in zip(claims, MADE, strict=False)]
+        store.settle([Settlement(*pair) for pair in zip(claims, verdicts, strict=True)])
+        sent.extend(claim.message.id for claim in claims[:1])
+
+    for _ in Move(
+        *seamed(source, destination, lambda moment: work((source, destination)[moment % 2])), limit=3
+    ).steps():
+        clock.advance(LEASE / 1000)
+    while states(destination):
+        work(destination)
+    assert states(source) == {}
+    assert sorted(sent) == [f"m{number:02}" for number in range(40)]
+
+
+def test_what_workers_have_is_waited_for_and_moved_when_they_are_done(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, "a", "b", "c")
+    claims = take(source, 2)
+
+    steps = Move(source, destination).steps()
+    assert next(steps).moved == 1
+    for _ in range(3):
+        waits = next(steps)
+        assert (waits.moved, waits.leased, waits.until) == (1, 2, clock.now() + LEASE)
+    source.settle([Settlement(claims[0], delivered(claims[0])), Settlement(claims[1], retry(claims[1]))])
+    assert {step.moved for step in steps} == {2}
+    assert sorted(states(destination)) == ["b", "c"]
+    assert statuses(destination.put([mail("a")])) == ["known"]
+
+
+def test_two_who_move_the_same_messages_double_none_and_lose_none(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, *(f"m{number}" for number in range(9)))
+    late: list[Any] = []
+
+    def overtaken(moment: int) -> None:
+        # Between its take and its give another one moves all there is, and more comes.
+        if moment == 6:
+            put(source, "x")
+            moved(source, destination)
+            for claim in take(destination):
+                destination.settle([Settlement(claim, delivered(claim))])
+                late.append(claim.message.id)
+
+    with pytest.raises(ConflictError, match="another program"):
+        moved(*seamed(source, destination, overtaken), limit=4)
+    assert len(late) == 10
+    assert states(source) == states(destination) == {}
+
+
+# -- what does not go
+
+
+def test_a_store_is_not_moved_to_itself_nor_to_its_copy(open_: Open) -> None:
+    with pytest.raises(ConfigurationError, match="the same store"):
+        Move(open_("one"), open_("one"))
+
+
+class Narrow:
+    """The five verbs, and no more."""
+
+    def __init__(self) -> None:
+        self.inner = memory()
+        self.put, self.claim, self.extend = self.inner.put, self.inner.claim, self.inner.extend
+        self.settle, self.close = self.inner.settle, self.inner.close
+
+
+@pytest.mark.parametrize("end", ["from", "to"])
+def test_a_store_that_lacks_what_a_move_needs_is_named(end: str) -> None:
+    stores = (Narrow(), memory()) if end == "from" else (memory(), Narrow())
+    with pytest.raises(UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"):
+        Move(*stores)
+
+
+def test_messages_are_joined_with_others_only_where_that_was_said() -> None:
+    source, destination = memory(), memory()
+    put(source, "a")
+    put(destination, "b")
+
+    with pytest.raises(ConfigurationError, match="--join"):
+        moved(source, destination)
+    assert (sorted(states(source)), sorted(states(destination))) == (["a"], ["b"])
+    assert moved(source, destination, joins=True).moved == 1
+    assert sorted(states(destination)) == ["a", "b"]
+
+
+def test_a_move_goes_on_where_the_destination_has_put_on_messages_of_its_own() -> None:
+    source, destination = memory(), memory()
+    put(source, "a")
+    moved(source, destination)
+    put(source, "b")
+    put(destination, "c")
+
+    assert moved(source, destination).moved == 1
+    assert sorted(states(destination)) == ["a", "b", "c"]
+
+
+def test_of_two_messages_of_one_id_each_stays_where_it_is() -> None:
+    source, destination = memory(), memory()
+    put(source, "a", "b", "c")
+    put(destination, "b")
+
+    move = moved(source, destination, joins=True, limit=1)
+    assert (move.moved, move.refused) == (2, ["b"])
+    assert states(source) == {"b": State.QUEUED}
+
+
+def test_a_store_that_has_most_of_them_already_is_no_place_for_the_rest() -> None:
+    source, destination = memory(), memory()
+    names = [f"m{number:04}" for number in range(1200)]
+    put(source, *names)
+    put(destination, *names)
+
+    with pytest.raises(ConflictError, match="is it a copy"):
+        moved(source, destination, joins=True, limit=400)
+    assert set(states(source).values()) == {State.QUEUED}
+    assert len(states(source)) == 1200
+
+
+def test_where_the_destination_is_full_the_last_batch_stands_as_it_stood() -> None:
+    source, destination = memory(), memory(max_messages=5)
+    put(source, *(f"m{number}" for number in range(9)))
+
+    with pytest.raises(StoreFull):
+        moved(source, destination, limit=2)
+    assert len(states(destination)) == 4
+    assert set(states(source).values()) == {State.QUEUED}
+    take(destination)
+    assert len(take(source)) == 5
+
+
+def test_what_is_suspended_is_so_in_the_other_store_before_anything_arrives(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, "a")
+    source.suspend(Suspension(kind="queue", value="mail", reason="a mistake in the template"))
+    seen: list[int] = []
+
+    moved(*seamed(source, destination, lambda _: seen.append(len(take(destination)))))
+    assert set(seen) == {0}
+    assert destination.suspensions() == source.suspensions()
+    destination.unsuspend("queue", "mail")
+    assert ids(take(destination)) == ["a"]
+
+
+def test_what_was_let_go_on_meanwhile_is_not_suspended_again_by_the_next_run(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, "a")
+    source.suspend(Suspension(kind="queue", value="mail"))
+    moved(source, destination)
+    destination.unsuspend("queue", "mail")
+    put(source, "b")
+
+    moved(source, destination)
+    assert ids(take(destination)) == ["a", "b"]
+
+
+class Unstoppable(Narrow):
+    """It can be moved to, and nothing in it can be suspended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in [
+            "get",
+            "browse",
+            "count",
+            "identity",
+            "take",
+            "give",
+            "last_given",
+            "conclude",
+            "remembered",
+            "remember",
+        ]:
+            setattr(self, name, getattr(self.inner, name))
+
+
+def test_a_store_that_keeps_no_suspension_gets_nothing_of_one_that_has_some() -> None:
+    source, destination = memory(), Unstoppable()
+    put(source, "a")
+    source.suspend(Suspension(kind="queue", value="mail"))
+
+    with pytest.raises(UnsupportedError, match="queue mail"):
+        moved(source, destination)
+    assert sorted(states(source)) == ["a"]
+
+
+def test_what_cannot_be_read_stays_and_is_named_and_the_others_go(open_: Open) -> None:
+    source, destination = open_("one"), open_("other")
+    put(source, "a", "b", "c")
+
+    with sqlite3.connect(source._database.path) as sql:
+        sql.execute(
+            "UPDATE outbox_body SET content = 'x' WHERE number = (SELECT body FROM outbox_message WHERE id = 'b')"
+        )
+    sql.close()
+
+    move = moved(source, destination, limit=1)
+    assert (move.moved, move.unreadable) == (2, ["b"])
+    assert sorted(states(destination)) == ["a", "c"]
+    assert sorted(states(source)) == ["b"]
+
+
+def test_a_batch_of_less_than_one_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="at least one"):
+        Move(memory(), memory(), limit=0)
