@@ -89,6 +89,7 @@ OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
     "opentelemetry": frozenset({"contrib/opentelemetry.py"}),
     "prometheus_client": frozenset({"contrib/prometheus.py"}),
     "redis": frozenset({"stores/redis/driver.py"}),
+    "psycopg": frozenset({"stores/postgres/driver.py"}),
     "rich": frozenset({"cli/rich.py"}),
     "hypothesis": frozenset({"testing/drawing.py", "testing/state_machine.py"}),
     "pytest": frozenset({"testing/store_suite.py", "testing/transport_suite.py"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import crashing
 import examples  # noqa: F401 - it loads the profile of hypothesis
+import postgres_places
 import pytest
 import tracing
 from command_line import CommandLine
 from long_first import LongFirst
+from postgres_places import Places
+from postgres_server import Shared
 from scan import SCAN
 from started import PATIENCE, Listening
 
@@ -37,6 +41,17 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(hang_up, lambda *_: None)
     config.pluginmanager.register(SCAN)
     config.pluginmanager.register(LongFirst())
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    """The PostgreSQL server of this run, and what there is room for on it."""
+    root = tmp_path_factory.getbasetemp()
+    shared = Shared((root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "postgres")
+    os.environ[postgres_places.TOLD] = shared.dsn
+    yield postgres_places.places()
+    postgres_places.places().drop()
+    shared.leave()
 
 
 @pytest.fixture

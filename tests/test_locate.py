@@ -50,7 +50,7 @@ SECRETS = [
     "smtp://[::1:c4narypassword@host",
     "smtp://app:c4narypassword@[::1",
     "smtp://app:c4narypassword@host:noport",
-    "postgres://app:c4narypassword@db/outbox",
+    "postgres://app:c4narypassword@db/out/box",
 ]
 
 
@@ -105,7 +105,7 @@ def test_no_refusal_of_a_url_quotes_its_password(url: str) -> None:
         ("memory://host", "stands alone"),
         ("memory:?x=1", "unknown option"),
         ("sqllite:///x.db", "did you mean 'sqlite'"),
-        ("postgres://db/outbox", "not in this release"),
+        ("postgres://db", "names no database"),
         ("file://spool", "names no directory"),
         ("smtp://localhost", "names a transport, not a store"),
     ],

@@ -11,12 +11,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from outbox.errors import FormatError
-from outbox.locate import Config
+from outbox.errors import FormatError, UnsupportedError
+from outbox.locate import Config, migration_from_url
 from outbox.protocols import Store, SupportsMaintain
 
 from .exits import Exit
-from .opening import opened_store
+from .opening import opened_store, store_url
 from .output import Console
 from .settings import config_of
 
@@ -29,12 +29,19 @@ earlier release are delivering, 78 where a newer release wrote the store.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes no options but those of all commands."""
-    del parser
+    """What is to be seen before it is done."""
+    parser.add_argument(
+        "--sql",
+        action="store_true",
+        help="print what would be done, as a script for psql, and do nothing (PostgreSQL)",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    done = _migrated(config_of(options, console))
+    config = config_of(options, console)
+    if options.sql:
+        return _shown(config, console)
+    done = _migrated(config)
     if console.as_json:
         console.data({"done": done})
     else:
@@ -43,7 +50,26 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return Exit.OK
 
 
+def _shown(config: Config, console: Console) -> int:
+    migration = migration_from_url(store_url(config))
+    if migration is None:
+        raise UnsupportedError(
+            "this store has no tables that a person makes: it is brought up to date when it is opened"
+        )
+    script = migration.script()
+    if console.as_json:
+        console.data({"sql": list(script)})
+    for line in (
+        () if console.as_json else script or ["-- nothing to do: the tables are those of this release"]
+    ):
+        console.line(line)
+    return Exit.OK
+
+
 def _migrated(config: Config) -> list[str]:
+    migration = migration_from_url(store_url(config))
+    if migration is not None:
+        return list(migration.run())
     try:
         with opened_store(config) as store:
             return list(_by_itself(store))

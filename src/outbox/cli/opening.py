@@ -9,7 +9,7 @@ from outbox.errors import ConfigurationError
 from outbox.locate import Config, store_from_url, transport_from_url
 from outbox.protocols import Store, Transport
 
-__all__ = ["opened_store", "transport_of"]
+__all__ = ["opened_store", "store_url", "transport_of"]
 
 
 @contextlib.contextmanager
@@ -23,14 +23,15 @@ def opened_store(config: Config, *, create: bool = False) -> Iterator[Store]:
         ConfigurationError: none is named; or it is ``memory:``, which would
             be empty at the start and forgotten at the end of a command.
     """
-    store = store_from_url(_store_url(config), create=create)
+    store = store_from_url(store_url(config), create=create)
     try:
         yield store
     finally:
         store.close()
 
 
-def _store_url(config: Config) -> str:
+def store_url(config: Config) -> str:
+    """The URL of the configured store; raises ConfigurationError as :func:`opened_store` does."""
     if not config.store:
         where = f" or store = ... in {config.file}" if config.file else " or a configuration file"
         raise ConfigurationError(

@@ -12,6 +12,7 @@ __all__ = [
     "Config",
     "Hiding",
     "Key",
+    "Migration",
     "Origin",
     "Said",
     "Setting",
@@ -25,6 +26,7 @@ __all__ = [
     "leaves",
     "loaded",
     "masked",
+    "migration_from_url",
     "others_may_read",
     "parse_duration",
     "plain",
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from .secret_files import others_may_read
     from .sources import Origin, Setting, settings_of
     from .spelling import leaves, plain, spelled, toml
-    from .urls import store_from_url, transport_from_url
+    from .urls import Migration, migration_from_url, store_from_url, transport_from_url
 else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
@@ -60,6 +62,7 @@ else:
         "Hiding": ".masking",
         "KEYS": ".keys",
         "Key": ".keys",
+        "Migration": ".urls",
         "Origin": ".sources",
         "Said": ".config",
         "Setting": ".sources",
@@ -73,6 +76,7 @@ else:
         "leaves": ".spelling",
         "loaded": ".named",
         "masked": ".masking",
+        "migration_from_url": ".urls",
         "others_may_read": ".secret_files",
         "parse_duration": ".durations",
         "plain": ".spelling",

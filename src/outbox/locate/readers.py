@@ -66,6 +66,12 @@ SETTINGS: Final[Mapping[str, Callable[[str], Any]]] = frozen_mapping(
         "client_cert": str,
         "client_key": str,
         "db": str,
+        "schema": str,
+        "max_connections": _whole,
+        "patience": parse_duration,
+        "notify": parse_yes_or_no,
+        "listen": parse_yes_or_no,
+        "prepare": parse_yes_or_no,
     }
 )
 """How each option is read, by the names under which the stores take them."""

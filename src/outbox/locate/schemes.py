@@ -15,14 +15,15 @@ __all__ = ["OURS", "PYTHON", "check_scheme"]
 PYTHON: Final = "python"
 OURS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
-        "store": ("sqlite", "file", "redis", "rediss", "unix", "memory"),
+        "store": (
+            *("sqlite", "file", "memory"),
+            *("postgresql", "postgres", "redis", "rediss", "unix"),
+        ),
         "transport": ("smtp", "smtps", "lmtp", "smtp+unix", "lmtp+unix"),
     }
 )
 """By what they name, in the order in which they are listed."""
 _NOT_YET: Final[Mapping[str, str]] = {
-    "postgres": "store",
-    "postgresql": "store",
     "sqs": "store",
     "http": "transport",
     "https": "transport",

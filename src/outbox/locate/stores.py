@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from outbox.clock import Clock
 from outbox.errors import ConfigurationError
@@ -18,9 +18,21 @@ from .grammar import Url
 from .masking import OPTIONS
 from .readers import SETTINGS
 
-__all__ = ["STORES"]
+__all__ = ["MIGRATIONS", "STORES", "Migration"]
 
 _LOG: Final = logging.getLogger("outbox.locate")
+
+
+class Migration(Protocol):
+    """How the tables of a store are made, or brought to this release's format, when a person says so."""
+
+    def run(self) -> Sequence[str]:
+        """Do it, under a lock; what was done, in words."""
+        ...
+
+    def script(self) -> Sequence[str]:
+        """What :meth:`run` would do, in SQL; nothing where there is nothing to do."""
+        ...
 
 
 def _memory(url: Url, create: bool, clock: Clock | None) -> Store:  # noqa: ARG001 - every store's opener has these
@@ -92,6 +104,54 @@ def _redis(url: Url, create: bool, clock: Clock | None) -> Store:
         return RedisStore(address, clock=clock, create=create, **settings)
 
 
+def _postgres(url: Url, create: bool, clock: Clock | None) -> Store:
+    dsn, settings = _postgres_said(url)
+    from outbox.stores.postgres import PostgresStore  # noqa: PLC0415 - only the store that is asked for is imported
+
+    if clock is not None:
+        settings["clock"] = clock
+    with _naming(url):
+        return PostgresStore(dsn, migrate=create, **settings)
+
+
+def _postgres_migration(url: Url) -> Migration:
+    dsn, settings = _postgres_said(url)
+    from outbox.stores.postgres.migrations import PostgresMigration  # noqa: PLC0415 - as the store itself
+
+    with _naming(url):
+        return PostgresMigration(dsn, schema=settings.get("schema", "public"))
+
+
+def _postgres_said(url: Url) -> tuple[str, dict[str, Any]]:
+    """What libpq is told, and what the store is."""
+    readers = {name: SETTINGS.get(name, str) for name in OPTIONS["postgresql"]}
+    # A host or a port among the options is what libpq takes for several, or for the directory of a socket.
+    readers |= dict.fromkeys(_LIBPQ_ALSO, str)
+    said = url.settings(readers)
+    settings = {name: said.pop(name) for name in list(said) if name in SETTINGS}
+    if url.path.count("/") > 1 or (url.path.strip("/") == "" and "service" not in said):
+        raise url.wrong("names no database: write postgresql://user@host/database")
+    parts = {
+        "user": url.user,
+        "password": url.password,
+        "host": url.host,
+        "port": url.port,
+        "dbname": url.path.strip("/"),
+        **said,
+    }
+    quoted_parts = (
+        f"{name}={_libpq_quoted(str(value))}" for name, value in parts.items() if value not in ("", None)
+    )
+    return " ".join(quoted_parts), settings
+
+
+_LIBPQ_ALSO: Final = ("password", "user", "sslpassword")
+
+
+def _libpq_quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def _settings(url: Url, clock: Clock | None) -> dict[str, Any]:
     settings = url.settings({name: SETTINGS[name] for name in OPTIONS[url.scheme]})
     return settings if clock is None else {**settings, "clock": clock}
@@ -140,4 +200,11 @@ STORES: Final[Mapping[str, Callable[[Url, bool, Clock | None], Store]]] = {
     "rediss": _redis,
     "unix": _redis,
     "memory": _memory,
+    "postgresql": _postgres,
+    "postgres": _postgres,
 }
+MIGRATIONS: Final[Mapping[str, Callable[[Url], Migration]]] = {
+    "postgresql": _postgres_migration,
+    "postgres": _postgres_migration,
+}
+"""Of the stores whose tables a person brings up to date."""

@@ -10,6 +10,8 @@
     file:///var/spool/outbox?keep_delivered=30d&keep_content=no&max_bytes=2GiB
     redis://user:password@host:6379/0?prefix=shop    a Redis server; rediss:// is the same by TLS
     unix:///run/redis.sock?db=0       the same by a Unix socket
+    postgresql://user@host:5432/database?schema=public&remember=7d&sslmode=verify-full
+    postgresql:///database?host=/run/postgresql    a Unix socket; what else is said behind ? libpq takes
     memory:                           nothing survives the process
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
@@ -32,10 +34,10 @@ from outbox.clock import Clock
 from outbox.protocols import Store, Transport
 
 from .grammar import Url
-from .stores import STORES
+from .stores import MIGRATIONS, STORES, Migration
 from .transports import TRANSPORTS
 
-__all__ = ["store_from_url", "transport_from_url"]
+__all__ = ["Migration", "migration_from_url", "store_from_url", "transport_from_url"]
 
 _LOG: Final = logging.getLogger("outbox.locate")
 
@@ -58,6 +60,17 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
     from .plugins import open_store  # noqa: PLC0415 - only where the scheme is none of ours
 
     return open_store(parsed, create=create, clock=clock)
+
+
+def migration_from_url(url: str) -> Migration | None:
+    """How the tables of the store that *url* names are brought up to date; None where the store does it by itself.
+
+    Raises:
+        ConfigurationError: the URL cannot be used; the text says what to write.
+        StoreError: it cannot be reached.
+    """
+    parsed = Url.parse("store", url)
+    return MIGRATIONS[parsed.scheme](parsed) if parsed.scheme in MIGRATIONS else None
 
 
 def transport_from_url(

@@ -1,0 +1,250 @@
+"""The connections of a process: the one that was used last is used next, and none is shared over a fork.
+
+A connection is opened by the thread that needs it, so that whoever cannot be
+served is told why, and at once.  No lock is held while one is used; a signal
+handler that interrupts a verb has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from outbox.errors import ConfigurationError, StoreUnavailable
+from outbox.stores.forking import Hooks, watch_forks
+from outbox.waiting import Waiting
+
+from .driver import Connection, Error, connect, is_idle, parameters
+from .naming import Names, Sql
+from .translation import is_passing, translated
+
+__all__ = ["Links", "linked", "transaction"]
+
+T = TypeVar("T")
+
+_TRIES: Final = 5
+
+
+class Links:
+    """See the module.
+
+    Args:
+        dsn: libpq's parameters.
+        name: Of the database, as it may be shown.
+        most: How many connections are open at once.
+        patience: How many seconds a verb waits for one of them.
+    """
+
+    def __init__(
+        self,
+        dsn: Mapping[str, str],
+        names: Names,
+        *,
+        name: str,
+        most: int,
+        patience: float,
+        prepare: bool,
+    ) -> None:
+        self._dsn = dict(dsn)
+        self._names = names
+        self.name = name
+        self._most = most
+        self._patience = patience
+        self._prepare = prepare
+        self._closed = False
+        self._abandoned: list[object] = []
+        self._begin()
+        watch_forks(self, _FORKS)
+
+    def _begin(self) -> None:
+        """What belongs to one process: its places, those with a connection on the right."""
+        self._places: deque[Connection | None] = deque([None] * self._most)
+        self._open: set[Connection] = set()
+        self._waiting = Waiting()
+        closing = weakref.finalize(self, _close_all, self._open)
+        closing.atexit = False
+        self._closing = closing
+
+    def use(self, act: Callable[[Sql], T]) -> T:
+        """What *act* returns for a connection; it is called again where another transaction was in its way.
+
+        Raises:
+            StoreError: the driver's error, translated.
+        """
+        tries = _TRIES
+        while True:
+            connection = self._taken()
+            try:
+                return act(Sql(connection, self._names))
+            except Error as error:
+                tries -= 1
+                if not (is_passing(error) and tries):
+                    raise self._failed(error, connection) from error
+            finally:
+                self._give_back(connection)
+
+    def _failed(self, error: Error, connection: Connection) -> Exception:
+        if connection.closed:
+            # Whatever ended this one may have ended those that wait: each of them would cost a verb.
+            self._drop_idle()
+        return translated(error, self.name, connection)
+
+    def connect(self) -> Connection:
+        """One that is nobody else's; whoever asks closes it."""
+        self.require_open()
+        try:
+            return connect(self._dsn, prepare=self._prepare)
+        except Error as error:
+            raise translated(error, self.name) from error
+
+    def require_open(self) -> None:
+        """Raise StoreUnavailable where it was closed."""
+        if self._closed:
+            raise StoreUnavailable(f"the store in {self.name} was closed: make a new PostgresStore")
+
+    # -- places
+
+    def _taken(self) -> Connection:
+        connection = self._place()
+        try:
+            while connection is not None:
+                if _alive(connection):
+                    return connection
+                self._drop(connection)
+                connection = None
+            opened = self.connect()
+        except BaseException:
+            self._free(None)
+            raise
+        self._open.add(opened)
+        return opened
+
+    def _place(self) -> Connection | None:
+        while True:
+            try:
+                return self._places.pop()
+            except IndexError:
+                if not self._waiting.wait_for(lambda: bool(self._places), self._patience):
+                    raise StoreUnavailable(
+                        f"all {self._most} connections to {self.name} have been in use for {self._patience:g} s: "
+                        "raise max_connections, or ask with fewer threads"
+                    ) from None
+
+    def _give_back(self, connection: Connection) -> None:
+        if not connection.closed and not is_idle(connection):
+            with contextlib.suppress(Error):
+                connection.rollback()
+        if self._closed or connection.closed or not is_idle(connection):
+            self._drop(connection)
+            self._free(None)
+        else:
+            self._free(connection)
+
+    def _free(self, connection: Connection | None) -> None:
+        if connection is None:
+            self._places.appendleft(None)
+        else:
+            self._places.append(connection)
+        self._waiting.wake()
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        with contextlib.suppress(Error):
+            connection.close()
+
+    def _drop_idle(self) -> None:
+        for _ in range(len(self._places)):
+            try:
+                connection = self._places.pop()
+            except IndexError:
+                return
+            if connection is not None:
+                self._drop(connection)
+            self._places.appendleft(None)
+
+    def close(self) -> None:
+        """Close what nobody uses, and the others when they are given back."""
+        self._closed = True
+        self._drop_idle()
+
+    # -- forks
+
+    def _after_in_child(self) -> None:
+        # Not even closed: what is said on them would be said in the parent's conversation.
+        self._closing.detach()
+        self._abandoned.append((self._open, self._places))
+        self._begin()
+
+
+_FORKS: Final[Hooks[Links]] = Hooks(
+    before=lambda _: None,
+    in_parent=lambda _: None,
+    in_child=Links._after_in_child,  # noqa: SLF001 - its own
+)
+
+
+def _close_all(connections: set[Connection]) -> None:
+    for connection in list(connections):
+        with contextlib.suppress(Error):
+            connection.close()
+
+
+def _alive(connection: Connection) -> bool:
+    """Whether it can be used, as far as is known here: of one that nobody asks anything the server says only its end."""
+    if connection.closed:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return not poll.poll(0)
+    except (Error, OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def transaction(sql: Sql) -> Iterator[None]:
+    """The statements of the block in one transaction, undone where it raises.
+
+    It begins with the first of them, and commits in one message with those
+    whose answers nobody has waited for.
+    """
+    with sql.connection.pipeline():
+        sql.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            sql.execute("ROLLBACK")
+            raise
+        sql.execute("COMMIT")
+
+
+def linked(dsn: str, names: Names, *, most: int = 1, patience: float = 30.0, prepare: bool = False) -> Links:
+    """The connections to the database of *dsn*; none is opened yet.
+
+    Raises:
+        ConfigurationError: it is none that libpq understands.
+    """
+    said = _said(dsn)
+    return Links(said, names, name=_shown(said), most=most, patience=patience, prepare=prepare)
+
+
+def _said(dsn: str) -> dict[str, str]:
+    if not isinstance(dsn, str) or not dsn:
+        raise ConfigurationError(
+            "PostgresStore keeps its messages in a database: say which, such as postgresql://user@host/database"
+        )
+    try:
+        return parameters(dsn)
+    except ValueError as error:
+        raise ConfigurationError(f"the dsn cannot be used: {error}") from None
+
+
+def _shown(dsn: dict[str, str]) -> str:
+    """The database as it may be shown: of who comes and with what password not a word."""
+    host = dsn.get("host") or dsn.get("hostaddr") or dsn.get("service") or "localhost"
+    port = f":{dsn['port']}" if dsn.get("port") else ""
+    return f"postgresql://{host}{port}/{dsn.get('dbname', '')}"

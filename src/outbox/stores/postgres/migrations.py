@@ -1,0 +1,174 @@
+"""How a database comes by the tables, and from those of one release to those of the next.
+
+Releases work side by side while they are rolled out.  So a step only adds, and
+what it adds has a default; the table that tells of the store says of itself
+which version its tables have (``version``), and which is the oldest that a
+program may know and still work with them (``readable``).  The order is: first
+migrate, then start the new programs, which refuse older tables; the old ones
+go on meanwhile.
+
+An index is made by its own statement, ``IF NOT EXISTS``, so that whoever has a
+big table makes it beforehand, ``CONCURRENTLY`` and without a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from outbox.errors import ConfigurationError, FormatError
+
+from .links import linked, transaction
+from .naming import Names, Sql
+from .schema import INDEXES, TABLES, VERSION, Index
+
+__all__ = ["STEPS", "PostgresMigration", "Step", "identity", "migrate", "require_known", "script", "version"]
+
+
+@attrs.frozen
+class Step:
+    """What leads from the version before it to *version*: statements that only add, and indexes.
+
+    Attributes:
+        readable: The oldest version whose programs work with these tables.
+    """
+
+    version: int
+    readable: int
+    statements: Sequence[str]
+    indexes: Sequence[Index] = ()
+
+    def text(self, names: Names, *, concurrently: bool) -> list[str]:
+        """All of it, as it is executed in this schema; or the indexes alone, as they can be made beforehand."""
+        if concurrently:
+            return [index.statement(names.quoted, concurrently=True) for index in self.indexes]
+        made = [names(statement).decode() for statement in self.statements]
+        return [*made, *(index.statement(names.quoted) for index in self.indexes), *self._said(names)]
+
+    def _said(self, names: Names) -> list[str]:
+        pairs = (("version", self.version), ("readable", self.readable))
+        return [names(_SAY.format(name, value)).decode() for name, value in pairs]
+
+
+_SAY: Final = """
+    INSERT INTO outbox_meta (name, value) VALUES ('{0}', '{1}') ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+STEPS: Final[Sequence[Step]] = (Step(VERSION, 1, TABLES, INDEXES),)
+"""In order; the first makes all that there is."""
+
+_SCHEMA: Final = "SELECT FROM pg_namespace WHERE nspname = %(schema)s"
+_THERE: Final = "SELECT to_regclass(%(table)s) IS NOT NULL"
+_SAID: Final = "SELECT name, value FROM outbox_meta WHERE name IN ('version', 'readable')"
+_IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox migration ' || %(schema)s))"
+
+
+def version(sql: Sql, names: Names) -> Mapping[str, int]:
+    """``version`` and ``readable`` of the tables; 0 where there are none."""
+    ((there,),) = sql.execute(_THERE, {"table": f"{names.quoted}.outbox_meta"}).fetchall()
+    said: dict[str, str] = dict(sql.execute(_SAID).fetchall()) if there else {}
+    try:
+        return {name: int(said.get(name, 0)) for name in ("version", "readable")}
+    except ValueError:
+        raise FormatError(f"schema {names.schema} holds a store of a version that is no number") from None
+
+
+def identity(sql: Sql) -> str:
+    """What this store, and its copies, are told from every other by."""
+    ((value,),) = sql.execute(_IDENTITY).fetchall()
+    return str(value)
+
+
+def require_known(found: Mapping[str, int], name: str, names: Names) -> None:
+    """See that this release works with these tables.
+
+    Raises:
+        ConfigurationError: there are none.
+        FormatError: they are older, or newer by more than a step.
+    """
+    where = f"{name}, schema {names.schema},"
+    if not found["version"]:
+        raise ConfigurationError(f"{where} holds no store: outbox migrate makes one")
+    if found["version"] < VERSION:
+        raise FormatError(
+            f"{where} holds a store of version {found['version']}, and this release works with version {VERSION}: "
+            "run outbox migrate; programs of the release before go on meanwhile"
+        )
+    if found["readable"] > VERSION:
+        raise FormatError(
+            f"{where} holds a store of version {found['version']}, which is for programs that know version "
+            f"{found['readable']} or a newer one, and this release knows {VERSION}: use a newer release"
+        )
+
+
+def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
+    """Take the tables to this release's version; what was done.  One at a time, and each step in a transaction."""
+    done = []
+    for step in steps:
+        with transaction(sql):
+            sql.execute(_LOCK, {"schema": names.schema}).fetchall()
+            before = version(sql, names)["version"]
+            if before >= step.version:
+                continue
+            _require_schema(sql, names)
+            for statement in step.text(names, concurrently=False):
+                sql.execute_raw(statement)
+        done.append(
+            f"brought to version {step.version}"
+            if before
+            else f"made the tables of version {step.version} in schema {names.schema}"
+        )
+    return done
+
+
+def _require_schema(sql: Sql, names: Names) -> None:
+    if not sql.execute(_SCHEMA, {"schema": names.schema}).fetchall():
+        sql.execute_raw(f"CREATE SCHEMA {names.quoted}")
+
+
+def script(found: int, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
+    """What :func:`migrate` would do from version *found* on, as a script for psql."""
+    lines = []
+    todo = [step for step in steps if step.version > found]
+    for step in todo if found else ():
+        beforehand = step.text(names, concurrently=True)
+        if beforehand:
+            lines += [f"-- beforehand, outside of a transaction: the indexes of version {step.version}"]
+            lines += [f"{statement};" for statement in beforehand]
+    for step in todo:
+        lines += ["BEGIN;", f"SELECT pg_advisory_xact_lock(hashtext('outbox migration {names.schema}'));"]
+        lines += [f"CREATE SCHEMA IF NOT EXISTS {names.quoted};"] if not found else []
+        lines += [f"{statement};" for statement in step.text(names, concurrently=False)]
+        lines += ["COMMIT;"]
+    return lines
+
+
+class PostgresMigration:
+    """How the tables of a database are made, or brought to this release's version, when a person says so.
+
+    Args:
+        dsn: As :class:`.PostgresStore` takes it.
+        schema: In which the tables are to be.
+
+    Raises:
+        ConfigurationError: the dsn cannot be used, or the schema is no name.
+    """
+
+    def __init__(self, dsn: str, *, schema: str = "public") -> None:
+        self._names = Names(schema)
+        self._links = linked(dsn, self._names)
+
+    def run(self) -> Sequence[str]:
+        """Do it, under a lock; what was done, in words."""
+        return self._use(lambda sql: migrate(sql, self._names))
+
+    def script(self) -> Sequence[str]:
+        """What :meth:`run` would do, as a script for psql; nothing where there is nothing to do."""
+        return self._use(lambda sql: script(version(sql, self._names)["version"], self._names))
+
+    def _use(self, act: Callable[[Sql], Sequence[str]]) -> Sequence[str]:
+        with contextlib.closing(self._links):
+            return self._links.use(act)

@@ -1,0 +1,122 @@
+"""Messages into their rows, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from outbox.codec import encode_envelope, encode_texts
+from outbox.errors import InvalidMessage
+from outbox.lifecycle import Fate
+from outbox.message import Message
+from outbox.stores import intake
+from outbox.stores.content import Codings
+from outbox.stores.instants import micros
+
+from . import rows
+from .driver import Cursor
+from .naming import Sql
+from .suspending import OPEN
+
+__all__ = ["Draft", "drafts", "insert", "known"]
+
+_MOST_CONTENT: Final = 500_000_000
+"""A row has 1 GB at most, and so has what is said to the server at once."""
+_WAITING: Final = rows.letters([Fate.WAITING])
+_COLUMNS: Final = (
+    "id text, queue text, priority int8, digest bytea, sender text, recipients text, number int8, size int8, "
+    "not_before int8, envelope bytea, content bytea"
+)
+_NAMES: Final = [column.split()[0] for column in _COLUMNS.split(", ")]
+_ARRAYS: Final = ", ".join(
+    f"%({name})b::{kind}[]" for name, kind in (column.split() for column in _COLUMNS.split(", "))
+)
+# As `standings.fresh` has it.  In the order of the ids, so that two who put the same ones wait for each other in turn;
+# the generation begins with the clock: a token of an earlier message of this id never fits.
+_INSERT: Final = f"""
+    WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now),
+    w AS (
+        SELECT w.*, t.now, greatest(t.now, coalesce(w.not_before, t.now)) AS first
+        FROM unnest({_ARRAYS}) AS w ({", ".join(_NAMES)}), t
+    )
+    INSERT INTO outbox_message (
+        id, queue, priority, stage, state, fates, due, since, submitted, settled, generation, attempts, lost, reason,
+        resumes, size, digest, coding, sender, recipients, envelope, content
+    )
+    SELECT id, queue, priority, CASE WHEN first > now THEN 1 ELSE 2 END, 'queued', repeat('{_WAITING}', number::int),
+        first, first, now, NULL, {rows.GENERATION}, 0, 0, '', NULL, size, digest, %(coding)s, sender, recipients, envelope,
+        content
+    FROM w ORDER BY id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, stage = 2 AND (%(attempted)s OR {OPEN})
+"""  # noqa: S608 - columns of our own
+_KNOWN: Final = f"""
+    SELECT id, digest, stage = 4 AND settled <= {rows.NOW} - %(remember)s::bigint FROM outbox_message
+    WHERE id = ANY(%(ids)s)
+"""  # noqa: S608 - a condition of our own
+_FORGET: Final = "DELETE FROM outbox_message WHERE id = ANY(%(ids)s) AND stage = 4"
+
+
+@attrs.frozen
+class Draft(intake.Draft):
+    """With all that can be made ready before the store is asked."""
+
+    recipients: str
+    envelope: bytes
+    content: bytes
+
+
+def drafts(messages: Sequence[Message], codings: Codings) -> list[Draft]:
+    return [_draft(message, codings) for message in messages]
+
+
+def _draft(message: Message, codings: Codings) -> Draft:
+    if len(message.content) > _MOST_CONTENT:
+        raise InvalidMessage(
+            f"the content of {message.id} has {len(message.content)} bytes, and a PostgresStore keeps {_MOST_CONTENT} at most"
+        )
+    return Draft(
+        message,
+        message.envelope_digest,
+        rows.text(encode_texts(message.recipients)),
+        encode_envelope(message),
+        codings.encode(message.content, message.id),
+    )
+
+
+def insert(sql: Sql, new: Sequence[Draft], codings: Codings, now: int | None, *, attempted: bool) -> Cursor:
+    """Write those whose ids are not there; a cursor of their ids, and whether each is due and its queue goes on."""
+    return sql.execute(_INSERT, {**_parameters(new, codings, now), "attempted": attempted})
+
+
+def _parameters(new: Sequence[Draft], codings: Codings, now: int | None) -> dict[str, Any]:
+    table = zip(*(_row(draft) for draft in new), strict=True)
+    return {**dict(zip(_NAMES, map(list, table), strict=True)), "coding": codings.name, "now": now}
+
+
+def _row(draft: Draft) -> rows.Row:
+    message = draft.message
+    return (
+        message.id,
+        message.queue,
+        message.priority,
+        draft.envelope_digest,
+        rows.text(message.sender),
+        draft.recipients,
+        len(message.recipients),
+        len(message.content),
+        None if message.not_before is None else micros(message.not_before),
+        draft.envelope,
+        draft.content,
+    )
+
+
+def known(sql: Sql, ids: Sequence[str], remember: int, now: int | None) -> dict[str, bytes]:
+    """The digests of those that are known; those known for long enough are forgotten here.  It waits for the answer."""
+    found = sql.execute(_KNOWN, {"ids": list(ids), "remember": remember, "now": now}).fetchall()
+    over = [id for id, _, forgotten in found if forgotten]
+    if over:
+        sql.execute(_FORGET, {"ids": over})
+    return {id: digest for id, digest, forgotten in found if not forgotten}

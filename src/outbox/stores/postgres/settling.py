@@ -1,0 +1,190 @@
+"""Verdicts into rows: one statement for what is delivered and gone, one for what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from outbox.codec import encode_envelope
+from outbox.lifecycle import Claim, Delivered, Fate, Held, Settlement, State, Verdict
+from outbox.stores import standing as standings
+from outbox.stores.instants import FOREVER
+from outbox.stores.retention import Retention
+from outbox.stores.standing import Standing
+
+from . import rows
+from .claiming import Unreadable, number
+from .driver import Cursor
+from .naming import Sql
+
+__all__ = ["Settling", "hold"]
+
+_T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
+_OURS: Final = "m.id = w.id AND m.state = 'claimed' AND m.generation = w.token"
+_BLANK: Final = """
+    reason = '', resumes = NULL, coding = '', sender = '', recipients = '', envelope = '', content = '', fates = ''
+"""
+BURIED: Final = f"stage = 4, state = 'delivered', {_BLANK}"
+"""What is written over a message of which only the id is remembered; beside it, when it was settled."""
+_W: Final = "unnest(%(ids)s::text[], %(tokens)s::int8[]) AS w (id, token)"
+_BURY: Final = f"""
+    WITH {_T},
+    gone AS (
+        UPDATE outbox_message AS m SET settled = t.now, {BURIED} FROM t, {_W} WHERE {_OURS} RETURNING m.id, m.generation
+    ),
+    cleared AS (DELETE FROM outbox_attempt AS a USING gone WHERE a.id = gone.id)
+    SELECT id, generation FROM gone
+"""  # noqa: S608 - columns of our own
+_DELETE: Final = f"""
+    WITH gone AS (DELETE FROM outbox_message AS m USING {_W} WHERE {_OURS} RETURNING m.id, m.generation),
+    cleared AS (DELETE FROM outbox_attempt AS a USING gone WHERE a.id = gone.id)
+    SELECT id, generation FROM gone
+"""  # noqa: S608 - columns of our own
+_COLUMNS: Final = (
+    "id text, token int8, state text, fates text, delay int8, stays boolean, attempts int8, keeps boolean, reason text, "
+    "envelope bytea, made boolean, number int8, event text, relay text, results text, why text, dialogue text"
+)
+_NAMES: Final = [column.split()[0] for column in _COLUMNS.split(", ")]
+_ARRAYS: Final = ", ".join(
+    f"%({name})b::{kind}[]" for name, kind in (column.split() for column in _COLUMNS.split(", "))
+)
+_DUE: Final = f"least(t.now + w.delay, {FOREVER})"
+_LOST: Final = "CASE WHEN w.keeps THEN m.lost ELSE 0 END"
+_WRITE: Final = f"""
+    WITH {_T},
+    w AS MATERIALIZED (SELECT * FROM unnest({_ARRAYS}) AS w ({", ".join(_NAMES)})),
+    settled AS (
+        UPDATE outbox_message AS m
+        SET state = w.state, fates = w.fates, due = {_DUE}, settled = CASE WHEN w.stays THEN NULL ELSE t.now END,
+            attempts = m.attempts + w.attempts, lost = {_LOST}, reason = w.reason, resumes = NULL,
+            stage = CASE WHEN NOT w.stays THEN 0 WHEN w.delay > 0 THEN 1 WHEN {_LOST} > 0 THEN 3 ELSE 2 END,
+            envelope = coalesce(w.envelope, m.envelope),
+            content = CASE WHEN w.envelope IS NULL THEN m.content ELSE '' END,
+            coding = CASE WHEN w.envelope IS NULL THEN m.coding ELSE '' END
+        FROM w, t WHERE {_OURS}
+        RETURNING m.id, m.generation
+    ),
+    hushed AS (
+        UPDATE outbox_attempt AS a SET dialogue = '' FROM settled JOIN w USING (id)
+        WHERE a.id = w.id AND w.dialogue <> '' AND a.dialogue <> ''
+    ),
+    told AS (
+        INSERT INTO outbox_attempt (id, number, at, event, relay, results, reason, dialogue)
+        SELECT id, w.number, t.now, w.event, w.relay, w.results, w.why, w.dialogue
+        FROM t, settled JOIN w USING (id) WHERE w.made
+    )
+    SELECT id, generation FROM settled
+"""  # noqa: S608 - columns of our own
+
+_ZERO: Final = Standing(state=State.CLAIMED, fates=(), due=0, since=0, submitted=0, attempts=0, lost=1)
+"""What a verdict makes of this is what it adds to whatever the row has."""
+
+
+class Settling:
+    """Some settlements, ready to be written; whoever has written them asks which were lost.
+
+    Args:
+        fates: The verdicts', in the recipients' order.
+    """
+
+    def __init__(
+        self, settlements: Sequence[Settlement], fates: Sequence[tuple[Fate, ...]], retention: Retention
+    ) -> None:
+        self._all = [(_key(settlement), settlement) for settlement in settlements]
+        self._retention = retention
+        first: dict[tuple[str, int], tuple[Settlement, tuple[Fate, ...]]] = {}
+        for (key, settlement), new in zip(self._all, fates, strict=True):
+            # A second settlement of the same claim comes too late.
+            first.setdefault(key, (settlement, new))
+        # In the order of the ids: who locks several rows waits for nobody who waits for him.
+        each = sorted(first.items())
+        self._gone = [key for key, (settlement, _) in each if self._goes(settlement.verdict)]
+        self._stay = [(key, *rest) for key, rest in each if not self._goes(rest[0].verdict)]
+        self._written: list[Cursor] = []
+
+    def _goes(self, verdict: Verdict) -> bool:
+        return isinstance(verdict, Delivered) and self._retention.keep_delivered is None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one statement at most."""
+        return not (self._gone and self._stay)
+
+    def write(self, sql: Sql, now: int | None) -> None:
+        """Without waiting for the answers, where this is a pipeline."""
+        self._written = []
+        if self._gone:
+            parameters = {
+                "ids": [id for id, _ in self._gone],
+                "tokens": [token for _, token in self._gone],
+                "now": now,
+            }
+            self._written.append(sql.execute(_BURY if self._retention.remembers else _DELETE, parameters))
+        if self._stay:
+            table = zip(*(self._row(*each) for each in self._stay), strict=True)
+            self._written.append(
+                sql.execute(_WRITE, {**dict(zip(_NAMES, map(list, table), strict=True)), "now": now})
+            )
+
+    def _row(self, key: tuple[str, int], settlement: Settlement, fates: tuple[Fate, ...]) -> rows.Row:
+        verdict, claim = settlement.verdict, settlement.claim
+        step = standings.settled(_ZERO, fates, verdict, 0)
+        made = standings.attempt(claim.attempt, verdict, 0)
+        redacted = isinstance(verdict, Delivered) and not self._retention.keep_content
+        return (
+            *key,
+            step.state.value,
+            rows.letters(step.fates),
+            step.due,
+            step.settled is None,
+            step.attempts,
+            step.lost > 0,
+            rows.text(step.reason),
+            encode_envelope(attrs.evolve(claim.message, content=b"")) if redacted else None,
+            made is not None,
+            *((0, "", "", "", "", "") if made is None else rows.attempt(made)),
+        )
+
+    def lost(self) -> list[Claim]:
+        """Those whose token was stale, once the answers are there."""
+        held = {key for cursor in self._written for key in cursor.fetchall()}
+        stale = []
+        for key, settlement in self._all:
+            if key in held:
+                held.discard(key)
+            else:
+                stale.append(settlement.claim)
+        return stale
+
+
+def _key(settlement: Settlement) -> tuple[str, int]:
+    return settlement.claim.message.id, number(settlement.claim.token)
+
+
+_HOLD: Final = f"""
+    WITH {_T},
+    held AS (
+        UPDATE outbox_message AS m SET stage = 0, state = 'held', settled = t.now, reason = %(reason)s, resumes = NULL
+        FROM t WHERE m.id = %(id)s AND m.state = 'claimed' AND m.generation = %(token)s RETURNING m.id
+    )
+    INSERT INTO outbox_attempt (id, number, at, event, relay, results, reason, dialogue)
+    SELECT id, %(number)s::int8, t.now, 'held', '', %(results)s, %(reason)s, '' FROM held, t
+"""  # noqa: S608 - columns of our own
+
+
+def hold(sql: Sql, found: Unreadable, now: int | None) -> None:
+    """Hold what has just been taken and cannot be read: nobody was given it."""
+    made = standings.attempt(found.attempt, Held(fates={}, reason=found.reason), 0)
+    if made is None:
+        return
+    number, _, _, results, reason, _ = rows.attempt(made)
+    parameters = {
+        "id": found.id,
+        "token": found.token,
+        "number": number,
+        "results": results,
+        "reason": reason,
+    }
+    sql.execute(_HOLD, {**parameters, "now": now})

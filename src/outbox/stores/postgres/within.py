@@ -1,0 +1,105 @@
+"""Messages put within a transaction of the caller's, on the caller's own connection.
+
+Nothing here commits, rolls back more than its own statements, or fails on a
+message that is known: the caller's transaction goes on as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from outbox.errors import ConfigurationError
+from outbox.lifecycle import PutResult
+from outbox.message import Message
+
+from .driver import Connection, Error, is_connection, is_idle, is_in_transaction
+from .naming import Names, Sql
+from .translation import translated
+
+__all__ = ["Within"]
+
+_SAME: Final = "SELECT 1 FROM outbox_meta WHERE name = 'store' AND value = %(identity)s"
+
+
+class Within:
+    """See :meth:`outbox.protocols.SupportsTransaction.within`.
+
+    Args:
+        put: Stores messages with what executes statements.
+        identity: What this store is told from every other by.
+
+    Raises:
+        ConfigurationError: the connection is none of psycopg's.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        put: Callable[[Sql, Sequence[Message]], Sequence[PutResult]],
+        names: Names,
+        *,
+        name: str,
+        identity: str,
+    ) -> None:
+        if not is_connection(connection):
+            raise ConfigurationError(
+                f"within() takes a psycopg.Connection, not {type(connection).__name__}: pass the driver's own"
+            )
+        self._connection = connection
+        self._put = put
+        self._names = names
+        self._name = name
+        self._identity = identity
+        self._proven = False
+
+    def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
+        """See :meth:`outbox.protocols.Intake.put`; there if and only if the caller's transaction commits.
+
+        Raises:
+            ConfigurationError: the connection commits each statement by itself,
+                and no transaction was begun; or it leads to another database than the store.
+        """
+        self._require_transaction()
+        sql = Sql(self._connection, self._names)
+        with self._undone_on_error(sql):
+            if not self._proven:
+                self._require_same_store(sql)
+            return self._put(sql, messages)
+
+    def _require_transaction(self) -> None:
+        if self._connection.closed:
+            raise ConfigurationError("the connection is closed")
+        if is_in_transaction(self._connection) or (
+            is_idle(self._connection) and not self._connection.autocommit
+        ):
+            return
+        if is_idle(self._connection):
+            raise ConfigurationError(
+                "the connection commits each statement by itself: put within `with connection.transaction():`"
+            )
+        raise ConfigurationError("the connection's transaction has failed: roll it back, and begin it anew")
+
+    @contextlib.contextmanager
+    def _undone_on_error(self, sql: Sql) -> Iterator[None]:
+        try:
+            sql.execute("SAVEPOINT within_outbox")
+            try:
+                yield
+            except BaseException:
+                if not self._connection.closed:
+                    sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
+                    sql.execute("RELEASE SAVEPOINT within_outbox")
+                raise
+            sql.execute("RELEASE SAVEPOINT within_outbox")
+        except Error as error:
+            raise translated(error, self._name, self._connection) from error
+
+    def _require_same_store(self, sql: Sql) -> None:
+        if sql.execute(_SAME, {"identity": self._identity}).fetchone() is None:
+            raise ConfigurationError(
+                f"the connection leads to another database than the store, which is in {self._name}, "
+                f"schema {self._names.schema}: both must be one"
+            )
+        self._proven = True

@@ -1,0 +1,174 @@
+"""A message that is put within the caller's transaction on PostgreSQL exists if and only if that commits."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgres_places import Places
+from psycopg.rows import dict_row
+
+from outbox import Outbox
+from outbox.errors import ConfigurationError, ConflictError, StoreUnavailable
+from outbox.message import Message
+from outbox.stores.postgres import PostgresStore
+from outbox.testing.clauses.scene import ids, mail, put, take
+
+ROUNDS = 200
+
+
+@pytest.fixture
+def store(tmp_path: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(tmp_path)) as store:
+        yield store
+    postgres.leave(tmp_path)
+
+
+@pytest.fixture
+def connection(postgres: Places) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres.dsn) as connection:
+        yield connection
+
+
+def test_submit_within_a_transaction_is_one_line(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    outbox = Outbox(store)
+    with connection.transaction():
+        id = outbox.within(connection).submit(mail("a"))
+        assert store.get(id) is None
+
+    assert store.get(id) is not None
+
+
+def test_what_a_savepoint_undoes_is_not_sent(store: PostgresStore, connection: psycopg.Connection) -> None:
+    intake = store.within(connection)
+    with connection.transaction():
+        intake.put([mail("a")])
+        with connection.transaction(force_rollback=True):
+            intake.put([mail("b")])
+        with connection.transaction():
+            intake.put([mail("c")])
+
+    assert ids(take(store)) == ["a", "c"]
+
+
+def test_a_conflict_leaves_the_transaction_as_it_was(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    put(store, "a")
+    with connection.transaction():
+        connection.execute("CREATE TEMPORARY TABLE own (id int) ON COMMIT DROP")
+        with pytest.raises(ConflictError):
+            store.within(connection).put([mail("b"), mail("a", "other@example.org")])
+        connection.execute("INSERT INTO own VALUES (1)")
+
+    assert ids(take(store)) == ["a"]
+
+
+def test_a_connection_that_commits_by_itself_is_refused(store: PostgresStore, postgres: Places) -> None:
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        with pytest.raises(ConfigurationError, match=r"connection.transaction\(\)"):
+            store.within(connection).put([mail("a")])
+        with connection.transaction():
+            store.within(connection).put([mail("a")])
+
+    assert ids(take(store)) == ["a"]
+
+
+def test_a_transaction_that_has_failed_is_told_so(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("SELECT 1 / 0")
+    with pytest.raises(ConfigurationError, match="roll it back"):
+        store.within(connection).put([mail("a")])
+
+
+def test_what_is_no_connection_of_psycopg_is_refused(store: PostgresStore) -> None:
+    with pytest.raises(ConfigurationError, match=r"psycopg\.Connection, not object"):
+        store.within(object())
+
+
+def test_a_connection_to_another_database_is_refused(
+    store: PostgresStore, postgres: Places, tmp_path: Path
+) -> None:
+    other = f"d{postgres.schema(tmp_path)}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {other}".encode())
+        try:
+            dsn = f"{postgres.dsn} dbname={other}"
+            # The very tables are there, too.
+            PostgresStore(dsn, schema=store._names.schema).close()
+            with (
+                psycopg.connect(dsn) as elsewhere,
+                pytest.raises(ConfigurationError, match="another database"),
+            ):
+                store.within(elsewhere).put([mail("a")])
+        finally:
+            connection.execute(f"DROP DATABASE {other} WITH (FORCE)".encode())
+
+
+def test_the_caller_s_rows_and_search_path_are_his_own(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    connection.row_factory = dict_row  # type: ignore[assignment]  # as callers do
+    connection.execute("SET search_path = pg_catalog")
+    connection.commit()
+    store.within(connection).put([mail("a"), mail("b")])
+    connection.commit()
+
+    assert ids(take(store)) == ["a", "b"]
+
+
+def test_a_repeat_at_a_higher_isolation_harms_nothing_but_itself(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    """Whoever sees the database as it was cannot be told of what is there since; the caller's transaction goes on."""
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("SELECT 1 FROM pg_class LIMIT 1")
+    put(store, "a")
+    with pytest.raises(StoreUnavailable, match="serialize"):
+        store.within(connection).put([mail("a")])
+    store.within(connection).put([mail("b")])
+    connection.commit()
+
+    assert ids(take(store)) == ["a", "b"]
+
+
+def test_of_many_transactions_that_end_in_every_way_exactly_those_that_committed_are_delivered(
+    store: PostgresStore, postgres: Places
+) -> None:
+    die = random.Random(7)
+    committed: set[str] = set()
+    connection = psycopg.connect(postgres.dsn)
+    for n in range(ROUNDS):
+        if connection.closed:
+            connection = psycopg.connect(postgres.dsn)
+        message: Message = mail(f"m{n}")
+        store.within(connection).put([message])
+        end = die.choice(("commit", "commit", "rollback", "fail", "cut", "close"))
+        if end == "commit":
+            connection.commit()
+            committed.add(message.id)
+        elif end == "rollback":
+            connection.rollback()
+        elif end == "fail":
+            with pytest.raises(psycopg.Error):
+                connection.execute("SELECT nothing FROM nowhere")
+            connection.commit()  # which PostgreSQL makes a rollback
+        elif end == "cut":
+            with psycopg.connect(postgres.dsn, autocommit=True) as killer:
+                killer.execute("SELECT pg_terminate_backend(%s, 30000)", (connection.info.backend_pid,))
+            with pytest.raises(psycopg.OperationalError):
+                connection.commit()
+            connection.close()
+        else:
+            connection.close()
+    connection.close()
+
+    assert {claim.message.id for claim in take(store, 2 * ROUNDS)} == committed
