@@ -85,6 +85,8 @@ PURE_IMPORTS: Final = words(
 CORE_LIBRARIES: Final = frozenset({"attr", "attrs", "typing_extensions"})
 
 OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
+    "boto3": frozenset({"stores/sqs/boto3.py"}),
+    "botocore": frozenset({"stores/sqs/boto3.py"}),
     "cryptography": frozenset({"contrib/cryptography.py"}),
     "opentelemetry": frozenset({"contrib/opentelemetry.py"}),
     "prometheus_client": frozenset({"contrib/prometheus.py"}),

@@ -555,3 +555,6 @@ class Guarantee(enum.StrEnum):
     DELAYS = "delays"
     LEASES = "leases"
     FENCING = "fencing"
+    ATOMICITY = "atomicity"
+    AT_MOST_ONCE = "at most once"
+    RETENTION = "retention"

@@ -223,6 +223,9 @@ _LACKING: Final[Mapping[Guarantee, str]] = {
     Guarantee.DELAYS: "a delay may be cut short or rounded",
     Guarantee.LEASES: "a lease may be shorter or longer than was asked for",
     Guarantee.FENCING: "a worker whose lease was lost may still settle its message",
+    Guarantee.ATOMICITY: "of several messages put at once some may be stored and others not",
+    Guarantee.AT_MOST_ONCE: "a message may be given to two workers at once, and one at most once is refused",
+    Guarantee.RETENTION: "what waits for too long is deleted, also what waits for a person",
 }
 
 

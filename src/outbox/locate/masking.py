@@ -48,6 +48,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
             *("timeout", "security", "local_hostname", "source_address"),
             *("ca_file", "client_cert", "client_key", "pipelining", "dialogue"),
         ),
+        "sqs": ("profile", "endpoint", "blobs", "max_message", "poll", "queues", "create"),
         "python": ("path", "host", "port", "user", "username", "sender", "region"),
     }
 )

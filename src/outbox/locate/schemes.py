@@ -17,14 +17,13 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
     {
         "store": (
             *("sqlite", "file", "memory"),
-            *("postgresql", "postgres", "redis", "rediss", "unix"),
+            *("postgresql", "postgres", "redis", "rediss", "unix", "sqs"),
         ),
         "transport": ("smtp", "smtps", "lmtp", "smtp+unix", "lmtp+unix"),
     }
 )
 """By what they name, in the order in which they are listed."""
 _NOT_YET: Final[Mapping[str, str]] = {
-    "sqs": "store",
     "http": "transport",
     "https": "transport",
 }

@@ -17,6 +17,7 @@ from outbox.values import printable
 from .grammar import Url
 from .masking import OPTIONS
 from .readers import SETTINGS
+from .sqs import open_sqs
 
 __all__ = ["MIGRATIONS", "STORES", "Migration"]
 
@@ -202,6 +203,7 @@ STORES: Final[Mapping[str, Callable[[Url, bool, Clock | None], Store]]] = {
     "memory": _memory,
     "postgresql": _postgres,
     "postgres": _postgres,
+    "sqs": open_sqs,
 }
 MIGRATIONS: Final[Mapping[str, Callable[[Url], Migration]]] = {
     "postgresql": _postgres_migration,

@@ -13,6 +13,7 @@
     postgresql://user@host:5432/database?schema=public&remember=7d&sslmode=verify-full
     postgresql:///database?host=/run/postgresql    a Unix socket; what else is said behind ? libpq takes
     memory:                           nothing survives the process
+    sqs://eu-central-1/outbox-        queues of Amazon SQS whose names begin so; ?blobs=s3://bucket/outbox for large content
     smtp://host                       port 25; smtp://user@host is port 587, and STARTTLS is required
     smtps://user@host                 TLS from the first byte, port 465
     smtp://[2001:db8::1]:2525?timeout=30s&security=starttls&local_hostname=me.example.org

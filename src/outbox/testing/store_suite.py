@@ -153,9 +153,12 @@ class StoreSuite(
         persistent: Whether what is stored outlives the store object, and
             other processes can open it meanwhile.  Some clauses do: the
             suite's class has to be one that they can import.
+        many: How many messages there are where many are put at once: more
+            than a thousand, but for a store in which each costs a request.
     """
 
     persistent: ClassVar[bool] = True
+    many: ClassVar[int] = 2000
 
     def open(self, clock: Clock, path: Path, **settings: Any) -> Store:
         """Open the store that lives in the directory *path*: the same one, when it is called again.

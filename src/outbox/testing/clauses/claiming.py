@@ -60,6 +60,21 @@ class ClaimClauses(Clauses):
         due = clock.now() + dt.timedelta(hours=1)
         put(store, mail("a", not_before=due), mail("b", not_before=due + SECOND))
 
+        for step in (60 * SECOND, 3539 * SECOND):
+            clock.advance(step)
+            assert take(store) == []
+        clock.advance(SECOND)
+        assert ids(take(store)) == ["a"]
+        clock.advance(SECOND)
+        assert ids(take(store)) == ["b"]
+
+    @clause(Guarantee.DELAYS)
+    def test_nothing_is_claimed_a_microsecond_before_it_is_due(
+        self, store: Whole, clock: ManualClock
+    ) -> None:
+        due = clock.now() + dt.timedelta(hours=1)
+        put(store, mail("a", not_before=due), mail("b", not_before=due + SECOND))
+
         clock.advance(dt.timedelta(hours=1) - dt.timedelta(microseconds=1))
         assert take(store) == []
         clock.advance(dt.timedelta(microseconds=1))
@@ -73,7 +88,6 @@ class ClaimClauses(Clauses):
         (claim,) = take(store)
         assert claim.age == dt.timedelta(0)
 
-    @clause(Guarantee.LEASES)
     def test_an_expired_lease_is_claimed_like_any_other_message(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -124,7 +138,6 @@ class ClaimClauses(Clauses):
 
         assert attempts == [1, 2, 3]
 
-    @clause(Guarantee.LEASES)
     def test_claims_that_never_settled_are_counted_until_one_does(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -142,7 +155,6 @@ class ClaimClauses(Clauses):
         assert (claim.lost, claim.attempt) == (3, 4)
         assert (after.lost, after.attempt) == (0, 5)
 
-    @clause(Guarantee.LEASES)
     def test_who_was_in_the_hands_of_a_worker_that_never_reported_back_is_doubtful_from_then_on(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -160,7 +172,7 @@ class ClaimClauses(Clauses):
         assert claim.fates == {"x@example.org": Fate.ACCEPTED, "y@example.org": Fate.DOUBTFUL}
         assert claim.recipients == ("y@example.org",)
 
-    @clause(Guarantee.REFUNDS, Guarantee.LEASES)
+    @clause(Guarantee.REFUNDS)
     def test_a_released_claim_was_never_counted(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         take(store)
@@ -181,7 +193,6 @@ class ClaimClauses(Clauses):
 
         assert (claim.age, again.age) == (90 * SECOND, 120 * SECOND)
 
-    @clause(Guarantee.LEASES)
     def test_nothing_but_a_person_s_word_makes_it_younger(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         ages = []

@@ -65,7 +65,6 @@ class DealClauses:
 
         assert len(answer.claims) == 1
 
-    @clause(Guarantee.LEASES)
     def test_a_suspect_is_all_that_comes_however_many_queues_were_asked(
         self, store: Whole, clock: ManualClock
     ) -> None:

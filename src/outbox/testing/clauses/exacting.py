@@ -24,6 +24,7 @@ from .scene import (
     DAY,
     LEASE,
     ZERO,
+    Clauses,
     Whole,
     all_of,
     clause,
@@ -60,7 +61,7 @@ def claimed_at_last(store: Whole, clock: ManualClock, span: dt.timedelta) -> Cla
     return claim
 
 
-class ExactClauses:
+class ExactClauses(Clauses):
     """To the last microsecond, the last character and the last message."""
 
     @clause(Guarantee.DELAYS)
@@ -112,6 +113,7 @@ class ExactClauses:
 
         claimed_at_last(store, clock, PART)
 
+    @clause(Guarantee.DELAYS)
     def test_what_is_scheduled_for_part_of_a_second_is_due_then_and_ages_since(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -236,8 +238,8 @@ class ExactClauses:
     def test_two_thousand_are_put_claimed_extended_and_settled_like_one(
         self, store: Whole, clock: ManualClock
     ) -> None:
-        names = [f"m{n:04}" for n in range(MANY)]
-        assert statuses(store.put([mail(name, content=b"") for name in names])) == ["stored"] * MANY
+        names = [f"m{n:04}" for n in range(self.many)]
+        assert statuses(store.put([mail(name, content=b"") for name in names])) == ["stored"] * len(names)
         claims = all_of(store)
         assert sorted(ids(claims)) == names
 
@@ -246,7 +248,7 @@ class ExactClauses:
         assert take(store) == []
         assert list(store.settle([Settlement(claim, retry(claim)) for claim in claims])) == []
         claims = all_of(store)
-        assert [claim.attempt for claim in claims] == [2] * MANY
+        assert [claim.attempt for claim in claims] == [2] * len(names)
         assert list(store.settle([Settlement(claim, delivered(claim)) for claim in claims])) == []
         clock.advance(DAY)
         assert take(store) == []

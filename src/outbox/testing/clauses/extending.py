@@ -30,7 +30,6 @@ __all__ = ["ExtendClauses"]
 class ExtendClauses:
     """The same claim, for longer."""
 
-    @clause(Guarantee.LEASES)
     def test_an_extended_lease_runs_from_now(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a", "b")
         a, _ = take(store, lease=60 * SECOND)
@@ -43,7 +42,6 @@ class ExtendClauses:
         clock.advance(50 * SECOND)
         assert ids(take(store)) == ["a"]
 
-    @clause(Guarantee.LEASES)
     def test_an_extended_claim_is_no_other_claim(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         (claim,) = take(store)

@@ -127,7 +127,7 @@ class FateClauses:
         assert store.prune() == 1
         assert statuses(store.put([mail("a", X, Y, Z)])) == ["known"]
 
-    @clause(Guarantee.LEASES)
+    @clause(Guarantee.AT_MOST_ONCE)
     def test_a_message_at_most_once_says_so_at_every_attempt(self, store: Whole, clock: ManualClock) -> None:
         put(store, mail("a", at_most_once=True))
         seen = take(store)

@@ -110,7 +110,6 @@ class FenceClauses:
         assert list(store.settle([Settlement(old, delivered(old))])) == [old]
         settle(store, new, delivered(new))
 
-    @clause(Guarantee.LEASES)
     def test_a_late_settle_counts_as_long_as_nobody_else_took_the_message(
         self, store: Whole, clock: ManualClock
     ) -> None:

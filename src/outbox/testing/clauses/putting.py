@@ -46,7 +46,6 @@ class PutClauses:
             attributes={"tenant": "blue ✓", "empty": ""},
             not_before=clock.now(),
             expires_at=clock.now() + DAY,
-            at_most_once=True,
         )
         store.put([message])
 
@@ -55,6 +54,15 @@ class PutClauses:
         assert claim.message == message
         assert claim.message.attributes == message.attributes
         assert claim.recipients == message.recipients
+
+    @clause(Guarantee.AT_MOST_ONCE)
+    def test_a_message_at_most_once_comes_out_as_one(self, store: Whole) -> None:
+        put(store, mail("a", at_most_once=True), "b")
+
+        assert {claim.message.id: claim.message.at_most_once for claim in take(store)} == {
+            "a": True,
+            "b": False,
+        }
 
     def test_content_may_be_empty_and_may_be_large(self, store: Whole) -> None:
         large = b"\x00\r\n." * 300_000

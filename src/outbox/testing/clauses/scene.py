@@ -132,6 +132,7 @@ class Clauses:
     """What the clauses ask of the suite that they are part of; see :class:`outbox.testing.StoreSuite`."""
 
     persistent: ClassVar[bool]
+    many: ClassVar[int]
 
     def open(self, clock: Clock, path: Path, **settings: Any) -> Store:
         """Open the store that lives in the directory *path*."""

@@ -48,7 +48,7 @@ class SpanClauses:
         clock.advance(MICRO)
         assert ids(take(store)) == ["b"]
 
-    @clause(Guarantee.DELAYS)
+    @clause(Guarantee.DELAYS, Guarantee.RETENTION)
     def test_a_long_delay_is_not_cut_short(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         for verdict in (retry, released):
@@ -62,6 +62,7 @@ class SpanClauses:
             (claim,) = take(store)
             settle(store, claim, retry(claim))
 
+    @clause(Guarantee.DELAYS, Guarantee.RETENTION)
     def test_what_is_scheduled_for_long_after_waits_as_long(self, store: Whole, clock: ManualClock) -> None:
         put(store, mail("a", not_before=clock.now() + 3 * YEAR))
 

@@ -37,7 +37,6 @@ _BEFORE_1970 = dt.timedelta(days=60 * 366)
 class TimeClauses(Clauses):
     """Time goes wrong sometimes; a message does not."""
 
-    @clause(Guarantee.LEASES)
     def test_a_clock_that_is_set_back_ends_no_lease(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
         (claim,) = take(store)
@@ -48,7 +47,6 @@ class TimeClauses(Clauses):
         assert take(store) == []
         settle(store, claim, delivered(claim))
 
-    @clause(Guarantee.LEASES)
     def test_after_the_clock_was_set_back_a_lease_is_extended_from_then_on(
         self, store: Whole, clock: ManualClock
     ) -> None:
@@ -63,7 +61,6 @@ class TimeClauses(Clauses):
         (again,) = take(store)
         assert (again.attempt, again.lost) == (2, 1)
 
-    @clause(Guarantee.DELAYS)
     def test_after_the_clock_was_set_back_a_delay_counts_from_then_on(
         self, store: Whole, clock: ManualClock
     ) -> None:

@@ -1,0 +1,161 @@
+"""The one place where boto3 is called, and where what it raises becomes what a store raises."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+try:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        NoCredentialsError,
+        ParamValidationError,
+        PartialCredentialsError,
+        ProxyConnectionError,
+    )
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'SQSStore needs boto3: pip install "durable-outbox[sqs]"', name=error.name
+    ) from error
+
+from outbox.errors import AmbiguousPut, ConfigurationError, StoreUnavailable
+from outbox.values import printable
+
+__all__ = ["Client", "Refused", "read"]
+
+_CONNECT: Final = 10
+_READ: Final = 40
+"""Longer than the longest poll, 20 s, by what an answer may take."""
+_NOT_SENT: Final = (
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+)
+_SERVER: Final = 500
+_ADVICE: Final = {
+    "AccessDenied": "its credentials lack a permission: docs/sqs.md lists those that are needed",
+    "AccessDeniedException": "its credentials lack a permission: docs/sqs.md lists those that are needed",
+    "ExpiredToken": "its credentials have expired: renew them",
+    "ExpiredTokenException": "its credentials have expired: renew them",
+    "InvalidClientTokenId": "its credentials are not known there: look at the profile or the environment",
+    "OverLimit": "too many messages are in flight in this queue: see that those claimed are settled",
+    "RequestThrottled": "it asks for fewer requests a second",
+    "SignatureDoesNotMatch": "its secret key is wrong, or this machine's clock is",
+    "UnrecognizedClientException": "its credentials are not known there: look at the profile or the environment",
+}
+
+
+class Refused(StoreUnavailable):
+    """The service answered, and did nothing; *code* says why."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Client:
+    """A client of one service, which each process makes for itself.
+
+    boto3's clients are safe from many threads, not across a fork.  Nothing is
+    repeated unseen: what is sent twice is in a standard queue twice.
+
+    Raises:
+        ConfigurationError: it cannot be made of these settings.
+    """
+
+    def __init__(
+        self, service: str, *, region: str | None, endpoint: str | None, profile: str | None, session: Any
+    ) -> None:
+        self._make: Callable[[], Any] = lambda: _made(service, region, endpoint, profile, session)
+        self._lock = threading.Lock()
+        self._clients: dict[int, Any] = {}
+        self._client()
+
+    def call(self, verb: str, what: str, *, sending: bool = False, **asked: Any) -> dict[str, Any]:
+        """The answer to *verb*.
+
+        Args:
+            what: What it is about, for the text of an error.
+            sending: Whether a lost answer leaves open what was stored.
+
+        Raises:
+            Refused: the service says that it did nothing.
+            StoreUnavailable: nothing was done, or it makes no difference.
+            AmbiguousPut: it was *sending*, and nobody can tell.
+        """
+        try:
+            answer: dict[str, Any] = getattr(self._client(), verb)(**asked)
+        except ClientError as error:
+            raise _answered(error, what, sending=sending) from error
+        except BotoCoreError as error:
+            raise _failed(error, what, sending=sending) from error
+        return answer
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        with self._lock:
+            client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            client.close()
+
+    def _client(self) -> Any:
+        client = self._clients.get(os.getpid())
+        if client is not None:
+            return client
+        with self._lock:
+            client = self._clients.get(os.getpid())
+            if client is None:
+                client = self._clients[os.getpid()] = self._make()
+            return client
+
+
+def read(body: Any, what: str) -> bytes:
+    """All of an object's content; raises StoreUnavailable."""
+    try:
+        with body:
+            data: bytes = body.read()
+    except (BotoCoreError, OSError) as error:
+        raise StoreUnavailable(printable(f"{what}: {error}")) from error
+    return data
+
+
+def _made(service: str, region: str | None, endpoint: str | None, profile: str | None, session: Any) -> Any:
+    settings = Config(
+        connect_timeout=_CONNECT, read_timeout=_READ, retries={"total_max_attempts": 1, "mode": "standard"}
+    )
+    try:
+        own = session if session is not None else boto3.Session(profile_name=profile)
+        return own.client(service, region_name=region, endpoint_url=endpoint, config=settings)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(
+            f"a client of {service} cannot be made: {printable(str(error))}: look at region, endpoint and profile"
+        ) from error
+
+
+def _answered(error: ClientError, what: str, *, sending: bool) -> StoreUnavailable | AmbiguousPut:
+    told = error.response.get("Error", {})
+    code = str(told.get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    text = printable(f"{what}: {code}: {told.get('Message', '')}".rstrip(": "))
+    if sending and status >= _SERVER:
+        return AmbiguousPut(f"{text}: nobody can tell what was stored")
+    code = code.rpartition(".")[2]
+    advice = _ADVICE.get(code)
+    return Refused(f"{text}: {advice}" if advice else text, code)
+
+
+def _failed(error: BotoCoreError, what: str, *, sending: bool) -> StoreUnavailable | AmbiguousPut:
+    text = printable(f"{what}: {error}")
+    if sending and not isinstance(error, _NOT_SENT):
+        return AmbiguousPut(f"{text}: its answer was lost, and nobody can tell what was stored")
+    return StoreUnavailable(text)

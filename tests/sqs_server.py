@@ -1,0 +1,96 @@
+"""Where the tests of SQS find a server: one for all that this process and those that it starts ask of it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+from moto_server import HEADER
+
+from outbox.clock import Clock
+from outbox.stores.instants import micros
+from outbox.stores.sqs import DirectoryBlobs, SQSStore
+
+_VARIABLE = "OUTBOX_TEST_SQS_ENDPOINT"
+"""Told to the processes that a test starts."""
+
+
+def endpoint() -> str:
+    """The server's URL; it is started when it is first asked for."""
+    if _VARIABLE not in os.environ:
+        os.environ[_VARIABLE] = f"http://127.0.0.1:{_started()}"
+    return os.environ[_VARIABLE]
+
+
+def _started() -> int:
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("moto_server.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    atexit.register(_ended, server, os.getpid())
+    return int(server.stdout.readline())
+
+
+def _ended(server: subprocess.Popen[str], owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait(30)
+
+
+class Told:
+    """The clock by which the server goes for what this process asks; None is its own."""
+
+    clock: Clock | None = None
+
+
+@functools.cache
+def session() -> Any:
+    """One for all tests of this process, for to make one takes long; its requests tell what time it is."""
+    made = boto3.Session(
+        aws_access_key_id="testing", aws_secret_access_key="testing", region_name="eu-central-1"
+    )
+    for service in ("sqs", "s3"):
+        made.events.register(f"before-sign.{service}.*", _tell)
+    return made
+
+
+def _tell(request: Any, **_: Any) -> None:
+    if Told.clock is not None:
+        request.headers[HEADER] = str(micros(Told.clock.now()))
+
+
+def prefix_of(path: Path) -> str:
+    """What the queues of the store in this directory are called; another is another store."""
+    return f"t{hashlib.sha256(os.fsencode(path)).hexdigest()[:10]}-"
+
+
+def open_sqs(clock: Clock | None, path: Path, **settings: Any) -> SQSStore:
+    """The store that lives in the directory *path*: the same one, when it is called again."""
+    Told.clock = clock
+    chosen: dict[str, Any] = {
+        "session": session(),
+        "endpoint": endpoint(),
+        "prefix": prefix_of(path),
+        "blobs": DirectoryBlobs(path / "blobs"),
+        "create": True,
+        "clock": clock,
+    }
+    if clock is not None:
+        import datetime as dt  # noqa: PLC0415
+
+        chosen["poll"] = dt.timedelta(0)
+    return SQSStore(**(chosen | settings))

@@ -1,0 +1,100 @@
+"""The command and URLs with queues of SQS: what is there, what lacks, and no credential anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from canaries import BODY, PASSWORD
+from command_line import CommandLine
+from sqs_server import endpoint, prefix_of
+
+from outbox.cli import installed
+from outbox.errors import ConfigurationError
+from outbox.locate import masked, store_from_url
+from outbox.protocols import Guarantee
+from outbox.stores.sqs import SQSStore
+from outbox.testing import SMTPSink
+
+MAIL = f"From: a@example.org\r\nTo: ann@example.org\r\nSubject: x\r\n\r\n{BODY}\r\n".encode()
+
+
+@pytest.fixture
+def url(tmp_path: Path, outbox: CommandLine, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store of its own; the command finds credentials where all of AWS's tools do."""
+    monkeypatch.setattr(installed, "_others", lambda _home: set())
+    outbox.environ(AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY=PASSWORD, AWS_SESSION_TOKEN=PASSWORD)
+    return (
+        f"sqs://eu-central-1/{prefix_of(tmp_path)}?endpoint={endpoint()}&blobs={tmp_path / 'large'}&poll=0s"
+    )
+
+
+def test_what_is_missing_is_found_made_and_then_well(outbox: CommandLine, url: str) -> None:
+    outbox.environ(OUTBOX_STORE=url)
+    before = outbox("check", "--json").data["findings"]
+    missing = [each for each in before if each["level"] == "error" and "is not there" in each["text"]]
+    assert len(missing) == 3
+    assert all("outbox migrate" in each["advice"] for each in missing)
+
+    assert len(outbox("migrate").out.splitlines()) == 3
+    after = outbox("check", "--json").data["findings"]
+    assert [each for each in after if each["level"] == "error"] == []
+    lacking = [each["text"] for each in after if "does not promise" in each["text"]]
+    assert len(lacking) == len(SQSStore.lacks)
+    for guarantee in Guarantee:
+        assert any(f"promise {guarantee}:" in text for text in lacking) == (guarantee in SQSStore.lacks)
+
+
+def test_a_mail_is_submitted_and_drained(outbox: CommandLine, url: str, sink: SMTPSink) -> None:
+    outbox.environ(OUTBOX_STORE=url + "&create=yes")
+
+    assert outbox("submit", "ann@example.org", stdin=MAIL).status == 0
+    assert outbox("drain").status == 0
+
+    assert [message.recipients for message in sink.messages] == [("ann@example.org",)]
+
+
+def test_what_it_cannot_do_is_said(outbox: CommandLine, url: str) -> None:
+    outbox.environ(OUTBOX_STORE=url + "&create=yes")
+
+    for command in (("list",), ("cancel", "a"), ("show", "a")):
+        ran = outbox(*command)
+        assert ran.status != 0
+        assert "SQSStore" in ran.complaint or "store" in ran.complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"sqs://AKIA:{PASSWORD}@eu-central-1/", "without a key"),
+        ("sqs://AKIA@eu-central-1/", "without a key"),
+        (f"sqs://eu-central-1/?endpoint=http://AKIA:{PASSWORD}@localhost:1", "no key belongs in it"),
+        (f"sqs://eu-central-1/?secret={PASSWORD}", "unknown option 'secret'"),
+        ("sqs://eu-central-1/a/b", "begin with"),
+        ("sqs://eu-central-1/a?endpoint=ftp://host", "http://host:port"),
+        ("sqs://eu-central-1/a?blobs=relative", "s3://bucket/prefix"),
+        ("sqs://eu-central-1/a?max_message=3MiB", "max_message"),
+        ("sqs://eu-central-1/a?poll=30s", "poll"),
+        ("sqs://eu-central-1/a?queues=Mail", "queue"),
+        ("sqs://eu-central-1/a?profile=nobody-has-this", "profile"),
+    ],
+)
+def test_a_url_that_cannot_be_is_refused_and_says_no_secret(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        store_from_url(text)
+
+    said = str(caught.value) + masked(text)
+    assert words in said
+    assert PASSWORD not in said
+
+
+def test_a_url_says_all_that_there_is_to_say(tmp_path: Path) -> None:
+    store = store_from_url(
+        f"sqs://eu-west-1/shop-?endpoint={endpoint()}&blobs=s3://bucket/x&max_message=1MiB&poll=5s&queues=mail,tasks"
+    )
+
+    assert isinstance(store, SQSStore)
+    assert store._client._client().meta.region_name == "eu-west-1"
+    assert repr(store._packing._blobs) == "<S3Blobs 'bucket' 'x'>"
+    assert store._queues == ["mail", "tasks"]
+    store.close()

@@ -1,0 +1,748 @@
+"""What SQS does to a message, and what its wire does: lost answers, partial failures, strangers' letters, wrong credentials."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+from sqs_server import endpoint, open_sqs, prefix_of, session
+
+from outbox.errors import (
+    AmbiguousPut,
+    ConfigurationError,
+    ConflictError,
+    StoreError,
+    StoreUnavailable,
+    UnsupportedError,
+)
+from outbox.lifecycle import (
+    Claim,
+    Dead,
+    Delivered,
+    Fate,
+    Held,
+    Released,
+    Retry,
+    Settlement,
+    Verdict,
+)
+from outbox.message import Message
+from outbox.stores.sqs import DirectoryBlobs, S3Blobs, SQSStore
+from outbox.stores.sqs.naming import sqs_name
+from outbox.testing.clock import ManualClock
+
+LEASE = dt.timedelta(minutes=5)
+SECOND = dt.timedelta(seconds=1)
+ZERO = dt.timedelta(0)
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., SQSStore]]:
+    opened: list[SQSStore] = []
+
+    def open(**settings: Any) -> SQSStore:
+        opened.append(open_sqs(clock, tmp_path, **settings))
+        return opened[-1]
+
+    yield open
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., SQSStore]) -> SQSStore:
+    return open_store()
+
+
+@pytest.fixture
+def raw(tmp_path: Path, store: SQSStore) -> Raw:
+    store.claim(limit=1, lease=LEASE, queues=["mail"])
+    return Raw(prefix_of(tmp_path))
+
+
+class Raw:
+    """The queues as whoever has AWS's own tools sees them."""
+
+    def __init__(self, prefix: str) -> None:
+        self.client = session().client("sqs", endpoint_url=endpoint())
+        self.prefix = prefix
+
+    def url(self, queue: str = "mail") -> str:
+        url: str = self.client.get_queue_url(QueueName=self.prefix + queue)["QueueUrl"]
+        return url
+
+    def send(self, text: str, queue: str = "mail") -> None:
+        self.client.send_message(QueueUrl=self.url(queue), MessageBody=text)
+
+    def letters(self, queue: str = "mail") -> list[dict[str, Any]]:
+        """All that can be seen, and stays where it is."""
+        answer = self.client.receive_message(
+            QueueUrl=self.url(queue),
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=0,
+            MessageAttributeNames=["All"],
+        )
+        found: list[dict[str, Any]] = answer.get("Messages", [])
+        return found
+
+    def bodies(self, queue: str = "mail") -> list[dict[str, Any]]:
+        return [json.loads(letter["Body"]) for letter in self.letters(queue)]
+
+    def redrive(self, source: str, target: str) -> None:
+        """What "Start DLQ redrive" does."""
+        for letter in self.client.receive_message(QueueUrl=self.url(source), MaxNumberOfMessages=10)[
+            "Messages"
+        ]:
+            self.send(letter["Body"], target)
+            self.client.delete_message(QueueUrl=self.url(source), ReceiptHandle=letter["ReceiptHandle"])
+
+
+class Wire:
+    """Stands between a store and its client, and does at a call what the test says."""
+
+    def __init__(self, store: SQSStore) -> None:
+        self.client: Any = store._client._client()
+        self.calls: list[str] = []
+        self.acts: dict[str, Callable[[Callable[..., Any], dict[str, Any]], Any]] = {}
+        store._client._clients[os.getpid()] = self
+
+    def __getattr__(self, verb: str) -> Any:
+        real = getattr(self.client, verb)
+
+        def call(**asked: Any) -> Any:
+            self.calls.append(verb)
+            act = self.acts.get(verb)
+            return real(**asked) if act is None else act(real, asked)
+
+        return call
+
+    def lose_answer(self, verb: str) -> None:
+        """It is done, and nobody hears of it."""
+
+        def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+            real(**asked)
+            raise ReadTimeoutError(endpoint_url="http://sqs")
+
+        self.acts[verb] = act
+
+    def refuse(self, verb: str, *places: int, error: Exception | None = None) -> None:
+        """It is not done: the whole request, or those entries of it."""
+
+        def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+            if error is not None:
+                raise error
+            left = [entry for n, entry in enumerate(asked["Entries"]) if n not in places]
+            answer = real(**asked | {"Entries": left}) if left else {}
+            failed = [
+                {"Id": asked["Entries"][n]["Id"], "Code": "InternalError", "SenderFault": False}
+                for n in places
+            ]
+            return answer | {"Failed": failed}
+
+        self.acts[verb] = act
+
+    def heal(self) -> None:
+        self.acts.clear()
+
+
+def mail(id: str, **fields: Any) -> Message:
+    fields.setdefault("content", b"Subject: x\r\n\r\nHello.\r\n")
+    fields.setdefault("recipients", (f"{id}@example.org",))
+    return Message(id=id, sender="s@example.org", **fields)
+
+
+def take(store: SQSStore, *, lease: dt.timedelta = LEASE, limit: int = 10) -> list[Claim]:
+    return sorted(store.claim(limit=limit, lease=lease, queues=["mail"]), key=lambda claim: claim.message.id)
+
+
+def ids(claims: Sequence[Claim]) -> list[str]:
+    return [claim.message.id for claim in claims]
+
+
+def fates(claim: Claim, fate: Fate) -> dict[str, Fate]:
+    return dict.fromkeys(claim.message.recipients, fate)
+
+
+def delivered(claim: Claim) -> Delivered:
+    return Delivered(fates=fates(claim, Fate.ACCEPTED))
+
+
+def dead(claim: Claim) -> Dead:
+    return Dead(fates=fates(claim, Fate.FAILED), reason="550 no such user")
+
+
+def retry(claim: Claim, delay: dt.timedelta = ZERO) -> Retry:
+    return Retry(delay=delay, fates=claim.fates, reason="451 later")
+
+
+def settle(store: SQSStore, claim: Claim, verdict: Verdict) -> list[Claim]:
+    return list(store.settle([Settlement(claim, verdict)]))
+
+
+# -- a put that fails
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EndpointConnectionError(endpoint_url="http://sqs"), ConnectTimeoutError(endpoint_url="http://sqs")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_put_that_did_not_reach_the_service_stored_nothing_and_says_so(
+    store: SQSStore, error: Exception
+) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.refuse("send_message_batch", error=error)
+
+    with pytest.raises(StoreUnavailable):
+        store.put([mail("a")])
+
+    wire.heal()
+    assert take(store) == []
+
+
+def test_a_put_whose_answer_was_lost_is_ambiguous_and_repeated_is_there_twice(store: SQSStore) -> None:
+    """Nobody can do better with a standard queue; that is why it lacks deduplication."""
+    take(store)
+    wire = Wire(store)
+    wire.lose_answer("send_message_batch")
+    with pytest.raises(AmbiguousPut, match="answer was lost"):
+        store.put([mail("a")])
+    wire.heal()
+
+    store.put([mail("a")])
+
+    assert ids(take(store)) == ["a", "a"]
+
+
+def test_nothing_is_sent_a_second_time_unseen(store: SQSStore) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.lose_answer("send_message_batch")
+
+    with pytest.raises(AmbiguousPut):
+        store.put([mail("a")])
+
+    assert wire.calls == ["send_message_batch"]
+    assert wire.client.meta.config.retries["total_max_attempts"] == 1
+
+
+def test_what_was_stored_of_a_put_that_failed_is_not_stored_again_when_it_is_repeated(
+    store: SQSStore,
+) -> None:
+    take(store)
+    messages = [mail(f"m{n:02}") for n in range(12)]
+    wire = Wire(store)
+    wire.refuse("send_message_batch", 1, 3)
+    with pytest.raises(AmbiguousPut, match="8 of 12"):
+        store.put(messages)
+    wire.heal()
+
+    results = store.put(messages)
+
+    assert [result.status for result in results].count("known") == 8
+    assert sorted(ids(take(store, limit=100))) == [f"m{n:02}" for n in range(12)]
+    assert store.put(messages[:1])[0].status == "stored"
+
+
+def test_of_a_put_that_was_half_stored_another_envelope_is_a_conflict(store: SQSStore) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.refuse("send_message_batch", 1)
+    with pytest.raises(AmbiguousPut):
+        store.put([mail("a"), mail("b")])
+    wire.heal()
+
+    with pytest.raises(ConflictError, match="a"):
+        store.put([mail("a", recipients=("other@example.org",))])
+
+
+def test_a_message_at_most_once_is_refused_and_nothing_of_its_put_is_stored(store: SQSStore) -> None:
+    with pytest.raises(UnsupportedError, match=r"b .*at most once"):
+        store.put([mail("a"), mail("b", at_most_once=True)])
+
+    assert take(store) == []
+
+
+# -- a verdict that fails
+
+
+def test_a_retry_that_could_not_be_sent_leaves_the_claim_as_it_was(store: SQSStore) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    wire = Wire(store)
+    wire.refuse("send_message_batch", 0)
+    with pytest.raises(StoreUnavailable):
+        settle(store, claim, retry(claim))
+    wire.heal()
+
+    assert settle(store, claim, retry(claim)) == []
+    (again,) = take(store)
+    assert (again.attempt, again.lost) == (2, 0)
+
+
+def test_a_retry_whose_delete_failed_is_not_sent_again_when_it_is_repeated(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    wire = Wire(store)
+    wire.refuse("delete_message_batch", 0)
+    with pytest.raises(StoreUnavailable):
+        settle(store, claim, retry(claim))
+    wire.heal()
+
+    assert settle(store, claim, retry(claim)) == []
+    clock.advance(LEASE)
+    assert ids(take(store)) == ["a"]
+
+
+def test_one_verdict_that_cannot_be_written_stops_no_other(store: SQSStore, clock: ManualClock) -> None:
+    store.put([mail(name) for name in "abc"])
+    claims = take(store)
+    wire = Wire(store)
+    wire.refuse("delete_message_batch", 1)
+    with pytest.raises(StoreUnavailable):
+        store.settle([Settlement(claim, delivered(claim)) for claim in claims])
+    wire.heal()
+
+    clock.advance(LEASE)
+    (left,) = take(store)
+    assert left.lost == 1
+
+
+def test_a_verdict_is_written_once_however_many_threads_bring_it(store: SQSStore) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    wire = Wire(store)
+    inside, others = threading.Event(), threading.Event()
+
+    def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        inside.set()
+        assert others.wait(30)
+        return real(**asked)
+
+    wire.acts["send_message_batch"] = act
+    stale: list[Claim] = []
+    first = threading.Thread(target=lambda: stale.extend(settle(store, claim, retry(claim))))
+    first.start()
+    assert inside.wait(30)
+    assert settle(store, claim, retry(claim)) == [claim]
+    others.set()
+    first.join(30)
+
+    assert stale == []
+    assert ids(take(store)) == ["a"]
+
+
+def test_a_verdict_after_the_lease_changes_nothing_unless_everybody_has_the_message(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail("a"), mail("b")])
+    a, b = take(store)
+    clock.advance(LEASE)
+
+    assert settle(store, a, retry(a)) == [a]
+    assert settle(store, a, dead(a)) == [a]
+    assert list(store.extend([a], lease=LEASE)) == [a]
+    assert settle(store, b, delivered(b)) == []
+    assert [(claim.message.id, claim.attempt) for claim in take(store)] == [("a", 2)]
+
+
+def test_a_settled_claim_is_stale_to_the_object_that_gave_it_out(store: SQSStore) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    assert settle(store, claim, retry(claim)) == []
+
+    assert settle(store, claim, retry(claim)) == [claim]
+    assert settle(store, attrs.evolve(claim, token="forged"), delivered(claim)) == [
+        attrs.evolve(claim, token="forged")
+    ]
+    assert ids(take(store)) == ["a"]
+
+
+# -- what is aside
+
+
+def test_the_dead_stand_in_a_queue_of_their_own_with_their_evidence(store: SQSStore, raw: Raw) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    settle(store, claim, dead(claim))
+
+    (letter,) = raw.letters("mail-dead")
+    body = json.loads(letter["Body"])
+    assert (body["id"], body["state"], body["reason"]) == ("a", "dead", "550 no such user")
+    assert [attempt[4] for attempt in body["history"]] == ["550 no such user"]
+    assert letter["MessageAttributes"]["reason"]["StringValue"] == "550 no such user"
+    assert raw.letters() == []
+
+
+def test_what_is_sent_back_by_the_means_of_sqs_is_requeued(
+    store: SQSStore, raw: Raw, clock: ManualClock
+) -> None:
+    recipients = ("x@example.org", "y@example.org")
+    store.put([mail("a", recipients=recipients)])
+    clock.advance(LEASE)
+    (claim,) = take(store)
+    known = dict(zip(recipients, (Fate.ACCEPTED, Fate.FAILED), strict=True))
+    settle(store, claim, Dead(fates=known, reason="550"))
+    raw.redrive("mail-dead", "mail")
+
+    (again,) = take(store)
+    assert again.recipients == ("y@example.org",)
+    assert (again.attempt, again.lost, again.age) == (1, 0, ZERO)
+    clock.advance(LEASE)
+    (lost,) = take(store)
+    assert (lost.attempt, lost.lost, lost.fates["y@example.org"]) == (2, 1, Fate.DOUBTFUL)
+
+
+def test_what_somebody_may_have_stays_aside_when_it_is_sent_back(store: SQSStore, raw: Raw) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    settle(store, claim, Held(fates=fates(claim, Fate.UNCERTAIN), reason="no reply after the dot"))
+    raw.redrive("mail-held", "mail")
+
+    assert take(store) == []
+    (letter,) = raw.letters("mail-held")
+    assert "stays aside" in letter["MessageAttributes"]["reason"]["StringValue"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "null", "[]", "1", "hello", '{"outbox": 2}', '{"outbox": 1, "id": "a"}', "{" * 100_000],
+    ids=lambda text: text[:20] or "nothing",
+)
+def test_a_stranger_s_letter_is_put_aside_as_it_came_and_stops_no_other(
+    store: SQSStore, raw: Raw, text: str
+) -> None:
+    text = text or " "
+    raw.send(text)
+    store.put([mail("a")])
+
+    assert ids(take(store)) == ["a"]
+    assert [letter["Body"] for letter in raw.letters("mail-held")] == [text]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fates": "wx"},
+        {"fates": ""},
+        {"due": "soon"},
+        {"attempts": -1},
+        {"state": "lost"},
+        {"history": [[1, 2]]},
+        {"message": "!"},
+        {"message": "aGVsbG8="},
+        {"id": "another"},
+        {"blob": "../../etc/passwd"},
+        {"blob": "missing"},
+    ],
+    ids=str,
+)
+def test_a_letter_that_was_tampered_with_is_put_aside_and_never_sent_altered(
+    store: SQSStore, raw: Raw, change: dict[str, Any]
+) -> None:
+    store.put([mail("a", recipients=("x@example.org", "y@example.org"))])
+    (letter,) = raw.client.receive_message(QueueUrl=raw.url())["Messages"]
+    raw.client.delete_message(QueueUrl=raw.url(), ReceiptHandle=letter["ReceiptHandle"])
+    raw.send(json.dumps(json.loads(letter["Body"]) | change))
+
+    assert take(store) == []
+    assert len(raw.letters("mail-held")) == 1
+    assert raw.letters() == []
+
+
+# -- delays, leases, and what was received and not claimed
+
+
+def test_a_long_delay_is_walked_in_steps_of_a_quarter_of_an_hour(
+    store: SQSStore, raw: Raw, clock: ManualClock
+) -> None:
+    due = clock.now() + dt.timedelta(hours=1, minutes=10)
+    store.put([mail("a", not_before=due)])
+    steps = 0
+    while clock.now() < due - SECOND:
+        assert raw.letters() == []
+        clock.advance(min(dt.timedelta(minutes=15), due - SECOND - clock.now()))
+        assert take(store) == []
+        steps += 1
+
+    clock.advance(SECOND)
+    (claim,) = take(store)
+    assert steps == 5
+    assert (claim.attempt, claim.lost, claim.age) == (1, 0, ZERO)
+
+
+def test_a_step_of_a_delay_that_nobody_finished_counts_for_nothing(
+    store: SQSStore, raw: Raw, clock: ManualClock
+) -> None:
+    store.put([mail("a", not_before=clock.now() + dt.timedelta(hours=1))])
+    clock.advance(dt.timedelta(minutes=15))
+    for _ in range(3):
+        assert len(raw.letters()) == 1  # received by somebody who died of it
+
+    clock.advance(dt.timedelta(minutes=44))
+    assert take(store) == []
+    clock.advance(dt.timedelta(minutes=1))
+    (claim,) = take(store)
+    assert (claim.attempt, claim.lost) == (1, 0)
+
+
+def test_a_lease_of_less_than_a_second_is_one_and_of_more_than_twelve_hours_twelve(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail("a"), mail("b")])
+    assert len(take(store, limit=1, lease=SECOND / 10)) == 1
+    assert len(take(store, limit=1, lease=dt.timedelta(days=3))) == 1
+    clock.advance(SECOND)
+    assert len(take(store)) == 1
+    clock.advance(dt.timedelta(hours=12))
+    seen = ids(take(store)) + ids(take(store))
+    assert sorted(seen) == ["a", "b"]
+
+
+def test_what_was_received_and_not_claimed_goes_back_when_the_store_is_closed_and_counts_for_nothing(
+    store: SQSStore, open_store: Callable[..., SQSStore]
+) -> None:
+    store.put([mail(name, content=b"x" * 1000) for name in "abc"])
+    assert len(store.claim(limit=3, lease=LEASE, queues=["mail"], max_bytes=1500)) == 1
+    store.close()
+
+    claims = take(open_store())
+    assert [(claim.attempt, claim.lost) for claim in claims] == [(1, 0)] * 2
+
+
+def test_what_was_received_and_not_claimed_stays_ours_while_we_go_on_claiming(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail(name, content=b"x" * 1000) for name in "abc"])
+    claims: list[Claim] = []
+    for _ in range(3):
+        claims += store.claim(limit=3, lease=LEASE, queues=["mail"], max_bytes=1500)
+        clock.advance(LEASE * 3 / 4)
+        assert list(store.extend(claims, lease=LEASE)) == []
+
+    assert sorted(ids(claims)) == ["a", "b", "c"]
+    assert [(claim.attempt, claim.lost) for claim in claims] == [(1, 0)] * 3
+
+
+def test_many_suspects_are_none_the_more_lost_for_waiting_their_turn(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail(f"m{n:02}") for n in range(12)])
+    assert len(take(store, limit=20)) == 12
+    clock.advance(LEASE)
+    seen = []
+    while claims := take(store, limit=20):
+        seen += [(claim.message.id, claim.lost) for claim in claims]
+        assert len(claims) == 1
+        settle(store, claims[0], delivered(claims[0]))
+        clock.advance(dt.timedelta(seconds=90))
+
+    assert sorted(seen) == [(f"m{n:02}", 1) for n in range(12)]
+
+
+# -- large content
+
+
+@pytest.fixture(params=["directory", "s3"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if request.param == "directory":
+        return DirectoryBlobs(tmp_path / "large")
+    bucket = prefix_of(tmp_path) + "bucket"
+    session().client("s3", endpoint_url=endpoint()).create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    return S3Blobs(bucket, prefix="large/", session=session(), endpoint=endpoint())
+
+
+class Counting:
+    """Blobs that can be looked at, and that fail when they are told to."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.keys: set[str] = set()
+        self.down = False
+
+    def put(self, key: str, data: bytes, /) -> None:
+        self.inner.put(key, data)
+        self.keys.add(key)
+
+    def get(self, key: str, /) -> bytes:
+        if self.down:
+            raise StoreUnavailable("the shelf is locked")
+        data: bytes = self.inner.get(key)
+        return data
+
+    def delete(self, key: str, /) -> None:
+        self.inner.delete(key)
+        self.keys.discard(key)
+
+
+def test_large_content_is_set_aside_goes_through_every_attempt_and_is_removed_when_it_was_delivered(
+    open_store: Callable[..., SQSStore], blobs: Any
+) -> None:
+    shelf = Counting(blobs)
+    store = open_store(blobs=shelf)
+    large = mail("a", content=os.urandom(400_000))
+    store.put([large, mail("b")])
+    assert len(shelf.keys) == 1
+    for verdict in (retry, lambda claim: Released(delay=ZERO, fates=claim.fates)):
+        a, b = take(store)
+        assert a.message == large
+        store.settle([Settlement(a, verdict(a)), Settlement(b, verdict(b))])
+
+    (key,) = shelf.keys
+    for claim in take(store):
+        settle(store, claim, delivered(claim))
+    assert shelf.keys == set()
+    with pytest.raises(StoreError, match="missing"):
+        blobs.get(key)
+    blobs.delete(key)
+
+
+def test_content_that_cannot_be_read_for_now_waits_and_nothing_is_held_against_it(
+    open_store: Callable[..., SQSStore], blobs: Any, clock: ManualClock
+) -> None:
+    shelf = Counting(blobs)
+    store = open_store(blobs=shelf)
+    store.put([mail("a", content=bytes(400_000)), mail("b")])
+    shelf.down = True
+    assert ids(take(store)) == ["b"]
+    shelf.down = False
+
+    clock.advance(dt.timedelta(minutes=1))
+    (claim,) = take(store)
+    assert (claim.message.id, claim.attempt, claim.lost) == ("a", 1, 0)
+
+
+def test_large_content_with_nowhere_to_go_is_refused_and_nothing_of_its_put_is_stored(
+    open_store: Callable[..., SQSStore],
+) -> None:
+    store = open_store(blobs=None)
+
+    with pytest.raises(UnsupportedError, match=r"b has .* blobs="):
+        store.put([mail("a"), mail("b", content=bytes(400_000))])
+
+    assert take(store) == []
+
+
+def test_a_put_that_surely_failed_leaves_no_content_behind(
+    open_store: Callable[..., SQSStore], tmp_path: Path
+) -> None:
+    shelf = Counting(DirectoryBlobs(tmp_path / "large"))
+    store = open_store(blobs=shelf)
+    take(store)
+    Wire(store).refuse("send_message_batch", 0)
+
+    with pytest.raises(StoreUnavailable):
+        store.put([mail("a", content=bytes(400_000))])
+
+    assert shelf.keys == set()
+
+
+def test_a_message_that_is_tried_for_days_does_not_outgrow_a_letter(
+    open_store: Callable[..., SQSStore], raw: Raw
+) -> None:
+    store = open_store(max_message=20_000)
+    store.put([mail("a", content=bytes(5000))])
+    for _ in range(12):
+        (claim,) = take(store)
+        settle(store, claim, attrs.evolve(retry(claim), outcome=None))
+    (claim,) = take(store)
+    long = Dead(fates=fates(claim, Fate.FAILED), reason="x" * 400)
+    settle(store, claim, long)
+
+    (letter,) = raw.letters("mail-dead")
+    assert len(letter["Body"]) <= 20_000
+    assert json.loads(letter["Body"])["attempts"] == 13
+
+
+# -- names, settings, credentials
+
+
+def test_no_two_queues_have_one_name() -> None:
+    names = ["mail", "mail.bulk", "mail-bulk", "mail_bulk", "a.b.c"]
+
+    assert len({sqs_name("o-", name, side) for name in names for side in ("", "-dead", "-held")}) == 15
+    for unclear in ("mail__bulk", "a_.b", "a._b", "mail-dead", "mail-held"):
+        with pytest.raises(ConfigurationError, match="another name"):
+            sqs_name("o-", unclear)
+    with pytest.raises(ConfigurationError, match="shorter"):
+        sqs_name("o" * 20, "q" * 60)
+
+
+def test_a_queue_that_is_not_there_is_not_made_unless_that_was_said(
+    open_store: Callable[..., SQSStore],
+) -> None:
+    store = open_store(create=False)
+
+    with pytest.raises(StoreUnavailable, match=r"mail is not there: `outbox migrate` makes it"):
+        store.put([mail("a")])
+    assert [finding.level for finding in store.check()] == ["error"] * 3
+    assert len(store.migrate()) == 3
+    assert store.migrate() == []
+    assert "error" not in [finding.level for finding in store.check()]
+    store.put([mail("a")])
+    assert ids(take(store)) == ["a"]
+
+
+def test_check_warns_of_a_queue_that_forgets_sooner_or_moves_aside_sooner_than_it_should(
+    store: SQSStore, raw: Raw
+) -> None:
+    policy = json.loads(
+        raw.client.get_queue_attributes(QueueUrl=raw.url(), AttributeNames=["RedrivePolicy"])["Attributes"][
+            "RedrivePolicy"
+        ]
+    )
+    attributes = {
+        "MessageRetentionPeriod": "3600",
+        "MaximumMessageSize": "65536",
+        "RedrivePolicy": json.dumps(policy | {"maxReceiveCount": 2}),
+    }
+    raw.client.set_queue_attributes(QueueUrl=raw.url(), Attributes=attributes)
+
+    found = [finding for finding in store.check() if finding.level != "ok"]
+
+    assert [finding.level for finding in found] == ["warning", "error", "warning"]
+    assert "14 days" in found[0].advice
+    assert "max_message=65536" in found[1].advice
+    assert "maxReceiveCount" in found[2].advice
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prefix": "a b"},
+        {"max_message": 1},
+        {"max_message": 2 << 20},
+        {"poll": dt.timedelta(seconds=21)},
+        {"queues": "mail"},
+        {"endpoint": "nonsense"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_makes_no_sense_is_refused(
+    open_store: Callable[..., SQSStore], settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        open_store(**settings)
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_no_credential_is_said(tmp_path: Path) -> None:
+    store = SQSStore(region="eu-central-1", endpoint="http://127.0.0.1:9", session=session())
+
+    with pytest.raises(StoreUnavailable) as caught:
+        store.put([mail("a")])
+
+    assert "testing" not in str(caught.value)
+    assert "127.0.0.1:9" in str(caught.value)
