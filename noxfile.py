@@ -51,6 +51,7 @@ OTHERWISE = tuple(
         *("smtp_dialogue", "smtp_pipelining", "smtp_smuggling", "smtp_fitting", "smtp_aiosmtpd", "smtp_sink"),
         *("mail", "mail_downgrade", "mail_envelope", "mail_fuzz", "mail_heads", "mail_objects", "address"),
         *("sqlite_within", "sqlite_migrations", "sqlite_interrupts", "sqlite_processes"),
+        *("within", "within_refused", "docs_within"),
         *("cli_run_stops", "supervisor", "corpus", "errors", "docs"),
     )
 )
@@ -279,6 +280,15 @@ def move(session: nox.Session) -> None:
     session.install("-e", ".", *group("tests"))
     tests = "tests/test_move_killed.py"
     session.run("pytest", "-n", "0", "-rP", tests, *session.posargs, env={"OUTBOX_MOVE": "100000"})
+
+
+@nox.session
+def within(session: nox.Session) -> None:
+    """10,000 transactions of a caller's for each library and database; ``OUTBOX_WITHIN_SEED`` is another run."""
+    session.install("-e", ".", *group("tests"))
+    number = os.environ.get("OUTBOX_WITHIN", "10000")
+    tests = "tests/test_within_crowd.py"
+    session.run("pytest", "-n", "auto", "-rP", tests, *session.posargs, env={"OUTBOX_WITHIN": number})
 
 
 @nox.session

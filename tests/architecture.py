@@ -26,7 +26,7 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "protocols",
         "ages breakers bulletin filters handover moving naming",
         "events formats judge mover screening stores suppression transports",
-        "bounces delays herald leases logs screener stock submitter",
+        "bounces delays herald joining leases logs screener staging stock submitter",
         "slips",
         "aside roster suspects tray",
         "demand",
@@ -87,6 +87,8 @@ CORE_LIBRARIES: Final = frozenset({"attr", "attrs", "typing_extensions"})
 OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
     "boto3": frozenset({"stores/sqs/boto3.py"}),
     "botocore": frozenset({"stores/sqs/boto3.py"}),
+    "django": frozenset({"joining/django.py"}),
+    "sqlalchemy": frozenset({"joining/sqlalchemy.py"}),
     "cryptography": frozenset({"contrib/cryptography.py"}),
     "opentelemetry": frozenset({"contrib/opentelemetry.py"}),
     "prometheus_client": frozenset({"contrib/prometheus.py"}),

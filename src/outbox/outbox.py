@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 from .clock import Clock
 from .errors import ConfigurationError, UnsupportedError
 from .events import Listener
+from .joining import join
 from .judge import Hook
 from .logs import log_notice
 from .performer import Tally
@@ -24,6 +25,7 @@ from .replies import ReplyRule
 from .retry import RetryPolicy
 from .runner import Runner, Sent, beside
 from .screening import Suppress
+from .staging import Stage
 from .submitter import Annotate, Mail, MessageOptions, Submitter
 
 __all__ = ["Outbox", "RunnerOptions"]
@@ -112,23 +114,85 @@ class Outbox(Submitter):
         """Submit within the caller's own database transaction.
 
         What is submitted to the result is there if and only if that
-        transaction commits, as durable as the caller's database makes it.
+        transaction commits, as durable as the caller's database makes it; a
+        savepoint that is rolled back takes what was submitted since with it.
         Nothing of ours commits or rolls back.  A Runner finds it by itself
         after the commit; :meth:`wake` makes one of this process look at once.
 
+        Args:
+            connection: The driver's own (``sqlite3.Connection``), SQLAlchemy's
+                ``Session`` or ``Connection``, or Django's ``connection``.  Of the
+                latter the transaction is the one that is open at each submit.
+
         Raises:
             UnsupportedError: the store cannot be part of another's transaction.
-            ConfigurationError: the connection does not lead to the store's database.
+            ConfigurationError: the connection does not lead to the store's
+                database, is asynchronous, or commits each statement by itself;
+                some of it is known at the first submit only, and raised there.
         """
         if not isinstance(self.store, SupportsTransaction):
             raise UnsupportedError(
                 f"{type(self.store).__name__} cannot store within a transaction of yours: keep the outbox in the "
-                "same database, in a store that can (SQLiteStore with prefix=)"
+                "same database, in a store that can (SQLiteStore with prefix=); or stage() a message before the commit "
+                "and publish() it after"
             )
         # Nobody is told: whether it will be there is for that transaction to say.
         return Submitter(
-            self.store.within(connection), queue=self._queue, clock=self._clock, annotate=self._annotate
+            join(self.store, connection), queue=self._queue, clock=self._clock, annotate=self._annotate
         )
+
+    def stage(
+        self,
+        message: Mail,
+        *,
+        sender: str | None = None,
+        recipients: Iterable[str] | None = None,
+        **options: Unpack[MessageOptions],
+    ) -> str:
+        """Keep a message that is delivered once it is published.  Durable when it returns.  Returns its id.
+
+        For a transaction that the store cannot be part of: stage before the
+        commit, :meth:`publish` after it.  Write the id down within the
+        transaction: a crash between the two leaves a staged message, and only
+        your database can tell whether it is to be sent (:meth:`staged`).  It
+        is never delivered, and never removed, by itself.
+
+        Raises:
+            InvalidMessage, StoreError: as :meth:`submit`; what is known here
+                are the ids that are staged.  That one is known to the store
+                itself shows when it is published.
+            UnsupportedError: the store cannot find it again (SupportsBrowse, SupportsManage).
+        """
+        prepared = self._prepared(message, sender, recipients, None, options)
+        Stage(self.store).stage(prepared)
+        return prepared.id
+
+    def publish(self, id: str) -> bool:
+        """Submit what is staged under this id, as :meth:`submit` would now.
+
+        May be repeated, after an error or a crash: it is submitted once.
+
+        Returns:
+            False where nothing is staged under it: it was published, or
+            unstaged, or never staged.
+
+        Raises:
+            ConflictError: the id is known with another envelope; it stays staged.
+            StoreError: as :meth:`submit`; publish it again.
+        """
+        return Stage(self.store).publish(id, lambda message: self._put([message]))
+
+    def unstage(self, id: str) -> bool:
+        """Forget what is staged under this id: its transaction did not commit.  False where nothing is."""
+        return Stage(self.store).remove(id)
+
+    def staged(self, *, older_than: dt.timedelta = dt.timedelta(0)) -> Iterator[str]:
+        """The ids of what is staged, and was for longer than this, by this machine's clock.
+
+        *older_than* must be longer than any of your transactions takes: of
+        what is younger nobody knows yet whether it commits.
+        """
+        return Stage(self.store).ids(self._clock.now() - older_than)
 
     def send(
         self,

@@ -10,7 +10,7 @@ try:
     from psycopg import conninfo, errors
     from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int8BinaryDumper
-    from psycopg.types.string import BytesBinaryDumper, StrBinaryDumper
+    from psycopg.types.string import BytesBinaryDumper, BytesDumper, StrBinaryDumper, StrDumper
 except ImportError as error:
     raise ModuleNotFoundError(
         f'PostgresStore needs psycopg 3 and libpq ({error}): pip install "durable-outbox[postgres]"',
@@ -21,6 +21,7 @@ __all__ = [
     "Connection",
     "Cursor",
     "Error",
+    "catch_up",
     "connect",
     "cursor",
     "errors",
@@ -82,6 +83,9 @@ def cursor(connection: Connection) -> Cursor:
 
 
 def _adapt(adapters: Any) -> None:
+    # In both formats, for lists may go by the one that the caller has changed.
+    adapters.register_dumper(str, StrDumper)
+    adapters.register_dumper(bytes, BytesDumper)
     # A number is int8 however small it is: each of its types would make another prepared statement.
     adapters.register_dumper(int, Int8BinaryDumper)
     adapters.register_dumper(str, StrBinaryDumper)
@@ -90,6 +94,13 @@ def _adapt(adapters: Any) -> None:
 
 def is_connection(thing: object) -> bool:
     return isinstance(thing, psycopg.Connection)
+
+
+def catch_up(connection: Connection) -> None:
+    """Wait for what is on its way in a pipeline of the caller's: only then it is known where its transaction stands."""
+    if connection.info.pipeline_status:
+        with connection.pipeline():
+            pass
 
 
 def is_idle(connection: Connection) -> bool:

@@ -14,7 +14,7 @@ from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 
-from .driver import Connection, Error, is_connection, is_idle, is_in_transaction
+from .driver import Connection, Error, catch_up, errors, is_connection, is_idle, is_in_transaction
 from .naming import Names, Sql
 from .translation import translated
 
@@ -61,7 +61,11 @@ class Within:
             ConfigurationError: the connection commits each statement by itself,
                 and no transaction was begun; or it leads to another database than the store.
         """
-        self._require_transaction()
+        with self._translated():
+            self._require_transaction()
+            return self._put_through(messages)
+
+    def _put_through(self, messages: Sequence[Message]) -> Sequence[PutResult]:
         sql = Sql(self._connection, self._names)
         with self._undone_on_error(sql):
             if not self._proven:
@@ -71,6 +75,7 @@ class Within:
     def _require_transaction(self) -> None:
         if self._connection.closed:
             raise ConfigurationError("the connection is closed")
+        catch_up(self._connection)
         if is_in_transaction(self._connection) or (
             is_idle(self._connection) and not self._connection.autocommit
         ):
@@ -82,22 +87,34 @@ class Within:
         raise ConfigurationError("the connection's transaction has failed: roll it back, and begin it anew")
 
     @contextlib.contextmanager
-    def _undone_on_error(self, sql: Sql) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
-            sql.execute("SAVEPOINT within_outbox")
-            try:
-                yield
-            except BaseException:
-                if not self._connection.closed:
-                    sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
-                    sql.execute("RELEASE SAVEPOINT within_outbox")
-                raise
-            sql.execute("RELEASE SAVEPOINT within_outbox")
+            yield
         except Error as error:
             raise translated(error, self._name, self._connection) from error
 
+    @contextlib.contextmanager
+    def _undone_on_error(self, sql: Sql) -> Iterator[None]:
+        sql.execute("SAVEPOINT within_outbox")
+        try:
+            yield
+        except BaseException:
+            if not self._connection.closed:
+                sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
+                sql.execute("RELEASE SAVEPOINT within_outbox")
+            raise
+        sql.execute("RELEASE SAVEPOINT within_outbox")
+
     def _require_same_store(self, sql: Sql) -> None:
-        if sql.execute(_SAME, {"identity": self._identity}).fetchone() is None:
+        try:
+            found = sql.execute(_SAME, {"identity": self._identity}).fetchone()
+        except errors.UndefinedTable as error:
+            raise ConfigurationError(
+                f"the connection leads to another database than the store, which is in {self._name}: there is no outbox in "
+                f"schema {self._names.schema}; connect it to that one, or, where its tables were removed, outbox migrate "
+                "makes them"
+            ) from error
+        if found is None:
             raise ConfigurationError(
                 f"the connection leads to another database than the store, which is in {self._name}, "
                 f"schema {self._names.schema}: both must be one"

@@ -16,6 +16,7 @@ __all__ = ["CommitFailed", "Locked", "commit_failed", "translated"]
 
 _NO_TEXT: Final = "Could not decode to UTF-8"
 """How Python's module says, without a code, that a text in the file is none."""
+_NO_TABLE: Final = "no such table"
 _ROOM: Final = 1 << 20
 """With less than this left on the disk, an I/O error is taken for a full disk."""
 
@@ -60,6 +61,10 @@ def translated(error: sqlite3.Error, path: Path, patience: dt.timedelta | None) 
         return CorruptRecord(
             f"{path} is damaged ({error}): stop its writers, keep a copy of the file with its -wal, "
             "and see what `check` says"
+        )
+    if str(error).startswith(_NO_TABLE):
+        return StoreUnavailable(
+            f"{path}: its tables are not there ({error}): open the store again, which makes them"
         )
     known = _UNAVAILABLE.get(code)
     return StoreUnavailable(

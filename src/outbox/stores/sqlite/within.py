@@ -56,7 +56,8 @@ class Within:
     ) -> None:
         if not isinstance(connection, sqlite3.Connection):
             raise ConfigurationError(
-                f"within() takes a sqlite3.Connection, not {type(connection).__name__}: pass the driver's own"
+                f"within() takes a sqlite3.Connection, not {type(connection).__name__}: pass the driver's own, "
+                "or SQLAlchemy's or Django's that leads to it"
             )
         self._connection = connection
         self._put = put
