@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from typing import Final
 
 import attrs
@@ -58,6 +57,8 @@ def next_name(last: str, now: int) -> str:
     Greater than the last by the clock, too: a store that was restored from a
     backup has forgotten some of its batches, and gives their names to no other.
     """
+    import secrets  # noqa: PLC0415 - brings OpenSSL, and only a move asks for it
+
     number = max(now, int(last[:_DIGITS] or 0) + 1)
     return f"{number:0{_DIGITS}}-{secrets.token_hex(4)}"
 
