@@ -100,7 +100,7 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
 
 def _collect_seldom() -> None:
     # A world leaves little that lives on, and an eighth of the time went into looking for it.
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(50_000, 10, 10)
 
 
 def _blocks(seeds: range) -> Iterator[range]:
