@@ -226,7 +226,7 @@ def test_an_option_may_stand_before_the_command_or_behind_it(outbox: CommandLine
         (["--no-such-option", "ann@example.org"], MAIL, 64, "unknown option --no-such-option"),
         (["-bd"], MAIL, 64, "-b"),
         (["--store", "memory:", "ann@example.org"], MAIL, 78, "forgotten when this command ends"),
-        (["--store", "postgres://db/x", "ann@example.org"], MAIL, 78, "not in this release"),
+        (["--store", "acme://db/x", "ann@example.org"], MAIL, 78, "unknown scheme"),
     ],
 )
 def test_what_cannot_be_submitted_is_one_line_and_a_status(
