@@ -67,6 +67,15 @@ def _home() -> Path:
     raise AssertionError("there is no directory for temporary files that the user nobody can come to")
 
 
+def _copied(programs: Path, folder: Path) -> Path:
+    """The programs of the wheel in *folder*, and beside them the libraries that they look for there."""
+    package = programs.parent.parent
+    for each in package.parent.glob(f"{package.name}*"):
+        if each.suffix in ("", ".libs"):
+            shutil.copytree(each, folder / each.name)
+    return folder / programs.relative_to(package.parent)
+
+
 @attrs.frozen
 class Server:
     """A server of this process; :meth:`start` may be called again after it was killed."""
@@ -92,9 +101,7 @@ class Server:
     def create(self) -> None:
         programs = binaries()
         if self._as and not _reachable(programs):
-            programs = Path(
-                shutil.copytree(programs.parent.parent, self.home / "programs") / "pginstall" / "bin"
-            )
+            programs = _copied(programs, self.home / "programs")
         (self.home / "bin").symlink_to(programs)
         self.data.mkdir(mode=0o700)
         if self._as:

@@ -15,7 +15,7 @@ from chaos_run import Chaos
 
 LONG = os.environ.get("OUTBOX_CHAOS") == "long"
 SEED = int(os.environ.get("OUTBOX_CHAOS_SEED", "1"))
-NUMBER, SECONDS, STRIKES = (100_000, 600.0, 500) if LONG else (20_000, 30.0, 24)
+NUMBER, SECONDS, STRIKES = (100_000, 600.0, 500) if LONG else (6_000, 30.0, 24)
 PAUSES = (0.3, 1.0) if LONG else (0.05, 0.3)
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no such signals")
