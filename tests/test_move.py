@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from moves import Killed, contents, fill, moved, seamed
 
 from outbox.errors import ConfigurationError, ConflictError, StoreFull, UnsupportedError
 from outbox.lifecycle import Claim, Settlement, State, Verdict
 from outbox.mover import Move
+from outbox.moving import Batch
 from outbox.protocols import Suspension
+from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.memory import MemoryStore
 from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import LEASE, delivered, ids, mail, put, retry, states, statuses, take
@@ -258,6 +261,69 @@ def test_where_the_destination_is_full_the_last_batch_stands_as_it_stood() -> No
     assert set(states(source).values()) == {State.QUEUED}
     take(destination)
     assert len(take(source)) == 5
+
+
+class FullAfterwards(MemoryStore):
+    """Has accepted what it is given when the disk is full."""
+
+    full = False
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        refused = super().give(batch)
+        if self.full:
+            raise StoreFull("the disk is full")
+        return refused
+
+
+def test_what_a_full_destination_has_accepted_is_not_given_back() -> None:
+    source, destination = memory(), FullAfterwards()
+    put(source, "a", "b")
+    destination.full = True
+
+    with pytest.raises(StoreFull):
+        moved(source, destination)
+    assert (take(source), sorted(ids(take(destination)))) == ([], ["a", "b"])
+    destination.full = False
+    moved(source, destination)
+    assert states(source) == {}
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "filesystem"])
+def test_what_could_not_be_read_when_a_batch_arrived_did_not_arrive_whatever_can_be_read_later(
+    kind: str, open_: Open, tmp_path: Path
+) -> None:
+    source = memory()
+    opening: dict[str, Callable[[], Any]] = {
+        "memory": memory,
+        "sqlite": lambda: open_("other"),
+        "filesystem": lambda: FilesystemStore(tmp_path / "spool"),
+    }
+    destination = opening[kind]()
+    put(source, "a", "b")
+    batch = source.take(to=destination.identity(), limit=2)
+    assert batch is not None
+    halved = attrs.evolve(batch, records=batch.records[:1], unreadable=["b"])
+
+    assert list(destination.give(halved)) == ["b"]
+    # The mover was killed, and the next can read it.
+    assert list(destination.give(batch)) == ["b"]
+    moved(source, destination)
+    assert states(source) == {"b": State.QUEUED}
+    moved(source, destination)
+    assert sorted(states(destination)) == ["a", "b"]
+    destination.close()
+
+
+def test_what_is_left_behind_under_a_lease_that_ran_out_is_not_waited_for(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, "a")
+    put(destination, "a")
+    take(source)
+    clock.advance(2 * LEASE)
+
+    move = Move(source, destination, joins=True)
+    assert [step.leased for step in move.steps()] == [0]
+    assert move.refused == ["a"]
 
 
 def test_what_is_suspended_is_so_in_the_other_store_before_anything_arrives(clock: ManualClock) -> None:

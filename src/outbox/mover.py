@@ -10,7 +10,7 @@ import attrs
 
 from .errors import ConfigurationError, ConflictError, StoreFull, UnsupportedError
 from .lifecycle import State
-from .moving import Batch, Remembered, SupportsMove
+from .moving import Batch, SupportsMove
 from .protocols import MAX_BYTES, QueueCount, Store, SupportsBrowse, SupportsSuspend, Suspension
 
 __all__ = ["Move", "Plan", "Step", "abandon"]
@@ -93,7 +93,6 @@ class Move:
             raise ConfigurationError(
                 "both are the same store, or one is a copy of the other: there is nothing to move"
             )
-        self._known: Remembered | None = None
         self.moved = 0
         self.remembered = 0
         self.refused: list[str] = []
@@ -148,12 +147,14 @@ class Move:
                 yield self._step()
                 self._require_few_left()
                 continue
-            leased = self._source.browse(states=[State.CLAIMED], limit=self._limit)
+            left = {*self.refused, *self.unreadable}
+            claimed = self._source.browse(states=[State.CLAIMED], limit=self._limit + len(left))
+            leased = [each for each in claimed if each.id not in left]
             if not leased:
                 break
             ends = [each.leased_until for each in leased if each.leased_until is not None]
             yield attrs.evolve(self._step(), leased=len(leased), until=min(ends, default=None))
-        # What was delivered at the source meanwhile.
+        # What was delivered at the source meanwhile: from the first again, for it may be known under an earlier time.
         yield from self._tell_ids()
 
     def _step(self) -> Step:
@@ -172,20 +173,19 @@ class Move:
     def _carry(self, batch: Batch, source: _Movable, destination: _Movable) -> None:
         if not batch.name:
             return
-        # What cannot be read now may have been, when it was given before.
-        arrived = destination.last_given(batch.source) >= batch.name
         try:
-            refused = list(destination.give(batch))
+            # What could not be read when it was first given did not arrive, whatever can be read now.
+            back = list(destination.give(batch))
         except StoreFull:
-            source.conclude(
-                batch.name, back=[each.message.id for each in batch.records] + [*batch.unreadable]
-            )
+            # It may have been accepted before: by a run that was killed, or by another that is at it now.
+            if destination.last_given(batch.source) < batch.name:
+                source.conclude(batch.name, back=_ids(batch))
             raise
-        back = refused if arrived else [*refused, *batch.unreadable]
         source.conclude(batch.name, back=back)
         if source is self._source:
+            refused = [id for id in back if id not in batch.unreadable]
             self.refused += refused
-            self.moved += len(batch.records) - len(refused)
+            self.moved += len(_ids(batch)) - len(back)
 
     def _note_unreadable(self, batch: Batch) -> None:
         self.unreadable += [id for id in batch.unreadable if id not in self.unreadable]
@@ -205,10 +205,11 @@ class Move:
     # -- what goes with them
 
     def _tell_ids(self) -> Iterator[Step]:
-        while page := self._source.remembered(after=self._known, limit=_PAGE):
+        told, last = 0, None
+        while page := self._source.remembered(after=last, limit=_PAGE):
             self._destination.remember(page)
-            self._known = page[-1]
-            self.remembered += len(page)
+            told, last = told + len(page), page[-1]
+            self.remembered = max(self.remembered, told)
             yield self._step()
 
     def _suspend(self) -> None:
@@ -240,9 +241,12 @@ def abandon(source: Store) -> int:
     batch = store.take(to="", limit=0)
     if batch is None:
         return 0
-    ids = [*(record.message.id for record in batch.records), *batch.unreadable]
-    store.conclude(batch.name, back=ids)
-    return len(ids)
+    store.conclude(batch.name, back=_ids(batch))
+    return len(_ids(batch))
+
+
+def _ids(batch: Batch) -> list[str]:
+    return [*(record.message.id for record in batch.records), *batch.unreadable]
 
 
 def _suspensions(store: object) -> list[Suspension]:

@@ -113,9 +113,10 @@ class SupportsMove(Protocol):
         claimed from then on.
 
         Returns:
-            The ids that are here already, as messages of this store's own:
-            nothing was written of them.  The same list when the batch is
-            given again.
+            The ids of which nothing was written: those that are here already,
+            as messages of this store's own, and those that the batch says
+            cannot be read.  The same list when the batch is given again,
+            whatever could be read by then.
 
         Raises:
             ConflictError: a later batch of the same source was given before.

@@ -90,7 +90,7 @@ class Ferry:
         if last.repeats(batch):
             return last.refused
         rows = [_row(record) for record in batch.records]
-        refused = tuple(row.id for row in rows if row.id in self._shelf.rows)
+        refused = (*(row.id for row in rows if row.id in self._shelf.rows), *batch.unreadable)
         self._shelf.admit([row for row in rows if row.id not in refused], now)
         self._given[batch.source] = Given(batch.name, refused)
         return refused

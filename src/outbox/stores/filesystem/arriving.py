@@ -71,7 +71,7 @@ def give(folders: Folders, batch: Batch, codings: Codings, crowd: Crowd, now: in
             return last.refused
         _throw_away(folders)
         made: list[_Arrival] = []
-        refused: list[str] = []
+        refused: list[str] = list(batch.unreadable)
         try:
             load = Load.of(r.summary.size for r in batch.records if r.summary.state in _WAITING)
             with crowd.admitted(folders, load, now):

@@ -277,7 +277,7 @@ def give(sql: Sql, batch: Batch, made: Sequence[_Arrival], crowd: Crowd, now: in
     if last.repeats(batch):
         return last.refused
     stages = dict(sql.execute(_HERE, (rows.listed(each.id for each in made),)).fetchall())
-    refused = tuple(each.id for each in made if stages.get(each.id, _GONE) != _GONE)
+    refused = (*(each.id for each in made if stages.get(each.id, _GONE) != _GONE), *batch.unreadable)
     new = [each for each in made if each.id not in refused]
     if crowd.limited:
         load = Load.of(each.record.summary.size for each in new if each.standing.queued)
