@@ -66,7 +66,8 @@ def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
         prepare: Whether statements that are often used are prepared on the server.
     """
     connection = psycopg.connect(
-        **{**_DEFAULTS, **dsn},  # type: ignore[arg-type]  # each is one of libpq's parameters
+        # What relays say has characters that a database of another encoding would not take from its own client.
+        **{**_DEFAULTS, **dsn, "client_encoding": "UTF8"},  # type: ignore[arg-type]  # each is one of libpq's parameters
         autocommit=True,
         prepare_threshold=2 if prepare else None,
     )

@@ -8,6 +8,7 @@ handler that interrupts a verb has a connection of its own.
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import weakref
 from collections import deque
@@ -27,6 +28,7 @@ __all__ = ["Links", "linked", "transaction"]
 T = TypeVar("T")
 
 _TRIES: Final = 5
+_PORTS: Final = re.compile(r"[\d,]*")
 
 
 class Links:
@@ -238,9 +240,16 @@ def _said(dsn: str) -> dict[str, str]:
             "PostgresStore keeps its messages in a database: say which, such as postgresql://user@host/database"
         )
     try:
-        return parameters(dsn)
+        said = parameters(dsn)
     except ValueError as error:
         raise ConfigurationError(f"the dsn cannot be used: {error}") from None
+    # Of a password with a / in it libpq makes a host, a port and a database, and each of them would be shown.
+    split = not _PORTS.fullmatch(said.get("port", "")) or "@" in said.get("host", "") + said.get("dbname", "")
+    if "://" in dsn and split:
+        raise ConfigurationError(
+            "the dsn cannot be used: its host, port or database is none; write a / or @ of the password as %2F or %40"
+        )
+    return said
 
 
 def _shown(dsn: dict[str, str]) -> str:

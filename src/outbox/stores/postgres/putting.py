@@ -56,7 +56,11 @@ _KNOWN: Final = f"""
     SELECT id, digest, stage = 4 AND settled <= {rows.NOW} - %(remember)s::bigint FROM outbox_message
     WHERE id = ANY(%(ids)s)
 """  # noqa: S608 - a condition of our own
-_FORGET: Final = "DELETE FROM outbox_message WHERE id = ANY(%(ids)s) AND stage = 4"
+# Looked at once more: whoever was put and settled since the look is not forgotten.
+_FORGET: Final = f"""
+    DELETE FROM outbox_message
+    WHERE id = ANY(%(ids)s) AND stage = 4 AND settled <= {rows.NOW} - %(remember)s::bigint
+"""  # noqa: S608 - a condition of our own
 
 
 @attrs.frozen
@@ -118,5 +122,5 @@ def known(sql: Sql, ids: Sequence[str], remember: int, now: int | None) -> dict[
     found = sql.execute(_KNOWN, {"ids": list(ids), "remember": remember, "now": now}).fetchall()
     over = [id for id, _, forgotten in found if forgotten]
     if over:
-        sql.execute(_FORGET, {"ids": over})
+        sql.execute(_FORGET, {"ids": over, "remember": remember, "now": now})
     return {id: digest for id, digest, forgotten in found if not forgotten}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -263,7 +264,9 @@ class PostgresStore:
         order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
         claims = self._claimant.claim(order, settling)
         if any(_returned_now(each) for each in settlements):
-            self._links.use(lambda sql: self._tell_others(sql, settlements))
+            # A hint, and no more: what was claimed is not thrown away for it.
+            with contextlib.suppress(StoreError):
+                self._links.use(lambda sql: self._tell_others(sql, settlements))
         self._tell_of(settlements)
         return Exchanged(settling.lost(), claims)
 
