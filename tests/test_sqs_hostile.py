@@ -636,6 +636,17 @@ def test_large_content_with_nowhere_to_go_is_refused_and_nothing_of_its_put_is_s
     assert take(store) == []
 
 
+def test_large_content_is_not_set_aside_by_a_runner_that_was_opened_without_blobs(
+    open_store: Callable[..., SQSStore], tmp_path: Path, clock: ManualClock
+) -> None:
+    blobs = DirectoryBlobs(tmp_path / "large")
+    open_store(blobs=blobs).put([mail("a", content=bytes(400_000))])
+    assert take(open_store(blobs=None)) == []
+
+    clock.advance(dt.timedelta(hours=1))
+    assert ids(take(open_store(blobs=blobs))) == ["a"]
+
+
 def test_a_put_that_surely_failed_leaves_no_content_behind(
     open_store: Callable[..., SQSStore], tmp_path: Path
 ) -> None:

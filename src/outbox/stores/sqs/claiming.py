@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from outbox.errors import ConfigurationError, FormatError, StoreError, StoreUnavailable, UnsupportedError
+from outbox.errors import ConfigurationError, FormatError, StoreError, StoreUnavailable
 from outbox.lifecycle import Claim, State
 from outbox.message import Message
 from outbox.stores import standing as standings
@@ -27,7 +27,7 @@ from .tokens import Token
 
 __all__ = ["Claiming", "Lease"]
 
-_WAITS: Final = (StoreUnavailable, ConfigurationError, UnsupportedError, FormatError)
+_WAITS: Final = (StoreUnavailable, ConfigurationError, FormatError)
 """What says nothing against a message: it can be read by another process, or another time."""
 
 

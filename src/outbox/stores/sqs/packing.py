@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from outbox.codec import decode, encode
-from outbox.errors import CorruptRecord, StoreError, UnsupportedError
+from outbox.errors import ConfigurationError, CorruptRecord, StoreError, UnsupportedError
 from outbox.message import Message
 from outbox.stores.standing import Standing
 
@@ -81,7 +81,8 @@ class Packing:
         if not slip.key:
             return slip.opened()
         if self._blobs is None:
-            raise UnsupportedError(
+            # Not the message is wrong, but who reads it: it is not set aside for that.
+            raise ConfigurationError(
                 f"{slip.id}: its content was set aside: open the store with the blobs that it was put with"
             )
         return self._blobs.get(slip.key)

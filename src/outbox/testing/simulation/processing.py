@@ -37,6 +37,8 @@ _AT_ONCE: Final = 0.05
 _STEPS_BETWEEN: Final = 1.5
 _LAST_STEPS: Final = 3.0
 _BACK_OFF: Final = 35.0
+_STILL_ASKED: Final = 0.35
+"""For so long a keeper who was about to extend what somebody leaves behind as he falls may still do it."""
 _STORE_TRIES: Final = 5
 _QUEUES: Final = ("mail", "bulk")
 
@@ -280,9 +282,9 @@ class Process:
         try:
             yield from self._followed(script, worker, self.shift)
         except StoreError:
-            self.disturb()
+            self.disturb(_STILL_ASKED)
         except Exception as error:  # noqa: BLE001 - as the crew does
-            self.disturb()
+            self.disturb(_STILL_ASKED)
             self.world.failed(self, error)
         else:
             leave(worker)
