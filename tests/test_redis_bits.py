@@ -353,6 +353,20 @@ def test_a_replica_takes_nothing_and_says_so(store: RedisStore, client: Any) -> 
     assert found(store, "it is a replica").level == "error"
 
 
+def test_a_connection_to_what_was_the_primary_is_given_up(store: RedisStore, client: Any) -> None:
+    """Its name may lead to another server by now."""
+    client.replicaof("127.0.0.1", 1)
+
+    def connected() -> int:
+        return int(client.info("stats")["total_connections_received"])
+
+    before = connected()
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="name the primary"):
+            put(store, "b")
+    assert connected() >= before + 2
+
+
 def test_a_server_without_memory_takes_no_more_and_lets_go_what_it_has(either: Server) -> None:
     store = RedisStore(either.url)
     put(store, *(f"m{number}" for number in range(20)))

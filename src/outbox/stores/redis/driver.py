@@ -148,6 +148,15 @@ class Driver:
         try:
             _translated(partial(_make_ready, connection))
             yield connection
+        except Refused as refused:
+            # The name may lead to another server by now, and this connection never will.
+            if refused.code in _ELSEWHERE:
+                connection.disconnect()
+            raise
+        except BaseException:
+            # It may owe an answer, which the next call would take for its own.
+            connection.disconnect()
+            raise
         finally:
             self._idle.append(connection)
             if self._closed:
@@ -222,6 +231,7 @@ def _translated(act: Callable[[], Any]) -> Any:
         raise Unreachable(str(error)) from error
 
 
+_ELSEWHERE: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK"})
 _CODES: Final = {
     redis.exceptions.NoScriptError: "NOSCRIPT",
     redis.exceptions.ReadOnlyError: "READONLY",
