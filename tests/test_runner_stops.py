@@ -385,7 +385,7 @@ def test_a_stop_that_interrupts_a_wait_for_the_end_leaves_it_to_see_the_end(
 
     def interrupted(crew: Crew) -> bool:
         ended = plain(crew)
-        if threading.current_thread() is drain and not stopped:
+        if isinstance(threading.current_thread(), InThread) and not stopped:
             stopped.append(None)
             slow.go_on.set()
             stopped[0] = runner.stop()
