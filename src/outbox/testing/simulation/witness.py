@@ -320,6 +320,11 @@ class Witness(HandingLedger):
         if shown != there:
             self.broken(f"16: {shown} are counted, and {dict(there)} are there")
 
+    @property
+    def hushed(self) -> bool:
+        """Whether somebody who is well has still to say what he settled: he may rest until he asks a store again that failed."""
+        return any(_untold(lease) and lease.holder.well for lease in self._leases.values())
+
     def at_the_end(self) -> None:
         """What holds when nothing goes on any more."""
         for name in self.unsettled:
@@ -332,8 +337,7 @@ class Witness(HandingLedger):
             # A store may still be about to say that it has written it.
             at_rest = self._now > lease.holder.disturbed_at
             quiet = lease.holder.well and at_rest and self._now - lease.granted_at > _SOON
-            told = lease.told or not (lease.written and quiet) or (lease.sent and not lease.undisturbed)
-            self.must(told, "settled, and nobody was told", lease.claim.message.id)
+            self.must(not (quiet and _untold(lease)), "settled, and nobody was told", lease.claim.message.id)
         self._count()
 
     def _seconds(self, moment: dt.datetime | None) -> float:
@@ -345,3 +349,7 @@ def _proven(seen: Seen, history: Sequence[Attempt]) -> bool:
         return False
     accepted = {r for made in history for r, result in made.results.items() if isinstance(result, Accepted)}
     return seen.state is State.DEAD or accepted >= seen.fates.keys()
+
+
+def _untold(lease: Lease) -> bool:
+    return lease.written and not lease.told and not (lease.sent and not lease.undisturbed)

@@ -317,7 +317,8 @@ class World:
         self.note("calm: no faults from now on")
         while self._go_on(self.kernel.now + 1.0):
             waited = self.kernel.now - begun
-            if not (self._submitting or self.witness.unsettled or self.suspended) or waited > _BOUND:
+            going_on = self._submitting or self.witness.unsettled or self.suspended or self.witness.hushed
+            if not going_on or waited > _BOUND:
                 return waited
         return self.kernel.now - begun
 
