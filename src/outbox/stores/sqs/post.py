@@ -15,12 +15,10 @@ from outbox.values import printable
 from .boto3 import Client, Refused
 from .naming import DEAD, HELD, sqs_name
 
-__all__ = ["BATCH", "LONGEST_DELAY", "LONGEST_LEASE", "RETENTION", "Letter", "Post", "Received", "Sent"]
+__all__ = ["BATCH", "RETENTION", "Letter", "Post", "Received", "Sent"]
 
 BATCH: Final = 10
 """As many as SQS takes and gives in one request."""
-LONGEST_DELAY: Final = 900
-LONGEST_LEASE: Final = 43_200
 RETENTION: Final = 1_209_600
 """Seconds: what SQS keeps no longer, whatever is asked."""
 RECEIVES: Final = 20
@@ -106,13 +104,16 @@ class Post:
             for each in answer.get("Messages", ())
         ]
 
-    def hide(self, queue: str, handles: Sequence[str], seconds: int) -> set[str]:
-        """Let these be hidden for so many seconds from now; returns those that are lost."""
-        return self._each("change_message_visibility_batch", queue, handles, {"VisibilityTimeout": seconds})
+    def hide(self, queue: str, seconds: Mapping[str, int]) -> set[str]:
+        """Let these be hidden for so many seconds from now, each; returns those that are lost."""
+        entries = [
+            {"ReceiptHandle": handle, "VisibilityTimeout": number} for handle, number in seconds.items()
+        ]
+        return self._each("change_message_visibility_batch", queue, entries)
 
     def delete(self, queue: str, handles: Sequence[str]) -> set[str]:
         """Take these out of the queue; returns those that are lost."""
-        return self._each("delete_message_batch", queue, handles, {})
+        return self._each("delete_message_batch", queue, [{"ReceiptHandle": handle} for handle in handles])
 
     def attributes(self, queue: str, side: str = "") -> Mapping[str, str]:
         """All that SQS says of the queue."""
@@ -210,17 +211,16 @@ class Post:
         )
         return {int(each["Id"]): each for each in answer.get("Failed", ())}
 
-    def _each(self, verb: str, queue: str, handles: Sequence[str], more: Mapping[str, Any]) -> set[str]:
+    def _each(self, verb: str, queue: str, things: Sequence[Mapping[str, Any]]) -> set[str]:
         lost: set[str] = set()
         failed: dict[int, Mapping[str, Any]] = {}
-        for start in range(0, len(handles), BATCH):
+        for start in range(0, len(things), BATCH):
             entries = [
-                {"Id": str(place), "ReceiptHandle": handles[place], **more}
-                for place in range(start, min(start + BATCH, len(handles)))
+                {"Id": str(place), **things[place]} for place in range(start, min(start + BATCH, len(things)))
             ]
             for each in self._tried(verb, queue, entries):
                 if _code(each) in _GONE:
-                    lost.add(handles[int(each["Id"])])
+                    lost.add(things[int(each["Id"])]["ReceiptHandle"])
                 else:
                     failed[int(each["Id"])] = each
         if failed:
