@@ -63,11 +63,8 @@ def _standings(sql: Sql, ids: Sequence[str], now: int | None) -> tuple[int, dict
     # Locked by a statement of its own: the next one sees what those have written who were waited for.
     sql.execute(_LOCK, {"ids": list(ids)})
     found = sql.execute(_STANDS, {"ids": list(ids), "now": now}).fetchall()
-    return found[0][0], {id: _standing(columns) for _, id, *columns in found if id is not None}
-
-
-def _standing(columns: Sequence[object]) -> Standing:
-    return rows.standing(tuple(columns))
+    at: int = found[0][0]
+    return at, {id: rows.steered(tuple(columns), at) for _, id, *columns in found if id is not None}
 
 
 def _applied(ids: Sequence[str], found: dict[str, Standing], command: Command, now: int) -> list[Change]:
