@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from moves import Killed, contents, fill, moved, seamed
+from postgres_places import Places
 
 from outbox.errors import ConfigurationError, ConflictError, StoreFull, UnsupportedError
 from outbox.lifecycle import Claim, Settlement, State, Verdict
@@ -41,6 +42,20 @@ def open_(tmp_path: Path, clock: ManualClock) -> Iterator[Open]:
 
     def open_(name: str, **settings: Any) -> SQLiteStore:
         opened.append(SQLiteStore(tmp_path / f"{name}.db", clock=clock, **settings))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def open_postgres(tmp_path: Path, clock: ManualClock, postgres: Places) -> Iterator[Open]:
+    """The same in a PostgreSQL database."""
+    opened: list[Any] = []
+
+    def open_(name: str, **settings: Any) -> Any:
+        opened.append(postgres.open(tmp_path / name, clock=clock, max_connections=4, **settings))
         return opened[-1]
 
     yield open_
@@ -99,23 +114,29 @@ def test_killed_at_any_boundary_it_can_be_turned_round(clock: ManualClock) -> No
         assert states(destination) == {}, moment
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_two_thousand_messages_there_and_back_killed_at_one_boundary_after_the_other(
-    open_: Open, clock: ManualClock
+    kind: str, open_: Open, open_postgres: Open, clock: ManualClock
 ) -> None:
+    opening: dict[str, Open] = {"one": open_, "other": open_ if kind == "sqlite" else open_postgres}
+
+    def opened(name: str) -> Any:
+        return opening[name](name)
+
     stores = "one", "other"
-    fill(open_("one"), clock, 2000)
-    before = contents(open_("one"))
+    fill(opened("one"), clock, 2000)
+    before = contents(opened("one"))
     assert len(before.records) + len(before.known) == 2000
 
     for here, there in (stores, stores[::-1]):
         kills = 0
         # As a process finds them that knows nothing of the one before.
-        while not run(open_(here), open_(there), killed_at(kills + 1), limit=100):
+        while not run(opened(here), opened(there), killed_at(kills + 1), limit=100):
             kills += 1
         assert kills > 12
-        assert contents(open_(there)) == before
-        assert contents(open_(there)).order == before.order
-        assert states(open_(here)) == {}
+        assert contents(opened(there)) == before
+        assert contents(opened(there)).order == before.order
+        assert states(opened(here)) == {}
 
 
 # -- in company

@@ -15,7 +15,7 @@ from .links import Links, transaction
 from .naming import Sql
 from .settling import BURIED
 
-__all__ = ["Command", "discard", "purge", "steer"]
+__all__ = ["Command", "discard", "purge", "stage", "steer", "write"]
 
 Command: TypeAlias = Callable[[str, Standing, int], Step]
 
@@ -52,7 +52,7 @@ def steer(links: Links, ids: Sequence[str], command: Command, now: int | None) -
             at, found = _standings(sql, ids, now)
             before = dict(found)
             changes = _applied(ids, found, command, at)
-            _write(sql, [(id, new) for id, new in found.items() if new is not before[id]], at)
+            write(sql, [(id, new) for id, new in found.items() if new is not before[id]], at)
         return changes
 
     return links.use(act)
@@ -81,11 +81,12 @@ def _applied(ids: Sequence[str], found: dict[str, Standing], command: Command, n
     return changes
 
 
-def _write(sql: Sql, news: Sequence[tuple[str, Standing]], now: int) -> None:
+def write(sql: Sql, news: Sequence[tuple[str, Standing]], now: int) -> None:
+    """Let the messages of these ids stand so."""
     if news:
         table = zip(
             *(
-                (id, _stage(new, now), *rows.columns(new))
+                (id, stage(new, now), *rows.columns(new))
                 for id, new in sorted(news, key=lambda each: each[0])
             ),
             strict=True,
@@ -93,7 +94,7 @@ def _write(sql: Sql, news: Sequence[tuple[str, Standing]], now: int) -> None:
         sql.execute(_WRITE, dict(zip(_NAMES, map(list, table), strict=True)))
 
 
-def _stage(standing: Standing, now: int) -> int:
+def stage(standing: Standing, now: int) -> int:
     """Where the row belongs; see :mod:`.schema`."""
     if not standing.queued:
         return 0

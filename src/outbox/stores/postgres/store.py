@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from outbox.ages import Group
@@ -14,6 +14,7 @@ from outbox.errors import ConfigurationError, StoreError, UnsupportedError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
+from outbox.moving import Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -45,10 +46,12 @@ from outbox.stores.selection import distinct
 from . import (
     aging,
     announcing,
+    arriving,
     browsing,
     claiming,
     glancing,
     migrations,
+    moving,
     pruning,
     steering,
     suspending,
@@ -421,6 +424,53 @@ class PostgresStore:
     def announced(self) -> Sequence[Presence]:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         return self._links.use(lambda sql: announcing.announced(sql, self._now()))
+
+    # -- from one store to another
+
+    def identity(self) -> str:
+        """See :meth:`outbox.moving.SupportsMove.identity`; a copy of the database is the same store."""
+        return self._links.use(migrations.identity)
+
+    def take(
+        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+    ) -> Batch | None:
+        """See :meth:`outbox.moving.SupportsMove.take`; what a claim or a command has in hand is waited for."""
+        return self._links.use(
+            lambda sql: moving.take(
+                sql,
+                self._codings,
+                self._now(),
+                to=to,
+                limit=bounded(limit),
+                max_bytes=max_bytes,
+                leave=leave,
+            )
+        )
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        """See :meth:`outbox.moving.SupportsMove.give`."""
+        refused = self._entrance.give(batch)
+        self._lookout.news.tell()
+        return refused
+
+    def last_given(self, source: str, /) -> str:
+        """See :meth:`outbox.moving.SupportsMove.last_given`."""
+        return self._links.use(lambda sql: arriving.last_given(sql, source))
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        """See :meth:`outbox.moving.SupportsMove.conclude`."""
+        self._links.use(lambda sql: moving.conclude(sql, self._retention, self._now(), name, back))
+        self._lookout.news.tell()
+
+    def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
+        """See :meth:`outbox.moving.SupportsMove.remembered`."""
+        return self._links.use(
+            lambda sql: moving.remembered(sql, self._retention, self._now(), after, bounded(limit))
+        )
+
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        """See :meth:`outbox.moving.SupportsMove.remember`."""
+        self._links.use(lambda sql: arriving.remember(sql, known, self._retention, self._now()))
 
     # -- upkeep
 
