@@ -12,7 +12,14 @@ from typing import Any
 
 import attrs
 import pytest
-from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    TokenRetrievalError,
+)
 from sqs_server import endpoint, prefix_of, session
 from sqs_wire import (
     LEASE,
@@ -102,6 +109,61 @@ def test_a_put_whose_answer_was_lost_is_ambiguous_and_repeated_is_there_twice(st
     store.put([mail("a")])
 
     assert ids(take(store)) == ["a", "a"]
+
+
+def test_a_put_of_which_the_answer_says_nothing_is_ambiguous(store: SQSStore) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.acts["send_message_batch"] = lambda _, asked: {"Successful": [{"Id": asked["Entries"][0]["Id"]}]}
+
+    with pytest.raises(AmbiguousPut, match="of 1 of a request the answer says nothing"):
+        store.put([mail("a"), mail("b")])
+
+
+def test_a_delete_of_which_the_answer_says_nothing_is_not_done(store: SQSStore) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    wire = Wire(store)
+    wire.acts["delete_message_batch"] = lambda _, __: {}
+    with pytest.raises(StoreUnavailable):
+        settle(store, claim, delivered(claim))
+    wire.heal()
+
+    assert settle(store, claim, delivered(claim)) == []
+
+
+def refusal(code: str, status: int = 400) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "SendMessageBatch")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("ExpiredToken", 403), "renew them"),
+        (refusal("InvalidClientTokenId", 403), "profile or the environment"),
+        (refusal("AccessDenied", 403), "permission"),
+        (refusal("KMS.AccessDeniedException"), "key that encrypts"),
+        (refusal("KmsDisabled"), "key that encrypts"),
+        (refusal("RequestThrottled"), "fewer requests"),
+        (refusal("ThrottlingException"), "fewer requests"),
+        (refusal("RequestExpired"), "clock"),
+        (refusal("AWS.SimpleQueueService.QueueDeletedRecently"), "a minute"),
+        (TokenRetrievalError(provider="sso", error_msg="expired"), "expired"),
+        (CredentialRetrievalError(provider="role", error_msg="gone"), "gone"),
+        (NoCredentialsError(), "credentials"),
+    ],
+    ids=str,
+)
+def test_what_was_refused_before_it_was_done_is_not_ambiguous_and_says_what_to_do(
+    store: SQSStore, error: Exception, words: str
+) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.refuse("send_message_batch", error=error)
+
+    with pytest.raises(StoreUnavailable, match=words):
+        store.put([mail("a")])
 
 
 def test_nothing_is_sent_a_second_time_unseen(store: SQSStore) -> None:
@@ -298,7 +360,7 @@ def test_what_somebody_may_have_stays_aside_when_it_is_sent_back(store: SQSStore
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "null", "[]", "1", "hello", '{"outbox": 2}', '{"outbox": 1, "id": "a"}', "{" * 100_000],
+    ["", "{}", "null", "[]", "1", "hello", '{"outbox": 0}', '{"outbox": 1, "id": "a"}', "{" * 100_000],
     ids=lambda text: text[:20] or "nothing",
 )
 def test_a_stranger_s_letter_is_put_aside_as_it_came_and_stops_no_other(
@@ -609,6 +671,21 @@ def test_check_warns_of_a_queue_that_forgets_sooner_or_moves_aside_sooner_than_i
     assert "14 days" in found[0].advice
     assert "max_message=65536" in found[1].advice
     assert "maxReceiveCount" in found[2].advice
+
+
+def test_from_each_queue_beside_one_sqs_moves_messages_back_and_check_says_where_it_does_not(
+    store: SQSStore, raw: Raw
+) -> None:
+    """StartMessageMoveTask is for what some queue's redrive policy names."""
+    for side, source in (("-held", "mail"), ("-dead", "mail-held")):
+        sources = raw.client.list_dead_letter_source_queues(QueueUrl=raw.url(f"mail{side}"))["queueUrls"]
+        assert sources == [raw.url(source)]
+    assert [finding.text for finding in store.check() if finding.level != "ok"] == []
+
+    raw.client.set_queue_attributes(QueueUrl=raw.url("mail-held"), Attributes={"RedrivePolicy": ""})
+    (found,) = [finding for finding in store.check() if finding.level != "ok"]
+    assert "mail-dead: SQS moves nothing back" in found.text
+    assert "mail-held the RedrivePolicy" in found.advice
 
 
 @pytest.mark.parametrize(

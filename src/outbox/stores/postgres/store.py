@@ -429,7 +429,13 @@ class PostgresStore:
         return self._links.use(migrations.identity)
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`; what a claim or a command has in hand is waited for."""
         return self._links.use(
@@ -441,6 +447,7 @@ class PostgresStore:
                 limit=bounded(limit),
                 max_bytes=max_bytes,
                 leave=leave,
+                after=after,
             )
         )
 

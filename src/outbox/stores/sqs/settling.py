@@ -77,7 +77,7 @@ class Settling:
         out, verdict = work.out, work.verdict
         if isinstance(verdict, Delivered):
             return _Step(out, None, "")
-        before = out.slip
+        before = self._packing.renewed(out.slip, now)
         standing = standings.settled(before.standing, work.fates, verdict, now)
         made = standings.attempt(before.standing.attempts, verdict, now)
         slip = attrs.evolve(before, standing=standing, history=standings.recorded(before.history, made))
@@ -85,8 +85,8 @@ class Settling:
             slip, delay = postponed(slip, width(verdict.delay))
             return _Step(out, Letter(text=self._packing.text(slip), delay=delay), "")
         side = HELD if isinstance(verdict, Held) else DEAD
-        reason = standing.reason or str(standing.state)
-        return _Step(out, Letter(text=self._packing.text(slip), reason=reason), side)
+        label = Letter(text="", reason=standing.reason or str(standing.state))
+        return _Step(out, attrs.evolve(label, text=self._packing.text(slip, label.size)), side)
 
     def _sent(self, steps: Sequence[_Step]) -> StoreError | None:
         failure: StoreError | None = None
