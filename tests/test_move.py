@@ -357,9 +357,13 @@ class Narrowminded(MemoryStore):
         return super().give(batch)
 
 
+def narrowminded() -> Any:
+    return Narrowminded()
+
+
 @pytest.mark.parametrize("limit", [500, 7, 1])
 def test_what_the_destination_cannot_hold_stays_and_is_named_and_the_others_go(limit: int) -> None:
-    source, destination = memory(), Narrowminded()
+    source, destination = memory(), narrowminded()
     names = [f"m{number:02}" for number in range(40)]
     large = {"m03", "m04", "m29"}
     put(source, *(mail(name, content=b"x" * (200 if name in large else 50)) for name in names))
@@ -373,7 +377,7 @@ def test_what_the_destination_cannot_hold_stays_and_is_named_and_the_others_go(l
 
 
 def test_what_a_killed_run_left_under_way_and_the_destination_cannot_hold_stands_again() -> None:
-    source, destination = memory(), Narrowminded()
+    source, destination = memory(), narrowminded()
     put(source, "a", mail("b", content=b"x" * 200))
     source.take(to=destination.identity(), limit=2)
 
@@ -556,6 +560,7 @@ class Unstoppable(Narrow):
             "give",
             "last_given",
             "conclude",
+            "abandon",
             "remembered",
             "remember",
         ]:
