@@ -104,7 +104,7 @@ def _summary(id: str, text: bytes, envelope: bytes | None) -> Summary:
     try:
         row = Row.read(id, text)
     except CorruptRecord as error:
-        row = _unreadable(text, str(error))
+        row = Row.unreadable(text, str(error))
     return standings.summary(
         row.standing,
         id=id,
@@ -115,12 +115,6 @@ def _summary(id: str, text: bytes, envelope: bytes | None) -> Summary:
         size=row.size,
         attributes=attributes_of(head),
     )
-
-
-def _unreadable(text: bytes, reason: str) -> Row:
-    queue = text.partition(b"\t")[0].decode("utf-8", "backslashreplace")
-    standing = standings.Standing(state=State.HELD, fates=(), due=0, since=0, submitted=0, reason=reason)
-    return Row(queue=queue, priority=0, size=0, digest=b"", token="", standing=standing)
 
 
 def ages(caller: Caller, borders: Sequence[dt.datetime]) -> Iterator[Group]:
@@ -142,7 +136,7 @@ def _row(id: str, text: bytes) -> Row:
     try:
         return Row.read(id, text)
     except CorruptRecord as error:
-        return _unreadable(text, str(error))
+        return Row.unreadable(text, str(error))
 
 
 def count(caller: Caller) -> list[QueueCount]:

@@ -17,6 +17,7 @@ __all__ = [
     "EXCHANGE",
     "EXTEND",
     "FORGET",
+    "HOLD",
     "LOOK",
     "NEXT_DUE",
     "OF_STATES",
@@ -59,6 +60,7 @@ PAGE: Final = Script.of("page")
 COUNT: Final = Script.of("count")
 NEXT_DUE: Final = Script.of("next_due")
 FORGET: Final = Script.of("forget")
+HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states")
 SUSPEND: Final = Script.of("suspend")

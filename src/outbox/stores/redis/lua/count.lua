@@ -3,7 +3,7 @@ local after = args.after == '' and '-' or '(' .. args.after
 local ids = redis.call('ZRANGEBYLEX', IDS, after, '+', 'LIMIT', 0, args.many)
 local groups, found = {}, {}
 for _, text in ipairs(fetch(ROW, ids)) do
-  local row = text and parse(text)
+  local row = text and not is_gone(text) and (parse(text) or salvaged(text))
   if row then
     local name = row.queue .. '\t' .. row.state
     local group = groups[name]
