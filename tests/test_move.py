@@ -223,8 +223,11 @@ class Narrow:
 @pytest.mark.parametrize("end", ["from", "to"])
 def test_a_store_that_lacks_what_a_move_needs_is_named(end: str) -> None:
     stores = (Narrow(), memory()) if end == "from" else (memory(), Narrow())
-    with pytest.raises(UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"):
+    with pytest.raises(
+        UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"
+    ) as told:
         Move(*stores)
+    assert "let runners empty the old one: see docs/moving.md" in str(told.value)
 
 
 def test_messages_are_joined_with_others_only_where_that_was_said() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import psycopg
 import pytest
 from moves import moved
@@ -149,6 +150,17 @@ def _given(store: Any) -> Batch:
     batch: Batch = source.take(to=store.identity(), limit=1)
     assert list(store.give(batch)) == []
     return batch
+
+
+def test_a_number_that_no_column_holds_is_a_message_that_is_left(store: Any) -> None:
+    source: Any = MemoryStore()
+    put(source, "a", "b", "c")
+    row = source._shelf.rows["b"]
+    row.standing = attrs.evolve(row.standing, attempts=1 << 40)
+
+    move = moved(source, store)
+    assert "cannot hold" in move.unfit["b"]
+    assert (move.moved, sorted(states(source)), ids(take(store))) == (2, ["b"], ["a", "c"])
 
 
 @pytest.fixture
