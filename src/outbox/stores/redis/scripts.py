@@ -23,6 +23,7 @@ __all__ = [
     "OF_STATES",
     "PAGE",
     "PUT",
+    "PUT_NEW",
     "SETTLE",
     "SUSPEND",
     "SUSPENSIONS",
@@ -40,8 +41,8 @@ class Script:
     digest: str
 
     @classmethod
-    def of(cls, name: str, parts: Sequence[str] = ()) -> Script:
-        text = "\n".join(_read(part) for part in ("common", *parts, name))
+    def of(cls, name: str, parts: Sequence[str] = (), *, common: bool = True) -> Script:
+        text = "\n".join(_read(part) for part in (*(["common"] if common else []), *parts, name))
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -50,6 +51,7 @@ def _read(name: str) -> str:
 
 
 PUT: Final = Script.of("put")
+PUT_NEW: Final = Script.of("put_new", common=False)
 CLAIM: Final = Script.of("claim", ["claiming"])
 SETTLE: Final = Script.of("settle", ["settling"])
 EXCHANGE: Final = Script.of("exchange", ["settling", "claiming"])
