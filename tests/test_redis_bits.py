@@ -735,6 +735,7 @@ def test_either_way_a_message_that_is_put_is_the_same(
     assert hashes["row"][b"a"].split(b"\t")[8:] == [b"%d" % now] * 3 + [b"", b"0", b"0", b"", b""]
     assert hashes["meta"] == {
         b"format": b"1",
+        b"queue:mail": b"1",
         b"messages": b"3",
         b"bytes": b"%d" % (10 + 2 * len(mail("b").content)),
     }

@@ -94,14 +94,14 @@ class Putting:
     def _put_new(self, messages: Sequence[Message]) -> bytes | None:
         """The news; None where there was more to be decided, and nothing was written."""
         size = 0
-        args: list[str | bytes] = [""]
+        args: list[str | bytes] = [f"queue:{messages[0].queue}", ""]
         for message in messages:
             envelope, content = self._kept(message)
             size += len(message.content)
             args += (message.id, _beginning(message), f"{100 - message.priority:03d}:", envelope, content)
         if len(messages) > 1 and size > _MOST_AT_ONCE:
             return None
-        args[0] = str(size)
+        args[1] = str(size)
         news: bytes | None = self.caller.run_new(messages[0].queue, args)
         return news
 

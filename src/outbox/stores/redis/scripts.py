@@ -17,6 +17,7 @@ __all__ = [
     "EXCHANGE",
     "EXTEND",
     "FORGET",
+    "GLANCE",
     "HOLD",
     "LOOK",
     "NEXT_DUE",
@@ -59,7 +60,8 @@ EXTEND: Final = Script.of("extend")
 APPLY: Final = Script.of("apply")
 LOOK: Final = Script.of("look")
 PAGE: Final = Script.of("page")
-COUNT: Final = Script.of("count")
+COUNT: Final = Script.of("count", ["grouping"])
+GLANCE: Final = Script.of("glance", ["grouping"])
 NEXT_DUE: Final = Script.of("next_due")
 FORGET: Final = Script.of("forget")
 HOLD: Final = Script.of("hold")

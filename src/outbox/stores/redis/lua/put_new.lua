@@ -1,15 +1,15 @@
 -- Messages of one queue that are due at once and that nobody has put before: the news. False where one of that is not so,
 -- or there is another format; nothing was written then, and put.lua knows more.  It has nothing to decide, and shares
 -- nothing with the other scripts, for what they share takes longer than all of this.
--- ARGV: the time, or nothing; their size together; then of each its id, the beginning of its row, that of its place, its envelope and content.
+-- ARGV: the time, or nothing; the name of the queue; their size together; then of each its id, the beginning of its row, that of its place, its envelope and content.
 local ROW, ENVELOPE, CONTENT, IDS, META, NEWS, READY = unpack(KEYS)
 
 local ids = {}
-for at = 3, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
+for at = 4, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
 for _, text in ipairs(redis.call('HMGET', ROW, unpack(ids))) do
   if text then return false end
 end
-local meta = redis.call('HMGET', META, 'format', 'messages', 'bytes')
+local meta = redis.call('HMGET', META, 'format', 'messages', 'bytes', ARGV[2])
 if meta[1] ~= '1' then return false end
 
 local now = ARGV[1]
@@ -21,7 +21,7 @@ local due = string.sub(now, 1, 1) == '-' and '0' or now
 local tail = now .. '\t' .. now .. '\t' .. now .. '\t\t0\t0\t\t'
 local turn = string.rep('0', 18 - #due) .. due .. ':'
 local rows, envelopes, contents, all, ready = {}, {}, {}, {}, {}
-local at, to = 3, 1
+local at, to = 4, 1
 for _, id in ipairs(ids) do
   local next = to + 1
   rows[to], rows[next] = id, ARGV[at + 1] .. tail
@@ -38,6 +38,7 @@ redis.call('ZADD', IDS, unpack(all))
 redis.call('ZADD', READY, unpack(ready))
 redis.call(
   'HSET', META, 'messages', string.format('%.0f', tonumber(meta[2] or '0') + #ids),
-  'bytes', string.format('%.0f', tonumber(meta[3] or '0') + tonumber(ARGV[2]))
+  'bytes', string.format('%.0f', tonumber(meta[3] or '0') + tonumber(ARGV[3]))
 )
+if not meta[4] then redis.call('HSET', META, ARGV[2], '1') end
 return redis.call('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
