@@ -15,6 +15,7 @@ import examples  # noqa: F401 - it loads the profile of hypothesis
 import postgres_places
 import pytest
 import tracing
+from as_before import AsBefore
 from command_line import CommandLine
 from long_first import LongFirst
 from postgres_places import Places
@@ -39,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
         signal.signal(hang_up, lambda *_: None)
+    config.pluginmanager.register(AsBefore())
     config.pluginmanager.register(SCAN)
     config.pluginmanager.register(LongFirst())
 

@@ -30,13 +30,14 @@ from outbox.stores.selection import distinct
 from . import checking
 from .blobs import Blobs
 from .boto3 import Client
-from .claiming import Claiming, Lease
+from .claiming import Claiming
 from .hand import Out, by_queue
 from .naming import require_prefix
 from .packing import Packing
 from .post import Letter, Post
-from .settling import Settling, Work, postponed, seconds
+from .settling import Settling, Work, postponed
 from .slips import Slip
+from .spans import Lease, seconds
 
 __all__ = ["SQSStore"]
 
@@ -161,12 +162,13 @@ class SQSStore:
             else:
                 held.append(out)
         for queue, group in by_queue(held).items():
-            gone = self._post.hide(queue, [out.handle for out in group], span.seconds)
+            hidden = {out.handle: left for out in group if (left := _extension(out, span))}
+            gone = self._post.hide(queue, hidden)
             for out in group:
                 if out.handle in gone:
                     lost.append(out.claim)
-                else:
-                    out.given.until = span.until
+                elif out.handle in hidden:
+                    out.given.until = span.end(hidden[out.handle])
         return lost
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
@@ -272,5 +274,12 @@ def _require_repeatable(messages: Sequence[Message]) -> None:
             )
 
 
+def _extension(out: Out, span: Lease) -> int:
+    """Seconds from now on, to twelve hours after the claim at most: beyond them SQS refuses it, and extends nothing."""
+    left = span.within(out.given.last)
+    return left if left == span.seconds or span.end(left) > out.given.until else 0
+
+
 def _in_time(out: Out, settlement: Settlement, now: int) -> bool:
-    return out.given.until > now or isinstance(settlement.verdict, Delivered)
+    given = out.given
+    return given.sent or given.until > now or isinstance(settlement.verdict, Delivered)
