@@ -41,6 +41,7 @@ class Scene:
         self.server = server
         self.messages = messages
         self.ambiguous = 0
+        self.strikes = 0
         self._folder = folder
         self._ledger = folder / "ledger"
         self._ledger.touch()
@@ -122,6 +123,7 @@ class Scene:
                 self.require_patience()
                 time.sleep(0.005)
             act(number)
+            self.strikes += 1
 
     def replace(self, number: int) -> None:
         """Kill a runner, and put another in its place."""
@@ -171,4 +173,12 @@ class Scene:
         assert not lost
         # Held is what four claims in a row have lost: a person sees it.
         assert {seen.state for seen in found.values()} <= {State.DELIVERED, State.HELD}
-        assert not {id: copies[id] for id, seen in found.items() if copies[id] > max(1, seen.attempts)}
+        unexplained = {id: copies[id] for id, seen in found.items() if copies[id] > max(1, seen.attempts)}
+        assert not unexplained
+        again = sum(number - 1 for number in copies.values())
+        held = sum(seen.state is State.HELD for seen in found.values())
+        print(
+            f"{self.messages:,} messages, {_RUNNERS} runners: {len(lost)} lost, {len(unexplained)} unexplained duplicates; "
+            f"{again} went again after a claim that never settled, {held} are held; {self.strikes} strikes, "
+            f"{self.ambiguous} puts were ambiguous and repeated"
+        )
