@@ -29,7 +29,7 @@ from outbox.errors import (
 from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
 from outbox.protocols import Finding, Suspension
-from outbox.stores.redis import RedisStore, driver, opening, putting
+from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
 from outbox.stores.redis.place import Place
 from outbox.stores.redis.putting import Putting
@@ -348,6 +348,7 @@ def test_the_user_of_the_docs_may_do_all_that_is_needed_and_sees_no_other_keys(e
     store.extend([third], lease=LEASE)
     assert store.requeue([first.message.id])[0].status == "done"
     assert [store.prune(), len(store.count()), store.wait(SHORT)] == [0, 2, True]
+    assert list(store.glance().counts) == list(store.count())
     assert store.get(first.message.id) is not None
     assert found(store, "appendfsync is everysec").level == "warning"
     store.close()
@@ -359,6 +360,43 @@ def test_check_tells_of_eviction_and_memory(store: RedisStore, client: Any) -> N
     assert found(store, "memory has room").level == "ok"
     client.config_set("maxmemory-policy", "allkeys-lru")
     assert found(store, "allkeys-lru").level == "error"
+
+
+@pytest.mark.parametrize(
+    ("told", "level", "says"),
+    [
+        ({"role": "master", "connected_slaves": "0"}, "ok", "no replica"),
+        ({"role": "master", "connected_slaves": "1"}, "warning", "1 replica, which"),
+        ({"role": "slave"}, "error", "takes no writes"),
+    ],
+)
+def test_check_tells_what_a_failover_would_lose(told: dict[str, str], level: str, says: str) -> None:
+    finding = upkeep._replication(told)
+
+    assert finding.level == level
+    assert says in finding.text
+
+
+def test_a_primary_without_enough_replicas_takes_nothing_of_any_verb_and_can_be_looked_at(
+    store: RedisStore, client: Any
+) -> None:
+    put(store, "a", "b")
+    (claim,) = take(store, 1)
+    client.config_set("min-replicas-to-write", "1")
+    try:
+        for act in (
+            lambda: put(store, "c"),
+            lambda: take(store),
+            lambda: store.extend([claim], lease=LEASE),
+            lambda: settle(store, claim, delivered(claim)),
+        ):
+            with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):
+                act()
+        assert sorted(states(store)) == ["a", "b"]
+        assert sum(row.number for row in store.glance().counts) == 2
+    finally:
+        client.config_set("min-replicas-to-write", "0")
+    settle(store, claim, delivered(claim))
 
 
 # -- errors
