@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class Scene:
         self.messages = messages
         self.ambiguous = 0
         self.strikes = 0
+        self._dice = random.Random(8)
         self._folder = folder
         self._ledger = folder / "ledger"
         self._ledger.touch()
@@ -137,6 +139,12 @@ class Scene:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(LEASE.total_seconds() + 0.5)
         os.kill(pid, signal.SIGCONT)
+
+    def cut_some(self, client: Any) -> None:
+        """About half of the connections, and at least one."""
+        there = [each["id"] for each in client.client_list(_type="normal")]
+        for id in self._dice.sample(there, self._dice.randint(1, len(there))):
+            client.client_kill_filter(_id=id, skipme=True)
 
     def client(self, act: Callable[[Any], object]) -> None:
         with closing(self.server.client()) as client:
