@@ -359,6 +359,13 @@ def bench_drain(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "drain.py"), *options)
 
 
+@nox.session(name="bench-redis")
+def bench_redis(session: nox.Session) -> None:
+    """The Redis store beside bare loops, rq and dramatiq, with each way to sync; ``-- --help`` tells the options."""
+    session.install("-e", ".[redis]", *group("tests"), "rq", "dramatiq")
+    session.run("python", str(ROOT / "benchmarks" / "redis_.py"), *session.posargs)
+
+
 def install_peers(session: nox.Session, peers: Sequence[str] = PEERS) -> Path:
     """An environment for each, thrown away with the session's own; one that cannot be installed has none."""
     folder = Path(session.create_tmp(), "peers")
