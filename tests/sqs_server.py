@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import datetime as dt
 import functools
 import hashlib
 import os
@@ -89,8 +90,5 @@ def open_sqs(clock: Clock | None, path: Path, **settings: Any) -> SQSStore:
         "create": True,
         "clock": clock,
     }
-    if clock is not None:
-        import datetime as dt  # noqa: PLC0415
-
-        chosen["poll"] = dt.timedelta(0)
+    chosen["poll"] = dt.timedelta(seconds=1 if clock is None else 0)
     return SQSStore(**(chosen | settings))
