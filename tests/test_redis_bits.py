@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from redis_server import CLUSTER, Server, binaries, started
 
@@ -24,10 +26,10 @@ from outbox.errors import (
     StoreUnavailable,
     UnsupportedError,
 )
-from outbox.lifecycle import State
+from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
 from outbox.protocols import Finding, Suspension
-from outbox.stores.redis import RedisStore, driver, opening
+from outbox.stores.redis import RedisStore, driver, opening, putting
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
 from outbox.stores.redis.place import Place
 from outbox.stores.redis.translation import translated
@@ -117,11 +119,60 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
         ("redis://host?prefix=x", "as keywords"),
         ("unix://host/path", "three slashes"),
         ("unix:///", "three slashes"),
+        ("unix:run/redis.sock", "three slashes"),
+        ("unix:///run/redis%00.sock", "write redis://"),
+        ("unix:///run/redis.sock?db=abc", "is a number"),
+        ("redis://:c4narypassword@a..b", r"'a\.\.b' is no name of a host"),
+        ("redis://:c4narypassword@" + "a" * 64, "no name of a host"),
+        ("redis://:c4narypassword@a%00b", "no name of a host"),
+        ("redis://:c4narypassword@a%20b", "no name of a host"),
+        ("redis://:c4narypassword@a%2fb", "no name of a host"),
+        ("redis://:c4narypassword@host:99999", "write redis://"),
+        ("redis://:c4narypassword@host:0", "write redis://"),
+        ("redis://:c4nary/password@host", "write redis://"),
+        ("redis://:c4nary#password@host", "write redis://"),
+        ("redis://:c4narypassword@[::1", "write redis://"),
+        ("redis://:c4narypassword@host/abc", "is a number"),
+        ("redis://:c4narypassword@host/0/1", "is a number"),
+        ("redis://:c4narypassword@host/0#x", "as keywords"),
+        ("redis://c4narypassword@host", "no password before the @"),
+        ("rediss://:c4narypassword@host/-1", "is a number"),
+        ("", "write redis://"),
     ],
 )
 def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
+    with pytest.raises(ConfigurationError, match=says) as caught:
         RedisStore(url)
+    assert "c4nary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("prefix=", "prefix ''"),
+        ("prefix={x}", "prefix '{x}'"),
+        ("prefix=a%20b", "prefix 'a b'"),
+        ("db=3", "behind the host"),
+        ("unheard=1", "unheard"),
+        ("timeout=never", "timeout"),
+        ("ca_file=/etc/ca.pem", "only rediss"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_by_its_name(options: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(says)) as caught:
+        store_from_url(f"redis://:{SECRET}@localhost/0?{options}")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_database_that_the_server_has_not_is_told(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match="DB index"):
+        RedisStore(f"{server.url}?db=9999")
+
+
+def test_a_socket_whose_name_has_spaces_and_a_password_with_any_signs_are_read(tmp_path: Path) -> None:
+    place = Place.parse("unix://:p%40ss%2Fw%3Ard%25@/run/my%20redis.sock?db=1")
+
+    assert (place.path, place.password, place.db) == ("/run/my redis.sock", "p@ss/w:rd%", 1)
 
 
 def test_tls_is_for_rediss_alone() -> None:
@@ -576,13 +627,9 @@ def test_a_claim_does_as_much_with_many_as_with_few(store: RedisStore, client: A
 
 def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
     def scripts(act: Callable[[], object]) -> int:
-        def ran() -> int:
-            stats: Any = client.info("commandstats")
-            return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
-
-        before = ran()
+        before = scripts_run(client)
         act()
-        return ran() - before
+        return scripts_run(client) - before
 
     put(store, "warm")
     (warm,) = take(store)
@@ -592,6 +639,48 @@ def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
     assert scripts(lambda: take(store, 50)) == 1
     assert scripts(lambda: store.settle([])) == 1
     assert scripts(lambda: settle(store, claims[0], delivered(claims[0]))) == 1
+
+
+def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_nothing(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [mail(f"m{number}") for number in range(5001)]
+    with pytest.raises(UnsupportedError, match=r"5,001 messages.*5,000.*several parts"):
+        store.put(many)
+    with pytest.raises(UnsupportedError):
+        store.put_claimed(many, lease=LEASE)
+    with monkeypatch.context() as patched:
+        patched.setattr(putting, "_MOST_AT_ONCE", 100)
+        with pytest.raises(UnsupportedError, match="2 messages"):
+            put(store, *(mail(id, content=b"x" * 60) for id in "ab"))
+        put(store, mail("alone", content=b"x" * 101))
+
+    assert list(states(store)) == ["alone"]
+    assert len(store.put(many[:5000])) == 5000
+
+
+def test_no_script_settles_or_extends_more_than_a_thousand(store: RedisStore, client: Any) -> None:
+    numbers = range(2500)
+    for first in numbers[::500]:
+        put(store, *(mail(f"m{number:04}") for number in range(first, first + 500)))
+    claims = [claim for _ in range(3) for claim in take(store, 1000)]
+    stale = attrs.evolve(claims[1200], token="0-0")
+    claims[1200] = stale
+    store.exchange([], limit=1, lease=LEASE, queues=["none"])  # so that the scripts are known
+    store.extend([stale], lease=LEASE)
+    store.settle([])
+    ran = scripts_run(client)
+    assert store.extend(claims, lease=LEASE) == [stale]
+    assert scripts_run(client) - ran == 3
+    verdicts = [Settlement(claim, delivered(claim)) for claim in claims]
+    assert store.exchange(verdicts, limit=10, lease=LEASE, queues=["mail"]).lost == [stale]
+    assert scripts_run(client) - ran == 6
+    assert list(states(store)) == ["m1200"]
+
+
+def scripts_run(client: Any) -> int:
+    stats: Any = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
 
 
 # -- news

@@ -9,15 +9,13 @@ import attrs
 
 from outbox.errors import ConfigurationError, ConflictError
 from outbox.lifecycle import Record, State
-from outbox.moving import Batch
+from outbox.moving import ON_ITS_WAY, Batch
 
 from .instants import FOREVER, micros
 from .standing import Standing
 
-__all__ = ["LEFT", "ON_ITS_WAY", "Given", "arrived", "leaving", "next_name", "require_partner"]
+__all__ = ["LEFT", "Given", "arrived", "leaving", "next_name", "require_partner"]
 
-ON_ITS_WAY: Final = "on its way to another store, until outbox move has brought it there"
-"""The reason of a message under way."""
 LEFT: Final = "moved to another store"
 """The reason that an id is remembered for where its message has left."""
 _DIGITS: Final = 18
@@ -51,15 +49,15 @@ def leaving(standing: Standing) -> Standing:
     )
 
 
-def next_name(last: str, now: int) -> str:
-    """The name of the next batch that leaves a store.
+def next_name(last: str, now: int, after: str = "") -> str:
+    """The name of the next batch that leaves a store, which has given *last*, and *after* to whom it leads to.
 
     Greater than the last by the clock, too: a store that was restored from a
     backup has forgotten some of its batches, and gives their names to no other.
     """
     import secrets  # noqa: PLC0415 - brings OpenSSL, and only a move asks for it
 
-    number = max(now, int(last[:_DIGITS] or 0) + 1)
+    number = max(now, int(max(last, after)[:_DIGITS] or 0) + 1)
     return f"{number:0{_DIGITS}}-{secrets.token_hex(4)}"
 
 

@@ -34,14 +34,16 @@ class Ferry:
 
     # -- out
 
-    def take(self, now: int, *, to: str, limit: int, max_bytes: int, leave: Collection[str]) -> Batch | None:
+    def take(
+        self, now: int, *, to: str, limit: int, max_bytes: int, leave: Collection[str], after: str
+    ) -> Batch | None:
         if self._stood:
             carrying.require_partner(self._to, to)
             return self._batch()
         chosen = list(_bounded(self._there(now, frozenset(leave)), limit, max_bytes))
         if not chosen:
             return None
-        self._name, self._to = carrying.next_name(self._name, now), to
+        self._name, self._to = carrying.next_name(self._name, now, after), to
         for row in chosen:
             self._stood[row.id] = row.standing
             self._shelf.detain(row, carrying.leaving(row.standing))

@@ -307,12 +307,18 @@ class MemoryStore:
         return self._ferry.identity
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`."""
         with self._lock:
             return self._ferry.take(
-                self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave
+                self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave, after=after
             )
 
     def give(self, batch: Batch, /) -> Sequence[str]:

@@ -31,7 +31,7 @@ from .names import CLAIMED, GONE, LATER, MOVING, Path, Ticket, claimed_path, que
 from .transitions import Transition
 from .walking import Place
 
-__all__ = ["conclude", "given_name", "identity", "is_name", "keep", "kept", "remembered", "take"]
+__all__ = ["conclude", "given_name", "has_left", "identity", "is_name", "keep", "kept", "remembered", "take"]
 
 _IDENTITY: Final = "identity"
 _LEAVING: Final = "leaving"
@@ -51,6 +51,11 @@ def is_name(name: str) -> bool:
 def given_name(source: str) -> str:
     """Where stands what was given last from the store of this identity."""
     return f"given-{hashlib.blake2b(source.encode(), digest_size=16).hexdigest()}"
+
+
+def has_left(ticket: Ticket) -> bool:
+    """Whether it is the tombstone of a message that is in another store."""
+    return ticket.lost == _LEFT
 
 
 def keep(folders: Folders, name: str, fields: Any) -> None:
@@ -147,6 +152,7 @@ def take(
     limit: int,
     max_bytes: int,
     leave: Collection[str],
+    after: str,
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     source = identity(folders)
@@ -165,7 +171,7 @@ def take(
             chosen, unreadable, missed = _chosen(
                 folders, codings, now, frozenset(leave), limit=limit, room=max_bytes
             )
-            name = carrying.next_name(leaving.name, now)
+            name = carrying.next_name(leaving.name, now, after)
             records = _set_aside(folders, _Leaving(name, to, tuple(chosen)), chosen)
             if records:
                 return Batch(name=name, source=source, records=records, unreadable=unreadable)
@@ -280,7 +286,7 @@ def remembered(
             continue
         tickets = [t for name in folders.entries(path, Kind.FILE) if (t := Ticket.parse(name)) is not None]
         for ticket in sorted(tickets, key=lambda ticket: (ticket.at, ticket.id)):
-            if ticket.at <= since or (ticket.at, ticket.id) <= behind or ticket.lost == _LEFT:
+            if ticket.at <= since or (ticket.at, ticket.id) <= behind or has_left(ticket):
                 continue
             if (digest := _digest(folders, path, ticket)) is not None:
                 found.append(Remembered(ticket.id, digest, moment(ticket.at)))

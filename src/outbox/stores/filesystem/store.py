@@ -403,7 +403,13 @@ class FilesystemStore:
             return moving.identity(spool.folders)
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`."""
         now = self._now()
@@ -418,6 +424,7 @@ class FilesystemStore:
                     limit=bounded(limit),
                     max_bytes=max_bytes,
                     leave=leave,
+                    after=after,
                 )
             finally:
                 spool.shelves.changed()
@@ -427,9 +434,15 @@ class FilesystemStore:
         now = self._now()
         with self._inside() as spool:
             spool.require_usable()
-            self._limits.require_free(self._path)
             try:
-                return arriving.give(spool.folders, batch, self._codings, spool.crowd, now)
+                return arriving.give(
+                    spool.folders,
+                    batch,
+                    self._codings,
+                    crowd=spool.crowd,
+                    require_free=lambda: self._limits.require_free(self._path),
+                    now=now,
+                )
             finally:
                 spool.ring(now)
 

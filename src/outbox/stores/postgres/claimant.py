@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from outbox.errors import StoreError
 from outbox.lifecycle import Claim
 from outbox.stores.content import Codings
 from outbox.stores.selection import Turns
@@ -36,8 +37,13 @@ class Claimant:
         while True:
             if taken is None:
                 taken = self._links.use(lambda sql: self._carefully(sql, order))
-            for each in taken.unreadable:
-                self._links.use(functools.partial(settling.hold, found=each, now=self._now()))
+            try:
+                for each in taken.unreadable:
+                    self._links.use(functools.partial(settling.hold, found=each, now=self._now()))
+            except StoreError:
+                # What is not held now is when its lease is over; the others are leased to whoever asked.
+                if not taken.claims:
+                    raise
             if taken.claims or not taken.unreadable:
                 return taken.claims
             # Others are taken for what is held.

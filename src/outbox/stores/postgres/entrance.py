@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import attrs
 
-from outbox.errors import AmbiguousPut, StoreUnavailable
+from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
 from outbox.lifecycle import Claim, PutResult
 from outbox.message import Message
 from outbox.moving import Batch
@@ -83,7 +83,9 @@ class Entrance:
 
         found = self._transaction(drafts, put)
         taken: Taken = claiming.taken(found, ids, self.codings)
-        self.hold(taken.unreadable)
+        # What is not held now is when its lease is over; the others are stored, and the caller's.
+        with contextlib.suppress(StoreError):
+            self.hold(taken.unreadable)
         return taken.claims
 
     def hold(self, found: Sequence[Unreadable]) -> None:

@@ -19,13 +19,26 @@ from typing import Final
 
 import attrs
 
-from outbox.errors import ConfigurationError, FormatError
+from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 
 from .links import linked, transaction
 from .naming import Names, Sql
 from .schema import INDEXES, TABLES, VERSION, Index
+from .upkeep import OLDEST
 
-__all__ = ["STEPS", "PostgresMigration", "Step", "identity", "migrate", "require_known", "script", "version"]
+__all__ = [
+    "STEPS",
+    "PostgresMigration",
+    "Step",
+    "identity",
+    "migrate",
+    "require_fit",
+    "require_known",
+    "script",
+    "version",
+]
+
+_ENCODING: Final = "UTF8"
 
 
 @attrs.frozen
@@ -64,6 +77,26 @@ _THERE: Final = "SELECT to_regclass(%(table)s) IS NOT NULL"
 _SAID: Final = "SELECT name, value FROM outbox_meta WHERE name IN ('version', 'readable')"
 _IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox migration ' || %(schema)s))"
+
+
+def require_fit(sql: Sql, name: str) -> None:
+    """See that the server can hold a store in this database.
+
+    Raises:
+        UnsupportedError: it is too old.
+        ConfigurationError: the database cannot hold every text, or holds any.
+    """
+    info = sql.connection.info
+    if info.server_version < OLDEST:
+        raise UnsupportedError(
+            f"{name} runs PostgreSQL {info.server_version // 10_000}, and PostgresStore needs {OLDEST // 10_000} or newer"
+        )
+    encoding = info.parameter_status("server_encoding")
+    if encoding != _ENCODING:
+        raise ConfigurationError(
+            f"the database {name} has the encoding {encoding}, in which not every address and not every reply of a server "
+            "can be kept: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and keep the outbox there"
+        )
 
 
 def version(sql: Sql, names: Names) -> Mapping[str, int]:
@@ -163,7 +196,12 @@ class PostgresMigration:
 
     def run(self) -> Sequence[str]:
         """Do it, under a lock; what was done, in words."""
-        return self._use(lambda sql: migrate(sql, self._names))
+
+        def run(sql: Sql) -> list[str]:
+            require_fit(sql, self._links.name)
+            return migrate(sql, self._names)
+
+        return self._use(run)
 
     def script(self) -> Sequence[str]:
         """What :meth:`run` would do, as a script for psql; nothing where there is nothing to do."""

@@ -16,9 +16,9 @@ import attrs
 
 from outbox.errors import CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import Record
-from outbox.moving import Batch, Remembered
+from outbox.moving import ON_ITS_WAY, Batch, Remembered
 from outbox.stores import carrying, standing as standings
-from outbox.stores.carrying import LEFT, ON_ITS_WAY
+from outbox.stores.carrying import LEFT
 from outbox.stores.content import Codings
 from outbox.stores.instants import FOREVER, micros, moment
 from outbox.stores.retention import Retention
@@ -148,6 +148,7 @@ def take(
     limit: int,
     max_bytes: int,
     leave: Collection[str],
+    after: str,
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     with transaction(sql):
@@ -164,7 +165,7 @@ def take(
         records, unreadable = _records(sql, ids, codings, {})
         if not records:
             return Batch(name="", source=source, unreadable=unreadable)
-        name = carrying.next_name(leaving.name, at)
+        name = carrying.next_name(leaving.name, at, after)
         stood_as = {record.message.id: rows.columns(carrying.arrived(record)) for record in records}
         _Leaving(name, to, stood_as).keep(sql)
         sql.execute(_FREEZE, {"ids": list(stood_as), "reason": ON_ITS_WAY})

@@ -19,7 +19,10 @@ from .claiming import Unreadable, number
 from .driver import Cursor
 from .naming import Sql
 
-__all__ = ["Settling", "hold"]
+__all__ = ["BURIED", "LOCK", "Settling", "hold"]
+
+LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+"""Locks the rows of several statements in the order of their ids: who waits for a row waits for nobody who waits for him."""
 
 _T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
 _OURS: Final = "m.id = w.id AND m.state = 'claimed' AND m.generation = w.token"
@@ -67,13 +70,14 @@ _WRITE: Final = f"""
         RETURNING m.id, m.generation
     ),
     hushed AS (
-        UPDATE outbox_attempt AS a SET dialogue = '' FROM settled JOIN w USING (id)
+        UPDATE outbox_attempt AS a SET dialogue = ''
+        FROM settled JOIN w ON w.id = settled.id AND w.token = settled.generation
         WHERE a.id = w.id AND w.dialogue <> '' AND a.dialogue <> ''
     ),
     told AS (
         INSERT INTO outbox_attempt (id, number, at, event, relay, results, reason, dialogue)
-        SELECT id, w.number, t.now, w.event, w.relay, w.results, w.why, w.dialogue
-        FROM t, settled JOIN w USING (id) WHERE w.made
+        SELECT w.id, w.number, t.now, w.event, w.relay, w.results, w.why, w.dialogue
+        FROM t, settled JOIN w ON w.id = settled.id AND w.token = settled.generation WHERE w.made
     )
     SELECT id, generation FROM settled
 """  # noqa: S608 - columns of our own
@@ -98,7 +102,7 @@ class Settling:
         for (key, settlement), new in zip(self._all, fates, strict=True):
             # A second settlement of the same claim comes too late.
             first.setdefault(key, (settlement, new))
-        # In the order of the ids: who locks several rows waits for nobody who waits for him.
+        # In the order of the ids, in which they are locked.
         each = sorted(first.items())
         self._gone = [key for key, (settlement, _) in each if self._goes(settlement.verdict)]
         self._stay = [(key, *rest) for key, rest in each if not self._goes(rest[0].verdict)]
@@ -115,6 +119,9 @@ class Settling:
     def write(self, sql: Sql, now: int | None) -> None:
         """Without waiting for the answers, where this is a pipeline."""
         self._written = []
+        if not self.alone:
+            keys = [*self._gone, *(key for key, *_ in self._stay)]
+            sql.execute(LOCK, {"ids": [id for id, _ in keys]})
         if self._gone:
             parameters = {
                 "ids": [id for id, _ in self._gone],

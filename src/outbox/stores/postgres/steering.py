@@ -13,7 +13,7 @@ from outbox.stores.standing import Standing, Step
 from . import rows
 from .links import Links, transaction
 from .naming import Sql
-from .settling import BURIED
+from .settling import BURIED, LOCK
 
 __all__ = ["Command", "discard", "purge", "stage", "steer", "write"]
 
@@ -24,7 +24,6 @@ _STANDS: Final = f"""
     SELECT t.now, m.id, {rows.STANDING} FROM t LEFT JOIN outbox_message AS m
     ON m.id = ANY(%(ids)s) AND m.stage <> 4 ORDER BY m.id
 """  # noqa: S608 - columns of our own
-_LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
 _COLUMNS: Final = (
     "id text, stage int8, state text, fates text, due int8, since int8, submitted int8, settled int8, attempts int8, "
     "lost int8, reason text, resumes int8"
@@ -61,13 +60,10 @@ def steer(links: Links, ids: Sequence[str], command: Command, now: int | None) -
 def _standings(sql: Sql, ids: Sequence[str], now: int | None) -> tuple[int, dict[str, Standing]]:
     """Now, and how each stands; from here on nobody changes them."""
     # Locked by a statement of its own: the next one sees what those have written who were waited for.
-    sql.execute(_LOCK, {"ids": list(ids)})
+    sql.execute(LOCK, {"ids": list(ids)})
     found = sql.execute(_STANDS, {"ids": list(ids), "now": now}).fetchall()
-    return found[0][0], {id: _standing(columns) for _, id, *columns in found if id is not None}
-
-
-def _standing(columns: Sequence[object]) -> Standing:
-    return rows.standing(tuple(columns))
+    at: int = found[0][0]
+    return at, {id: rows.steered(tuple(columns), at) for _, id, *columns in found if id is not None}
 
 
 def _applied(ids: Sequence[str], found: dict[str, Standing], command: Command, now: int) -> list[Change]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from outbox.ages import Group
 from outbox.clock import Clock
-from outbox.errors import ConfigurationError, StoreError, UnsupportedError
+from outbox.errors import ConfigurationError, StoreError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
@@ -95,12 +95,13 @@ class PostgresStore:
         notify: Whether what is put is told to those who wait.
         listen: Whether ``wait`` has a connection of its own that listens; of no use behind a pooler.
         prepare: Whether statements are prepared on the server; not for a
-            pooler that knows nothing of them (PgBouncer before 1.21).
+            pooler in transaction mode that does not keep track of them
+            (PgBouncer before 1.22, or with ``max_prepared_statements = 0``).
         migrate: Whether the tables are made where there are none.
 
     Raises:
-        ConfigurationError: the dsn cannot be used, a setting makes no sense, or there are no tables and
-            none are to be made.
+        ConfigurationError: the dsn cannot be used, a setting makes no sense, there are no tables and
+            none are to be made, or the database's encoding is not UTF8.
         FormatError: another release made the tables, in a format that this one does not know.
         StoreUnavailable: the database cannot be reached now.
         UnsupportedError: the server is older than PostgreSQL 14.
@@ -169,11 +170,7 @@ class PostgresStore:
         """Look at the server and the tables; return what this store is told from every other by."""
 
         def look(sql: Sql) -> str:
-            if sql.connection.info.server_version < upkeep.OLDEST:
-                raise UnsupportedError(
-                    f"{self._links.name} runs PostgreSQL {sql.connection.info.server_version // 10_000}, "
-                    f"and PostgresStore needs {upkeep.OLDEST // 10_000} or newer"
-                )
+            migrations.require_fit(sql, self._links.name)
             found = migrations.version(sql, self._names)
             if migrate and not found["version"]:
                 migrations.migrate(sql, self._names)
@@ -432,7 +429,13 @@ class PostgresStore:
         return self._links.use(migrations.identity)
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`; what a claim or a command has in hand is waited for."""
         return self._links.use(
@@ -444,6 +447,7 @@ class PostgresStore:
                 limit=bounded(limit),
                 max_bytes=max_bytes,
                 leave=leave,
+                after=after,
             )
         )
 

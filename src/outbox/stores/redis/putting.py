@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from outbox.codec import encode_envelope
-from outbox.errors import InvalidMessage
+from outbox.errors import InvalidMessage, UnsupportedError
 from outbox.lifecycle import Claim, Fate, PutResult
 from outbox.message import Message
 from outbox.stores import intake, standing as standings
@@ -27,6 +27,10 @@ __all__ = ["Putting", "Stored", "kept_envelope", "kept_span"]
 
 _MOST_CONTENT: Final = (512 << 20) - (1 << 16)
 """Redis keeps 512 MiB in one value."""
+_MOST_MESSAGES: Final = 5_000
+"""All or none is one script, and for as long as a script runs the server does nothing else."""
+_MOST_AT_ONCE: Final = 256 << 20
+"""A request of 1 GiB the server would not read to its end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -63,6 +67,7 @@ class Putting:
         unique, _ = intake.sift(drafts, {})
         if not unique:
             return Stored([], [], (0, 0))
+        _require_few(unique)
         content = [part for draft in unique for part in self._kept(draft.message)]
         held = None if lease is None else _Lease(width=lease, attempted=attempted)
         answer = self.caller.run(
@@ -105,6 +110,16 @@ class Putting:
             for id, text in zip(claimed[::2], claimed[1::2], strict=True)
         ]
         return Stored(results, claims, number(news))
+
+
+def _require_few(drafts: Sequence[intake.Draft]) -> None:
+    size = sum(len(draft.message.content) for draft in drafts)
+    if len(drafts) > _MOST_MESSAGES or (len(drafts) > 1 and size > _MOST_AT_ONCE):
+        raise UnsupportedError(
+            f"{len(drafts):,} messages with {size / (1 << 20):,.0f} MiB of content are too much for one put: Redis does "
+            f"nothing else meanwhile, and takes {_MOST_MESSAGES:,} with {_MOST_AT_ONCE >> 20} MiB at most; "
+            "put them in several parts"
+        )
 
 
 def _known(pairs: Sequence[bytes]) -> dict[str, bytes]:

@@ -16,9 +16,9 @@ import attrs
 
 from outbox.errors import CorruptRecord, FormatError
 from outbox.lifecycle import Record
-from outbox.moving import Batch, Remembered
+from outbox.moving import ON_ITS_WAY, Batch, Remembered
 from outbox.stores import carrying, standing as standings
-from outbox.stores.carrying import LEFT, ON_ITS_WAY, Given
+from outbox.stores.carrying import LEFT, Given
 from outbox.stores.content import Codings
 from outbox.stores.instants import FOREVER, micros, moment
 from outbox.stores.limits import Load
@@ -77,10 +77,12 @@ _REMEMBERED: Final = """
     WHERE stage = 4 AND settled > :since AND (settled > :settled OR settled = :settled AND id > :id) AND reason <> :left
     ORDER BY settled, id LIMIT :limit
 """
+# Of a message that has left: it came to its end in another store, and that is known from now on.
 _REMEMBER: Final = f"""
     INSERT INTO outbox_message (id, queue, priority, generation, size, digest, body, stage, {rows.STANDING})
     VALUES (?, '', 0, 0, 0, ?, -1, 4, 'delivered', 'a', ?, ?, ?, ?, 0, 0, '', NULL)
-    ON CONFLICT (id) DO NOTHING
+    ON CONFLICT (id) DO UPDATE SET settled = max(settled, excluded.settled), reason = ''
+    WHERE stage = 4 AND reason = '{LEFT}'
 """  # noqa: S608 - column names of our own
 
 
@@ -121,6 +123,7 @@ def take(
     limit: int,
     max_bytes: int,
     leave: Collection[str],
+    after: str,
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     leaving, source = _leaving(sql), schema.identity(sql)
@@ -135,7 +138,7 @@ def take(
     records, unreadable = _records(sql, ids, codings, {})
     if not records:
         return Batch(name="", source=source, unreadable=unreadable)
-    name = carrying.next_name(leaving.name, now)
+    name = carrying.next_name(leaving.name, now, after)
     taken = rows.listed(record.message.id for record in records)
     stood_as = tuple((name, size, *columns) for name, size, _, _, *columns in sql.execute(_ROWS, (taken,)))
     sql.execute(_KEEP, (_LEAVING, _Leaving(name, to, stood_as).encode()))
@@ -272,14 +275,11 @@ def last_given(sql: Sql, source: str) -> str:
 
 
 def give(sql: Sql, batch: Batch, made: Sequence[_Arrival], crowd: Crowd, now: int) -> Sequence[str]:
-    """See :meth:`outbox.moving.SupportsMove.give`; *made* are the arrivals of *batch*."""
-    last = given(sql, batch.source)
-    if last.repeats(batch):
-        return last.refused
+    """Store a batch that is no repeat; *made* are its arrivals.  See :meth:`outbox.moving.SupportsMove.give`."""
     stages = dict(sql.execute(_HERE, (rows.listed(each.id for each in made),)).fetchall())
     refused = (*(each.id for each in made if stages.get(each.id, _GONE) != _GONE), *batch.unreadable)
     new = [each for each in made if each.id not in refused]
-    if crowd.limited:
+    if crowd.limited and new:
         load = Load.of(each.record.summary.size for each in new if each.standing.queued)
         crowd.admit(sql, load, now, unwritten=Load())
     # Of a message that was here before only the id is left, and it stands again.

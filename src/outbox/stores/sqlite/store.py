@@ -419,12 +419,25 @@ class SQLiteStore:
         return self._database.read(schema.identity)
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`."""
         return self._database.write(
             lambda sql: moving.take(
-                sql, self._codings, self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave
+                sql,
+                self._codings,
+                self._now(),
+                to=to,
+                limit=bounded(limit),
+                max_bytes=max_bytes,
+                leave=leave,
+                after=after,
             )
         )
 
