@@ -10,7 +10,7 @@ from outbox.lifecycle import Claim
 from outbox.stores.content import Codings
 from outbox.stores.selection import Turns
 
-from . import claiming, settling
+from . import claiming, plain, settling
 from .claiming import Chosen, Order, Taken
 from .links import Links, transaction
 from .naming import Sql
@@ -45,6 +45,11 @@ class Claimant:
 
     def _claim(self, sql: Sql, order: Order, settled: Settling | None) -> Taken | None:
         """None where content is coded at rest, and more has to be seen to."""
+        if plain.is_plain(order):
+            answer = self._plainly(sql, order, settled)
+            if answer.plain:
+                return claiming.taken(answer.found, answer.ids, self._codings)
+            settled = None
         now = self._now()
         with sql.connection.pipeline():
             if settled is not None:
@@ -61,6 +66,16 @@ class Claimant:
         if cursor is None:
             return _NOTHING
         return claiming.taken(cursor.fetchall(), chosen.ids, self._codings)
+
+    def _plainly(self, sql: Sql, order: Order, settled: Settling | None) -> plain.Answer:
+        """One round trip; nothing is taken where there is more to be seen to, and what was settled is written."""
+        now = self._now()
+        if settled is None:
+            return plain.answer(plain.ask(sql, order, now))
+        with sql.connection.pipeline():
+            settled.write(sql, now)
+            cursor = plain.ask(sql, order, now)
+        return plain.answer(cursor)
 
     def _carefully(self, sql: Sql, order: Order) -> Taken:
         """The same where content is coded at rest: where a coding is not to be had now, nothing is claimed."""
