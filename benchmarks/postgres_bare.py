@@ -36,10 +36,15 @@ class Bare:
     def work(self, limit: int) -> int:
         """Claim and delete until there is nothing: nothing is leased, so what a killed worker had is lost."""
         done = 0
-        while taken := self._connection.execute(CLAIM, (limit,), binary=True).fetchall():
-            self._connection.execute(DELETE, ([id for id, _ in taken],))
-            done += len(taken)
+        while taken := self.turn(limit):
+            done += taken
         return done
+
+    def turn(self, limit: int) -> int:
+        taken = self._connection.execute(CLAIM, (limit,), binary=True).fetchall()
+        if taken or not limit:
+            self._connection.execute(DELETE, ([id for id, _ in taken],))
+        return len(taken)
 
     def close(self) -> None:
         self._connection.close()

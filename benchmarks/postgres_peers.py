@@ -69,7 +69,7 @@ def procrastinate(dsn: str, column: str, number: int) -> float:
     text = content()
     app = library.App(connector=library.SyncPsycopgConnector(conninfo=dsn))
 
-    @app.task(name="nothing")
+    @app.task(name="nothing")  # type: ignore[untyped-decorator]  # its types are where it is installed
     def nothing(content: str) -> None:
         """What its worker does."""
 
@@ -90,7 +90,7 @@ async def _procrastinate(dsn: str, wait: Callable[[], object]) -> None:
 
     app = library.App(connector=library.PsycopgConnector(conninfo=dsn))
 
-    @app.task(name="nothing")
+    @app.task(name="nothing")  # type: ignore[untyped-decorator]  # its types are where it is installed
     async def nothing(content: str) -> None:
         """What its worker does."""
 
@@ -145,7 +145,7 @@ async def _pgqueuer_worker(dsn: str, wait: Callable[[], object]) -> None:
     queries = await _queries(dsn)
     worker = PgQueuer(queries.driver)
 
-    @worker.entrypoint("nothing")
+    @worker.entrypoint("nothing")  # type: ignore[untyped-decorator]  # the same
     async def nothing(job: Any) -> None:
         """What its worker does."""
 

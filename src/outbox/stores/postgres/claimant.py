@@ -46,7 +46,7 @@ class Claimant:
     def _claim(self, sql: Sql, order: Order, settled: Settling | None) -> Taken | None:
         """None where content is coded at rest, and more has to be seen to."""
         if plain.is_plain(order):
-            answer = self._plainly(sql, order, settled)
+            answer = plain.ask(sql, order, settled, self._now())
             if answer.plain:
                 return claiming.taken(answer.found, answer.ids, self._codings)
             settled = None
@@ -66,16 +66,6 @@ class Claimant:
         if cursor is None:
             return _NOTHING
         return claiming.taken(cursor.fetchall(), chosen.ids, self._codings)
-
-    def _plainly(self, sql: Sql, order: Order, settled: Settling | None) -> plain.Answer:
-        """One round trip; nothing is taken where there is more to be seen to, and what was settled is written."""
-        now = self._now()
-        if settled is None:
-            return plain.answer(plain.ask(sql, order, now))
-        with sql.connection.pipeline():
-            settled.write(sql, now)
-            cursor = plain.ask(sql, order, now)
-        return plain.answer(cursor)
 
     def _carefully(self, sql: Sql, order: Order) -> Taken:
         """The same where content is coded at rest: where a coding is not to be had now, nothing is claimed."""

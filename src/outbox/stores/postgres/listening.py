@@ -32,11 +32,12 @@ from .links import Links
 from .naming import Names, Sql
 from .schema import CHANNEL
 
-__all__ = ["LISTENED", "Herald", "Lookout"]
+__all__ = ["LISTENED", "LISTENS", "Herald", "Lookout"]
 
 # The name of the table becomes that of this schema's, in a text too.
 _KEY: Final = "hashtext('who listens'), hashtext('outbox_message')"
-_LISTENS: Final = f"SELECT pg_try_advisory_lock_shared({_KEY})"  # noqa: S608 - a key of our own
+LISTENS: Final = f"SELECT set_config('lock_timeout', '1s', true), pg_advisory_lock_shared({_KEY})"
+"""Says that its connection listens; waited for is at most who just looks whether anybody does."""
 LISTENED: Final = f"CASE WHEN pg_try_advisory_lock({_KEY}) THEN NOT pg_advisory_unlock({_KEY}) ELSE true END"
 """Whether somebody listens, as an expression: each who does holds a lock together with the others."""
 
@@ -107,15 +108,11 @@ class _Ear:
         self._closing.atexit = False
         self.told = False
         try:
+            Sql(self._connection, names).execute(LISTENS)
             self._connection.execute(f'LISTEN "{channel(names)}"'.encode())
-            ((seen,),) = Sql(self._connection, names).execute(_LISTENS).fetchall()
         except Error as error:
             self.close()
             raise StoreUnavailable(f"{links.name} does not let anybody listen") from error
-        if not seen:
-            # Somebody was just looking whether anybody does.
-            self.close()
-            raise StoreUnavailable(f"{links.name} lets nobody listen now")
 
     def acquire(self, *, timeout: float) -> None:
         """Sleep until something is heard, or somebody calls :meth:`release`; at most *timeout* seconds."""

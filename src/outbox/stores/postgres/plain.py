@@ -15,18 +15,18 @@ from outbox.stores.instants import FOREVER, width
 
 from . import rows
 from .claiming import Order
-from .driver import Cursor
 from .naming import Sql
+from .settling import BURY, DELETE, Settling
 from .suspending import OPEN
 
-__all__ = ["Answer", "answer", "ask", "is_plain"]
+__all__ = ["Answer", "ask", "is_plain"]
 
 _FIRST_OF: Final = """
     SELECT m.due FROM outbox_message AS m WHERE m.stage = {0} AND m.queue = q.queue{1} ORDER BY {2} LIMIT 1
 """
 # No EXISTS and no join with the table: PostgreSQL may make that a table of all that wait, and read every row for it.
 _CLAIM: Final = f"""
-    WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now),
+    WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now),{{0}}
     first AS MATERIALIZED (
         SELECT -m.priority::int8 AS rank, m.due, m.id, m.size, m.coding FROM outbox_message AS m
         WHERE m.stage = 2 AND m.queue = %(queue)s ORDER BY m.priority DESC, m.due, m.id LIMIT %(limit)s
@@ -50,9 +50,22 @@ _CLAIM: Final = f"""
         ))
         RETURNING t.now, m.id AS name, m.generation, m.digest, m.envelope, m.content, m.coding AS kept, {rows.STANDING}
     )
-    SELECT queue.plain, taken.* FROM queue LEFT JOIN (taken JOIN first ON first.id = taken.name) ON true
+    SELECT queue.plain, {{1}}, taken.* FROM queue LEFT JOIN (taken JOIN first ON first.id = taken.name) ON true
     ORDER BY first.rank, first.due, first.id
 """  # noqa: S608 - columns of our own
+# Which of them went is told only where some did not.
+_WENT: Final = (
+    "CASE WHEN (SELECT count(*) FROM gone) < cardinality(%(ids)s::text[]) THEN (SELECT array_agg(id) FROM gone) END, "
+    "CASE WHEN (SELECT count(*) FROM gone) < cardinality(%(ids)s::text[]) THEN (SELECT array_agg(generation) FROM gone) END, "
+    "(SELECT count(*) FROM gone) < cardinality(%(ids)s::text[])"
+)
+_STATEMENTS: Final = {
+    "": _CLAIM.format("", "NULL, NULL, false"),
+    **{part: _CLAIM.format(f" {part},", _WENT) for part in (BURY, DELETE)},
+}
+
+
+_WIDEST: Final = 1 << 62
 
 
 @attrs.frozen
@@ -72,18 +85,27 @@ def is_plain(order: Order) -> bool:
     return len(order.queues) == 1 and order.limit >= 1
 
 
-def ask(sql: Sql, order: Order, now: int | None) -> Cursor:
-    """Take what there is, if it is so; a cursor for :func:`answer`."""
+def ask(sql: Sql, order: Order, settled: Settling | None, now: int | None) -> Answer:
+    """Take what there is, if it is so; and write what was settled in any case: one round trip."""
     parameters = {
         "queue": order.queues[0],
         "limit": order.limit,
-        "max_bytes": order.max_bytes,
+        "max_bytes": min(order.max_bytes, _WIDEST),
         "lease": width(order.lease),
         "now": now,
     }
-    return sql.execute(_CLAIM, parameters)
+    if settled is None:
+        return _answer(sql.execute(_STATEMENTS[""], parameters).fetchall())
+    if settled.part:
+        found = sql.execute(_STATEMENTS[settled.part], {**parameters, **settled.parameters}).fetchall()
+        _, ids, tokens, some = found[0][:4]
+        settled.wrote(zip(ids or (), tokens or (), strict=True) if some else None)
+        return _answer(found)
+    with sql.connection.pipeline():
+        settled.write(sql, now)
+        cursor = sql.execute(_STATEMENTS[""], parameters)
+    return _answer(cursor.fetchall())
 
 
-def answer(cursor: Cursor) -> Answer:
-    found = cursor.fetchall()
-    return Answer(plain=bool(found[0][0]), found=[row[1:] for row in found if row[2] is not None])
+def _answer(found: Sequence[rows.Row]) -> Answer:
+    return Answer(plain=bool(found[0][0]), found=[row[4:] for row in found if row[5] is not None])

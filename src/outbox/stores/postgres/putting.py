@@ -33,9 +33,7 @@ _COLUMNS: Final = (
 _NAMES: Final = [column.split()[0] for column in _COLUMNS.split(", ")]
 _KINDS: Final = [column.split()[1] for column in _COLUMNS.split(", ")]
 _ARRAYS: Final = ", ".join(f"%({name})b::{kind}[]" for name, kind in zip(_NAMES, _KINDS, strict=True))
-_VALUES: Final = ", ".join(
-    f"%({name})b::{kind} AS {name}" for name, kind in zip(_NAMES, _KINDS, strict=True)
-)
+_VALUES: Final = ", ".join(f"%({name})b::{kind} AS {name}" for name, kind in zip(_NAMES, _KINDS, strict=True))
 # As `standings.fresh` has it; the generation begins with the clock: a token of an earlier message of this id never fits.
 _FRESH: Final = f"""
     INSERT INTO outbox_message (
@@ -45,7 +43,7 @@ _FRESH: Final = f"""
     SELECT id, queue, priority, CASE WHEN first > now THEN 1 ELSE 2 END, 'queued', repeat('{_WAITING}', number::int),
         first, first, now, NULL, {rows.GENERATION}, 0, 0, '', NULL, size, digest, %(coding)s, sender, recipients, envelope,
         content
-"""  # noqa: S608 - columns of our own
+"""
 _T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
 _W: Final = f"""
     w AS (
