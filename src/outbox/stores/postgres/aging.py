@@ -43,7 +43,7 @@ def ages(links: Links, borders: Sequence[dt.datetime]) -> Iterator[Group]:
 
 
 def _group(age: int, simple: bool, place: str, letters: str, number: int) -> Group:
-    fates = rows.fates(letters)
+    fates = rows.likely_fates(letters)
     if simple:
         return Group(number, age, frozenset({place.lower()}) if fates[0].open else frozenset())
     open_ones = (r for r, fate in zip(named(place), fates, strict=False) if fate.open)

@@ -190,14 +190,21 @@ def named(recipients: str) -> tuple[str, ...]:
 
 def count(sql: Sql, now: int | None) -> list[QueueCount]:
     """See :meth:`outbox.protocols.SupportsBrowse.count`; nothing of a suspended queue is due."""
-    return [
-        QueueCount(
-            queue=queue,
-            state=State(state),
-            number=number,
-            due=due,
-            oldest_at=moment(oldest),
-            oldest_due_at=None if oldest_due is None else moment(oldest_due),
-        )
-        for queue, state, number, due, oldest, oldest_due in sql.execute(_COUNT, {"now": now})
-    ]
+    groups: dict[tuple[str, State], list[rows.Row]] = {}
+    for queue, state, *group in sql.execute(_COUNT, {"now": now}):
+        # What is in no state that there is counts as what it is going to be.
+        groups.setdefault((queue, rows.state(state)), []).append(tuple(group))
+    return [_counted(*key, groups[key]) for key in sorted(groups)]
+
+
+def _counted(queue: str, state: State, groups: Sequence[rows.Row]) -> QueueCount:
+    numbers, due, oldest, oldest_due = zip(*groups, strict=True)
+    first = min((at for at in oldest_due if at is not None), default=None)
+    return QueueCount(
+        queue=queue,
+        state=state,
+        number=sum(numbers),
+        due=sum(due),
+        oldest_at=moment(rows.legible(min(oldest))),
+        oldest_due_at=None if first is None else moment(rows.legible(first)),
+    )

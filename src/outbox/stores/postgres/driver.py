@@ -28,6 +28,7 @@ __all__ = [
     "connect",
     "cursor",
     "errors",
+    "is_active",
     "is_connection",
     "is_idle",
     "is_in_transaction",
@@ -183,6 +184,11 @@ def catch_up(connection: Connection) -> None:
 def is_idle(connection: Connection) -> bool:
     """Whether it is between two transactions."""
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def is_active(connection: Connection) -> bool:
+    """Whether it waits for the answer to a query, or for the rest of it."""
+    return connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
 
 
 def is_in_transaction(connection: Connection) -> bool:

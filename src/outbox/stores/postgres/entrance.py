@@ -10,16 +10,17 @@ from typing import Final, TypeVar
 
 import attrs
 
-from outbox.errors import AmbiguousPut, StoreUnavailable
+from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
 from outbox.lifecycle import Claim, PutResult
 from outbox.message import Message
+from outbox.moving import Batch
 from outbox.stores import intake
 from outbox.stores.content import Codings
 from outbox.stores.instants import width
 from outbox.stores.limits import Load
 from outbox.stores.retention import Retention
 
-from . import claiming, putting, rows, settling
+from . import arriving, claiming, putting, rows, settling
 from .claiming import Taken, Unreadable
 from .crowding import Crowd
 from .links import Links, transaction
@@ -32,6 +33,7 @@ __all__ = ["Entrance"]
 T = TypeVar("T")
 
 _TRIES: Final = 10
+_AGAIN: Final = "put it again with the same id"
 
 
 @attrs.define
@@ -81,7 +83,9 @@ class Entrance:
 
         found = self._transaction(drafts, put)
         taken: Taken = claiming.taken(found, ids, self.codings)
-        self.hold(taken.unreadable)
+        # What is not held now is when its lease is over; the others are stored, and the caller's.
+        with contextlib.suppress(StoreError):
+            self.hold(taken.unreadable)
         return taken.claims
 
     def hold(self, found: Sequence[Unreadable]) -> None:
@@ -94,6 +98,17 @@ class Entrance:
         stored = self._stored(sql, putting.drafts(messages, self.codings))
         self.herald.tell_within(sql, _queues(messages))
         return stored.results
+
+    def give(self, batch: Batch) -> Sequence[str]:
+        """Store what comes from another store, once."""
+        made = arriving.arrivals(batch, self.codings)
+        return self._transaction(
+            [each.draft for each in made],
+            lambda sql: arriving.give(
+                sql, batch, made, codings=self.codings, crowd=self.crowd, now=self.now()
+            ),
+            again="give the same batch again",
+        )
 
     def _at_once(self, new: Sequence[putting.Draft]) -> bool:
         """One statement, which is its own transaction; False where one of them is there."""
@@ -108,7 +123,9 @@ class Entrance:
         with _ambiguous(commit):
             return self.links.use(put)
 
-    def _transaction(self, drafts: Sequence[putting.Draft], act: Callable[[Sql], T]) -> T:
+    def _transaction(
+        self, drafts: Sequence[putting.Draft], act: Callable[[Sql], T], *, again: str = _AGAIN
+    ) -> T:
         commit = _Commit()
 
         def put(sql: Sql) -> T:
@@ -120,7 +137,7 @@ class Entrance:
             return answer
 
         try:
-            with _ambiguous(commit):
+            with _ambiguous(commit, again):
                 return self.links.use(put)
         except BaseException:
             self.crowd.forget()
@@ -164,12 +181,10 @@ def _queues(messages: Iterator[Message] | Sequence[Message]) -> set[str]:
 
 
 @contextlib.contextmanager
-def _ambiguous(commit: _Commit) -> Iterator[None]:
+def _ambiguous(commit: _Commit, again: str = _AGAIN) -> Iterator[None]:
     try:
         yield
     except Lost as error:
         if not commit.sent:
             raise
-        raise AmbiguousPut(
-            f"{error}; whether it was stored nobody can tell: put it again with the same id"
-        ) from error.__cause__
+        raise AmbiguousPut(f"{error}; whether it was stored nobody can tell: {again}") from error.__cause__

@@ -67,9 +67,13 @@ class Herald:
     """
 
     def __init__(self, names: Names, *, tells: bool) -> None:
-        self.name = os.urandom(6).hex()
+        self.rename()
         self._channel = channel(names)
         self._tells = tells
+
+    def rename(self) -> None:
+        """Take a name that nobody has: in a forked child, whose news is none of its parent's own."""
+        self.name = os.urandom(6).hex()
 
     def tell(self, sql: Sql, queues: Iterable[str]) -> None:
         """Of what is committed; that it cannot be told harms nobody."""
@@ -309,6 +313,7 @@ class Lookout:
         if self._ear is not None:
             self._ear.abandon()
         self._abandoned.append(self._ear)
+        self._herald.rename()
         self._begin()
 
 
