@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(AsBefore())
     config.pluginmanager.register(SCAN)
     config.pluginmanager.register(LongFirst())
+
+
+def pytest_sessionfinish() -> None:
+    # Before it is looked who is left; who has not used it need not know of it.
+    if "sqs_server" in sys.modules:
+        sys.modules["sqs_server"].end()
 
 
 @pytest.fixture(scope="session")

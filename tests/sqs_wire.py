@@ -63,6 +63,13 @@ class Raw:
     def bodies(self, queue: str = "mail") -> list[dict[str, Any]]:
         return [json.loads(letter["Body"]) for letter in self.letters(queue)]
 
+    def taken(self, queue: str) -> list[dict[str, Any]]:
+        """Some, which nobody sees again for a while."""
+        answer = self.client.receive_message(
+            QueueUrl=self.url(queue), MaxNumberOfMessages=10, VisibilityTimeout=3600
+        )
+        return [json.loads(letter["Body"]) for letter in answer.get("Messages", [])]
+
     def redrive(self, source: str, target: str) -> None:
         """What "Start DLQ redrive" does."""
         for letter in self.client.receive_message(QueueUrl=self.url(source), MaxNumberOfMessages=10)[

@@ -60,8 +60,9 @@ class SQSStore:
         blobs: Where content is set aside that SQS does not take.
         max_message: Bytes of the largest message that these queues take, and
             of the largest request: 256 KiB, which every queue does, up to 1 MiB.
-        poll: How long a claim waits for the first message, to the second, 20 at most.
-            Zero asks some of the servers only, and may find nothing where there is something.
+        poll: How long a claim waits for the first message, to the second, 20 at most: a second at first, and
+            twice as long each time in vain.  It does not wait while there is a claim that may be settled any
+            moment.  Zero asks some of the servers only, and may find nothing where there is something.
         create: Whether a queue that is not there is made when it is used.
         clock: Decides how old a message is, and when one is due whose delay is longer than 15 minutes.
 
@@ -82,7 +83,7 @@ class SQSStore:
         queues: Sequence[str] = ("mail",),
         blobs: Blobs | None = None,
         max_message: int = 256 << 10,
-        poll: dt.timedelta = dt.timedelta(seconds=1),
+        poll: dt.timedelta = dt.timedelta(seconds=_LONGEST_POLL),
         create: bool = False,
         clock: Clock | None = None,
     ) -> None:
@@ -175,7 +176,8 @@ class SQSStore:
         """See :meth:`outbox.protocols.Store.settle`.
 
         A verdict that comes after its lease ran out changes nothing here,
-        unless it is that everybody has received the message.
+        unless it is that everybody has received the message, or it was
+        written by half: then the rest of it is.
         """
         fates = [standings.fates_of(each.verdict, each.claim.message) for each in settlements]
         now = self._now()
