@@ -257,12 +257,24 @@ def chaos(session: nox.Session) -> None:
     )
 
 
+def run_faults(session: nox.Session, store: str) -> None:
+    """20,000 messages for each kind of fault, and what became of them."""
+    session.install("-e", ".", *group("tests"))
+    test = f"tests/test_{store}_faults.py"
+    long = {f"OUTBOX_{store.upper()}_FAULTS": "long"}
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env=long)
+
+
 @nox.session(name="redis-faults")
 def redis_faults(session: nox.Session) -> None:
     """20,000 messages through a Redis server that is killed ten times, whose connections are cut, with runners that die."""
-    session.install("-e", ".", *group("tests"))
-    test = "tests/test_redis_faults.py"
-    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_REDIS_FAULTS": "long"})
+    run_faults(session, "redis")
+
+
+@nox.session(name="postgres-faults")
+def postgres_faults(session: nox.Session) -> None:
+    """The same through a PostgreSQL server; and commits are cut, and the clocks of hosts are five minutes apart."""
+    run_faults(session, "postgres")
 
 
 @nox.session(name="sqs-faults")
@@ -353,6 +365,13 @@ def bench_drain(session: nox.Session) -> None:
     if not asked and not {"--no-peers", "--peers"} & set(options):
         options += ["--peers", str(install_peers(session, DRAINING))]
     session.run("python", str(ROOT / "benchmarks" / "drain.py"), *options)
+
+
+@nox.session(name="bench-redis")
+def bench_redis(session: nox.Session) -> None:
+    """The Redis store beside bare loops, rq and dramatiq, with each way to sync; ``-- --help`` tells the options."""
+    session.install("-e", ".[redis]", *group("tests"), "rq", "dramatiq")
+    session.run("python", str(ROOT / "benchmarks" / "redis_.py"), *session.posargs)
 
 
 def install_peers(session: nox.Session, peers: Sequence[str] = PEERS) -> Path:

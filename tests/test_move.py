@@ -223,8 +223,11 @@ class Narrow:
 @pytest.mark.parametrize("end", ["from", "to"])
 def test_a_store_that_lacks_what_a_move_needs_is_named(end: str) -> None:
     stores = (Narrow(), memory()) if end == "from" else (memory(), Narrow())
-    with pytest.raises(UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"):
+    with pytest.raises(
+        UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"
+    ) as told:
         Move(*stores)
+    assert "let runners empty the old one: see docs/moving.md" in str(told.value)
 
 
 def test_messages_are_joined_with_others_only_where_that_was_said() -> None:
@@ -357,9 +360,13 @@ class Narrowminded(MemoryStore):
         return super().give(batch)
 
 
+def narrowminded() -> Any:
+    return Narrowminded()
+
+
 @pytest.mark.parametrize("limit", [500, 7, 1])
 def test_what_the_destination_cannot_hold_stays_and_is_named_and_the_others_go(limit: int) -> None:
-    source, destination = memory(), Narrowminded()
+    source, destination = memory(), narrowminded()
     names = [f"m{number:02}" for number in range(40)]
     large = {"m03", "m04", "m29"}
     put(source, *(mail(name, content=b"x" * (200 if name in large else 50)) for name in names))
@@ -373,7 +380,7 @@ def test_what_the_destination_cannot_hold_stays_and_is_named_and_the_others_go(l
 
 
 def test_what_a_killed_run_left_under_way_and_the_destination_cannot_hold_stands_again() -> None:
-    source, destination = memory(), Narrowminded()
+    source, destination = memory(), narrowminded()
     put(source, "a", mail("b", content=b"x" * 200))
     source.take(to=destination.identity(), limit=2)
 
@@ -556,6 +563,7 @@ class Unstoppable(Narrow):
             "give",
             "last_given",
             "conclude",
+            "abandon",
             "remembered",
             "remember",
         ]:

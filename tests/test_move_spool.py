@@ -21,6 +21,7 @@ from outbox.lifecycle import Fate
 from outbox.moving import Batch
 from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.memory import MemoryStore
+from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import (
     LEASE,
     dead,
@@ -194,13 +195,15 @@ def _full_from(calls: int) -> Callable[[str], None]:
     return step
 
 
-def test_a_batch_that_was_accepted_is_known_by_a_spool_without_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [FilesystemStore, SQLiteStore])
+def test_a_batch_that_was_accepted_is_known_where_the_disk_has_no_room(kind: Any, tmp_path: Path) -> None:
     other: Any = MemoryStore()
     put(other, "a")
-    store: Any = FilesystemStore(tmp_path / "spool")
+    store = kind(tmp_path / "store")
     batch = other.take(to=store.identity(), limit=9)
     store.give(batch)
-    full: Any = FilesystemStore(tmp_path / "spool", min_free=1 << 60)
+    store.close()
+    full = kind(tmp_path / "store", min_free=1 << 60)
 
     assert list(full.give(batch)) == []
     assert list(full.give(Batch(name=f"{batch.name}x", source=batch.source, unreadable=["b"]))) == ["b"]

@@ -29,9 +29,12 @@ from outbox.errors import (
 from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
 from outbox.protocols import Finding, Suspension
-from outbox.stores.redis import RedisStore, driver, opening, putting
+from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
 from outbox.stores.redis.place import Place
+from outbox.stores.redis.putting import Putting
+from outbox.stores.redis.rows import Row
+from outbox.stores.redis.scripts import PUT, PUT_NEW
 from outbox.stores.redis.translation import translated
 from outbox.testing.clauses.scene import (
     LEASE,
@@ -48,6 +51,7 @@ from outbox.testing.clauses.scene import (
 
 DOCS = Path(__file__).parents[1] / "docs" / "redis.md"
 SECRET = "c4narypassword"
+FAR = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +348,7 @@ def test_the_user_of_the_docs_may_do_all_that_is_needed_and_sees_no_other_keys(e
     store.extend([third], lease=LEASE)
     assert store.requeue([first.message.id])[0].status == "done"
     assert [store.prune(), len(store.count()), store.wait(SHORT)] == [0, 2, True]
+    assert list(store.glance().counts) == list(store.count())
     assert store.get(first.message.id) is not None
     assert found(store, "appendfsync is everysec").level == "warning"
     store.close()
@@ -355,6 +360,43 @@ def test_check_tells_of_eviction_and_memory(store: RedisStore, client: Any) -> N
     assert found(store, "memory has room").level == "ok"
     client.config_set("maxmemory-policy", "allkeys-lru")
     assert found(store, "allkeys-lru").level == "error"
+
+
+@pytest.mark.parametrize(
+    ("told", "level", "says"),
+    [
+        ({"role": "master", "connected_slaves": "0"}, "ok", "no replica"),
+        ({"role": "master", "connected_slaves": "1"}, "warning", "1 replica, which"),
+        ({"role": "slave"}, "error", "takes no writes"),
+    ],
+)
+def test_check_tells_what_a_failover_would_lose(told: dict[str, str], level: str, says: str) -> None:
+    finding = upkeep._replication(told)
+
+    assert finding.level == level
+    assert says in finding.text
+
+
+def test_a_primary_without_enough_replicas_takes_nothing_of_any_verb_and_can_be_looked_at(
+    store: RedisStore, client: Any
+) -> None:
+    put(store, "a", "b")
+    (claim,) = take(store, 1)
+    client.config_set("min-replicas-to-write", "1")
+    try:
+        for act in (
+            lambda: put(store, "c"),
+            lambda: take(store),
+            lambda: store.extend([claim], lease=LEASE),
+            lambda: settle(store, claim, delivered(claim)),
+        ):
+            with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):
+                act()
+        assert sorted(states(store)) == ["a", "b"]
+        assert sum(row.number for row in store.glance().counts) == 2
+    finally:
+        client.config_set("min-replicas-to-write", "0")
+    settle(store, claim, delivered(claim))
 
 
 # -- errors
@@ -494,7 +536,7 @@ def test_a_put_that_is_cut_behind_the_server_is_ambiguous_and_its_repeat_stores_
 ) -> None:
     proxy, through = cutting(before=False)
     put(through, "warm")  # so that the script is known, and one request is all
-    proxy.word = b'"drafts"'
+    proxy.word = b"{outbox}:news"
 
     with pytest.raises(AmbiguousPut, match="put it again with the same id"):
         put(through, "a")
@@ -508,7 +550,7 @@ def test_a_put_that_was_ambiguous_is_known_when_it_was_delivered_meanwhile(
 ) -> None:
     proxy, through = cutting(before=False)
     put(through, "warm")
-    proxy.word = b'"drafts"'
+    proxy.word = b"{outbox}:news"
     with pytest.raises(AmbiguousPut):
         put(through, "a")
     proxy.word = None
@@ -524,7 +566,7 @@ def test_a_put_that_is_cut_before_the_server_left_nothing_and_can_be_repeated(
 ) -> None:
     proxy, through = cutting(before=True)
     put(through, "warm")
-    proxy.word = b'"drafts"'
+    proxy.word = b"{outbox}:news"
     with pytest.raises(AmbiguousPut):
         put(through, "a")
     proxy.word = None
@@ -681,6 +723,76 @@ def test_no_script_settles_or_extends_more_than_a_thousand(store: RedisStore, cl
 def scripts_run(client: Any) -> int:
     stats: Any = client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def test_what_is_new_is_put_by_the_short_script_and_all_else_by_the_long_one(
+    server: Server, store: RedisStore, client: Any
+) -> None:
+    def lengths() -> list[int]:
+        """Of what the slow log, which is to log all, has seen of scripts since the last time."""
+        found = [
+            entry["command"].split()[1] for entry in client.slowlog_get(100) if b"EVALSHA" in entry["command"]
+        ]
+        client.slowlog_reset()
+        return [found.count(script.digest.encode()) for script in (PUT_NEW, PUT)]
+
+    put(store, "warm", mail("later", not_before=FAR))
+    client.config_set("slowlog-log-slower-than", "0")
+    try:
+        lengths()
+        put(store, "a")
+        assert lengths() == [1, 0]
+        put(store, "b", "c")
+        assert lengths() == [1, 0]
+        assert [result.status for result in store.put([mail("a"), mail("d")])] == ["known", "stored"]
+        assert lengths() == [1, 1]
+        put(store, mail("e", queue="one"), mail("f", queue="other"))
+        put(store, mail("g", not_before=FAR))
+        store.put([mail("h"), mail("h")])
+        assert lengths() == [0, 3]
+    finally:
+        client.config_set("slowlog-log-slower-than", "10000")
+    assert sorted(states(store)) == ["a", "b", "c", "d", "e", "f", "g", "h", "later", "warm"]
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_either_way_a_message_that_is_put_is_the_same(
+    server: Server, client: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Byte by byte: the row, its place, and what is counted."""
+    if way == "long":
+        monkeypatch.setattr(Putting, "_may_be_plain", lambda *_: False)
+    store = RedisStore(server.url, clock=Standing(), prefix="same")
+    put(store, mail("a", content=b"x" * 10), mail("b", "x@y.z", "z@y.x", priority=-100))
+    put(store, mail("c", priority=100))
+    names = ("row", "envelope", "content", "meta")
+    hashes = {name: client.hgetall(f"{{same}}:{name}") for name in names}
+    sets = {name: client.zrange(f"{{same}}:{name}", 0, -1, withscores=True) for name in ("ids", "ready:mail")}
+    store.close()
+    now = 1_700_000_000_000_000
+    assert hashes["row"][b"a"].split(b"\t")[8:] == [b"%d" % now] * 3 + [b"", b"0", b"0", b"", b""]
+    assert hashes["meta"] == {
+        b"format": b"1",
+        b"queue:mail": b"1",
+        b"messages": b"3",
+        b"bytes": b"%d" % (10 + 2 * len(mail("b").content)),
+    }
+    assert [place for place, _ in sets["ready:mail"]] == [
+        b"000:00%d:c" % now,
+        b"100:00%d:a" % now,
+        b"200:00%d:b" % now,
+    ]
+    assert [id for id, _ in sets["ids"]] == [b"a", b"b", b"c"]
+    assert {
+        id: Row.read("m", text).text.encode() == text for id, text in hashes["row"].items()
+    } == dict.fromkeys((b"a", b"b", b"c"), True)
+
+
+class Standing(SystemClock):
+    """A clock that does not go."""
+
+    def now(self) -> dt.datetime:
+        return dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC)
 
 
 # -- news

@@ -280,7 +280,6 @@ def test_what_a_person_has_cancelled_and_put_back_is_staged(outbox: Outbox, stee
     assert outbox.publish("a") is True
 
 
-@pytest.mark.parametrize("store", STORES, indirect=True)
 def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor_forgotten_here(
     outbox: Outbox, steered: Steered, store: Store
 ) -> None:

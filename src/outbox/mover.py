@@ -10,7 +10,7 @@ import attrs
 
 from .errors import ConfigurationError, ConflictError, InvalidMessage, StoreFull, UnsupportedError
 from .lifecycle import State
-from .moving import Batch, SupportsMove
+from .moving import Abandoned, Batch, SupportsMove
 from .protocols import MAX_BYTES, QueueCount, Store, SupportsBrowse, SupportsSuspend, Suspension
 
 __all__ = ["Move", "Plan", "Step", "abandon"]
@@ -300,20 +300,15 @@ class Move:
             self._told.add(_key(each))
 
 
-def abandon(source: Store) -> int:
-    """Let the batch that is under way from *source* stand there as it stood; how many messages that were.
+def abandon(source: Store) -> Abandoned:
+    """Let the batch that is under way from *source* stand there as it stood.
 
     For where the other store is gone for good: what has arrived there would be in both.
 
     Raises:
         UnsupportedError: the store lacks what a move needs.
     """
-    store = _movable(source, "from")
-    batch = store.take(to="", limit=0)
-    if batch is None:
-        return 0
-    store.conclude(batch.name, back=_ids(batch))
-    return len(_ids(batch))
+    return _movable(source, "from").abandon()
 
 
 def _was_restored(batch: Batch, source: _Movable, destination: _Movable) -> bool:
@@ -343,6 +338,6 @@ def _movable(store: Store, end: str) -> _Movable:
         if not isinstance(store, capability):
             raise UnsupportedError(
                 f"messages cannot be moved {end} this store ({type(store).__name__}): it is not "
-                f"{capability.__name__}"
+                f"{capability.__name__}; submit to the new store, and let runners empty the old one: see docs/moving.md"
             )
     return cast(_Movable, store)

@@ -25,7 +25,7 @@ import attrs
 from .lifecycle import Record
 from .protocols import MAX_BYTES
 
-__all__ = ["ON_ITS_WAY", "Batch", "Remembered", "SupportsMove"]
+__all__ = ["ON_ITS_WAY", "Abandoned", "Batch", "Remembered", "SupportsMove"]
 
 ON_ITS_WAY: Final = "on its way to another store, until outbox move has brought it there"
 """The reason of a message that was taken, until its batch is concluded."""
@@ -57,6 +57,14 @@ class Batch:
     source: str
     records: Sequence[Record] = attrs.field(default=(), converter=_records)
     unreadable: Sequence[str] = attrs.field(default=(), converter=_ids)
+
+
+@attrs.frozen(kw_only=True)
+class Abandoned:
+    """What became of a batch that was given up: how many messages stand as they stood, and how many are HELD."""
+
+    given_back: int = 0
+    held: int = 0
 
 
 @attrs.frozen
@@ -149,6 +157,13 @@ class SupportsMove(Protocol):
         Those of *back* stand as they stood when they were taken.  The ids of
         the others stay known for as long as those of delivered messages, so
         that a repeated put stores nothing.
+        """
+        ...
+
+    def abandon(self) -> Abandoned:
+        """Let the messages of the batch under way, wherever it leads, stand here as they stood, durably.
+
+        Where damage keeps from telling how, they are HELD, and a person decides.
         """
         ...
 

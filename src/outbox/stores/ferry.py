@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 import attrs
 
 from outbox.lifecycle import Record
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 
 from . import carrying
 from .carrying import Given
@@ -79,6 +79,11 @@ class Ferry:
             else:
                 self._shelf.part(row, now)
         self._stood = {}
+
+    def abandon(self, now: int) -> Abandoned:
+        given_back = len(self._stood)
+        self.conclude(self._name, list(self._stood), now)
+        return Abandoned(given_back=given_back)
 
     def remembered(self, now: int, after: Remembered | None, limit: int) -> list[Remembered]:
         known = sorted(self._shelf.remembered(now), key=lambda each: (each.settled_at, each.id))

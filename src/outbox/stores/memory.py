@@ -14,7 +14,7 @@ from outbox.errors import StoreUnavailable
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -339,6 +339,13 @@ class MemoryStore:
         with self._lock:
             self._ferry.conclude(name, back, self._now())
         self._news.tell()
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        with self._lock:
+            abandoned = self._ferry.abandon(self._now())
+        self._news.tell()
+        return abandoned
 
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""

@@ -14,7 +14,7 @@ from outbox.errors import ConfigurationError, OutboxError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import MAX_BYTES, Change, Expected, Finding, Guarantee, Presence, QueueCount, Suspension
 from outbox.stores import standing as standings, surroundings
 from outbox.stores.content import Codings, ContentCoding
@@ -458,6 +458,16 @@ class FilesystemStore:
             spool.require_usable()
             try:
                 moving.conclude(spool.folders, self._retention, now, name, back)
+            finally:
+                spool.ring(now)
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        now = self._now()
+        with self._inside() as spool:
+            spool.require_usable()
+            try:
+                return moving.abandon(spool.folders, self._retention, now)
             finally:
                 spool.ring(now)
 

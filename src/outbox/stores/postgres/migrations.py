@@ -7,6 +7,9 @@ program may know and still work with them (``readable``).  The order is: first
 migrate, then start the new programs, which refuse older tables; the old ones
 go on meanwhile.
 
+A step waits for no other transaction longer than a few seconds, for all others
+would wait behind it.  It is undone then, and may be tried again.
+
 An index is made by its own statement, ``IF NOT EXISTS``, so that whoever has a
 big table makes it beforehand, ``CONCURRENTLY`` and without a lock.
 """
@@ -76,6 +79,11 @@ _SCHEMA: Final = "SELECT FROM pg_namespace WHERE nspname = %(schema)s"
 _THERE: Final = "SELECT to_regclass(%(table)s) IS NOT NULL"
 _SAID: Final = "SELECT name, value FROM outbox_meta WHERE name IN ('version', 'readable')"
 _IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
+# Whoever waits to alter a table has all wait behind him who only want to use it.
+_PATIENCE: Final = "5s"
+_BRIEFLY: Final = """
+    SELECT set_config('lock_timeout', %(patience)s, true) WHERE current_setting('lock_timeout') = '0'
+"""
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox migration ' || %(schema)s))"
 
 
@@ -146,6 +154,7 @@ def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
             before = version(sql, names)["version"]
             if before >= step.version:
                 continue
+            sql.execute(_BRIEFLY, {"patience": _PATIENCE})
             _require_schema(sql, names)
             for statement in step.text(names, concurrently=False):
                 sql.execute_raw(statement)
@@ -173,6 +182,7 @@ def script(found: int, names: Names, steps: Sequence[Step] = STEPS) -> list[str]
             lines += [f"{statement};" for statement in beforehand]
     for step in todo:
         lines += ["BEGIN;", f"SELECT pg_advisory_xact_lock(hashtext('outbox migration {names.schema}'));"]
+        lines += [f"SET LOCAL lock_timeout = '{_PATIENCE}';"]
         lines += [f"CREATE SCHEMA IF NOT EXISTS {names.quoted};"] if not found else []
         lines += [f"{statement};" for statement in step.text(names, concurrently=False)]
         lines += ["COMMIT;"]

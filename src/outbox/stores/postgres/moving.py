@@ -9,14 +9,15 @@ gives, by a lock that its transaction holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from outbox.errors import CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import Record
-from outbox.moving import ON_ITS_WAY, Batch, Remembered
+from outbox.moving import ON_ITS_WAY, Abandoned, Batch, Remembered
+from outbox.protocols import Finding
 from outbox.stores import carrying, standing as standings
 from outbox.stores.carrying import LEFT
 from outbox.stores.content import Codings
@@ -30,7 +31,7 @@ from .links import transaction
 from .naming import Sql
 from .settling import BURIED
 
-__all__ = ["conclude", "keep", "kept", "lasting", "now_of", "remembered", "take"]
+__all__ = ["abandon", "check", "conclude", "keep", "kept", "lasting", "now_of", "remembered", "take"]
 
 _TRIES: Final = 10
 _LEAVING: Final = "leaving"
@@ -81,6 +82,10 @@ _FROZEN: Final = f"""
     SELECT id FROM outbox_message
     WHERE id = ANY(%(ids)s) AND state = 'claimed' AND due = {FOREVER} AND reason = %(reason)s ORDER BY id FOR UPDATE
 """  # noqa: S608 - a number of our own
+_DETAINED: Final = f"""
+    SELECT m.id, {rows.STANDING} FROM outbox_message AS m
+    WHERE m.stage = 1 AND m.state = 'claimed' AND m.due = {FOREVER} AND m.reason = %(reason)s ORDER BY m.id FOR UPDATE
+"""  # noqa: S608 - columns of our own
 _CLEAR: Final = "DELETE FROM outbox_attempt WHERE id = ANY(%(ids)s)"
 _FORGET: Final = "DELETE FROM outbox_message WHERE id = ANY(%(ids)s)"
 _BURY: Final = f"UPDATE outbox_message SET settled = %(now)s::int8, {BURIED} WHERE id = ANY(%(ids)s)"  # noqa: S608 - columns of our own
@@ -130,7 +135,13 @@ class _Leaving:
     @classmethod
     def read(cls, sql: Sql) -> _Leaving:
         found = kept(sql, _LEAVING)
-        return cls() if found is None else cls(*json.loads(found))
+        if found is None:
+            return cls()
+        try:
+            name, to, stood = json.loads(found)
+            return cls(str(name), str(to), dict(stood))
+        except (ValueError, TypeError) as error:
+            raise carrying.damaged(error) from error
 
     def standing(self, id: str) -> Standing:
         try:
@@ -243,15 +254,45 @@ def conclude(sql: Sql, retention: Retention, now: int | None, name: str, back: C
     with transaction(sql):
         lasting(sql)
         leaving = _Leaving.read(sql)
-        if name != leaving.name or not leaving.stood:
-            return
-        at = now_of(sql, now)
+        if name == leaving.name:
+            _concluded(sql, leaving, back, retention, now_of(sql, now))
+
+
+def _concluded(sql: Sql, leaving: _Leaving, back: Collection[str], retention: Retention, now: int) -> None:
+    if leaving.stood:
         found = sql.execute(_FROZEN, {"ids": list(leaving.stood), "reason": ON_ITS_WAY}).fetchall()
         frozen = [id for (id,) in found]
         returned = set(back)
-        steering.write(sql, [(id, leaving.standing(id)) for id in frozen if id in returned], at)
-        _part(sql, [id for id in frozen if id not in returned], retention, at)
+        steering.write(sql, [(id, leaving.standing(id)) for id in frozen if id in returned], now)
+        _part(sql, [id for id in frozen if id not in returned], retention, now)
         attrs.evolve(leaving, stood={}).keep(sql)
+
+
+def abandon(sql: Sql, retention: Retention, now: int | None) -> Abandoned:
+    """See :meth:`outbox.moving.SupportsMove.abandon`."""
+    with transaction(sql):
+        lasting(sql)
+        at = now_of(sql, now)
+        try:
+            leaving = _Leaving.read(sql)
+            _concluded(sql, leaving, list(leaving.stood), retention, at)
+            return Abandoned(given_back=len(leaving.stood))
+        except (CorruptRecord, ValueError):
+            frozen = sql.execute(_DETAINED, {"reason": ON_ITS_WAY}).fetchall()
+            held = [(id, carrying.untold(rows.standing(tuple(columns)), at)) for id, *columns in frozen]
+            steering.write(sql, held, at)
+            _Leaving().keep(sql)
+            return Abandoned(held=len(held))
+
+
+def check(sql: Sql, now: int | None) -> Iterator[Finding]:
+    """What ``check`` says of what is under way."""
+    try:
+        leaving = _Leaving.read(sql)
+    except CorruptRecord as error:
+        yield Finding("error", str(error))
+    else:
+        yield from carrying.findings(len(leaving.stood), leaving.name, now_of(sql, now))
 
 
 def _part(sql: Sql, gone: list[str], retention: Retention, now: int) -> None:

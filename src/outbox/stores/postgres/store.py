@@ -14,7 +14,7 @@ from outbox.errors import ConfigurationError, StoreError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -466,6 +466,12 @@ class PostgresStore:
         self._links.use(lambda sql: moving.conclude(sql, self._retention, self._now(), name, back))
         self._lookout.news.tell()
 
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        abandoned = self._links.use(lambda sql: moving.abandon(sql, self._retention, self._now()))
+        self._lookout.news.tell()
+        return abandoned
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""
         return self._links.use(
@@ -492,6 +498,7 @@ class PostgresStore:
                     upkeep.check(sql, self._links.name, self._names, self._codings, self._now())
                 )
             )
+            self._links.use(lambda sql: found.extend(moving.check(sql, self._now())))
         except StoreError as error:
             found.append(
                 Finding("error", str(error), "until then nothing can be submitted, claimed or settled")

@@ -6,28 +6,24 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import attrs
-
 from outbox.ages import Group, domains
 from outbox.codec import attributes_of
 from outbox.errors import CorruptRecord
 from outbox.filters import Filter
 from outbox.lifecycle import Record, State, Summary
-from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
-from outbox.stores.instants import micros, moment
+from outbox.stores.instants import micros
 
 from .caller import Caller
 from .claiming import read
 from .envelopes import envelope_of, sender_and_recipients
 from .rows import Row, history
-from .scripts import COUNT, LOOK, OF_STATES, PAGE
+from .scripts import LOOK, OF_STATES, PAGE
 from .steering import is_gone
 
-__all__ = ["ages", "browse", "count", "find", "get"]
+__all__ = ["ages", "browse", "find", "get"]
 
-_COUNTED: Final = 4000
 _PAGE: Final = 1000
 _AT_FIRST: Final = 100
 _FEW: Final = 5000
@@ -137,52 +133,3 @@ def _row(id: str, text: bytes) -> Row:
         return Row.read(id, text)
     except CorruptRecord as error:
         return Row.unreadable(text, str(error))
-
-
-def count(caller: Caller) -> list[QueueCount]:
-    """See :meth:`outbox.protocols.SupportsBrowse.count`; several thousand at a time, so exact while nothing moves."""
-    groups: dict[tuple[str, State], _Group] = {}
-    after: str | None = ""
-    while after is not None:
-        _, last, told = caller.run(COUNT, {"after": after, "many": _COUNTED})
-        for name, *counted in told:
-            queue, _, state = name.decode().partition("\t")
-            key = queue, State(state)
-            groups[key] = _Group.of(*counted).joined(groups.get(key))
-        after = last.decode() or None
-    return [groups[key].told(*key) for key in sorted(groups)]
-
-
-@attrs.frozen
-class _Group:
-    """The messages of a queue in a state."""
-
-    number: int
-    due: int
-    first: int
-    first_due: int | None
-
-    @classmethod
-    def of(cls, number: int, due: int, first: bytes, first_due: bytes) -> _Group:
-        return cls(number, due, int(first), int(first_due) if first_due else None)
-
-    def joined(self, other: _Group | None) -> _Group:
-        if other is None:
-            return self
-        dues = [at for at in (self.first_due, other.first_due) if at is not None]
-        return _Group(
-            self.number + other.number,
-            self.due + other.due,
-            min(self.first, other.first),
-            min(dues, default=None),
-        )
-
-    def told(self, queue: str, state: State) -> QueueCount:
-        return QueueCount(
-            queue=queue,
-            state=state,
-            number=self.number,
-            due=self.due,
-            oldest_at=moment(self.first),
-            oldest_due_at=None if self.first_due is None else moment(self.first_due),
-        )

@@ -29,6 +29,9 @@ _MOST_CONTENT: Final = (512 << 20) - (1 << 16)
 """Redis keeps 512 MiB in one value."""
 _MOST_MESSAGES: Final = 5_000
 """All or none is one script, and for as long as a script runs the server does nothing else."""
+_MOST_PLAIN: Final = 500
+"""So many values a script can hand to one command, and more."""
+_WAITING: Final = letters([Fate.WAITING])
 _MOST_AT_ONCE: Final = 256 << 20
 """A request of 1 GiB the server would not read to its end."""
 
@@ -63,6 +66,10 @@ class Putting:
         self, messages: Sequence[Message], *, lease: dt.timedelta | None = None, attempted: bool = False
     ) -> Stored:
         """See :meth:`outbox.protocols.Intake.put`; with a *lease*, see :meth:`~outbox.protocols.SupportsHandOver.put_claimed`."""
+        if lease is None and self._may_be_plain(messages):
+            news = self._put_new(messages)
+            if news is not None:
+                return Stored([PutResult(message.id, "stored") for message in messages], [], number(news))
         drafts = [intake.Draft(message, message.envelope_digest) for message in messages]
         unique, _ = intake.sift(drafts, {})
         if not unique:
@@ -74,6 +81,29 @@ class Putting:
             PUT, self._args(unique, held), queues=[d.message.queue for d in unique], content=content, put=True
         )
         return self._stored(drafts, answer)
+
+    def _may_be_plain(self, messages: Sequence[Message]) -> bool:
+        """Whether they are what most puts are, as far as it can be told here."""
+        if not 0 < len(messages) <= _MOST_PLAIN or self.limits.any:
+            return False
+        queue = messages[0].queue
+        return len({message.id for message in messages}) == len(messages) and all(
+            message.queue == queue and message.not_before is None for message in messages
+        )
+
+    def _put_new(self, messages: Sequence[Message]) -> bytes | None:
+        """The news; None where there was more to be decided, and nothing was written."""
+        size = 0
+        args: list[str | bytes] = [f"queue:{messages[0].queue}", ""]
+        for message in messages:
+            envelope, content = self._kept(message)
+            size += len(message.content)
+            args += (message.id, _beginning(message), f"{100 - message.priority:03d}:", envelope, content)
+        if len(messages) > 1 and size > _MOST_AT_ONCE:
+            return None
+        args[1] = str(size)
+        news: bytes | None = self.caller.run_new(messages[0].queue, args)
+        return news
 
     def _kept(self, message: Message) -> tuple[bytes, bytes]:
         content = self.codings.encode(message.content, message.id)
@@ -132,6 +162,13 @@ def _known(pairs: Sequence[bytes]) -> dict[str, bytes]:
 def _claim(message: Message, text: bytes, now: int) -> Claim:
     row = Row.read(message.id, text)
     return standings.claim(message, row.standing, row.token, now)
+
+
+def _beginning(message: Message) -> str:
+    """Of the row of a message that is put, as far as the time that the server writes."""
+    digest = message.envelope_digest.hex()
+    fates = _WAITING * len(message.recipients)
+    return f"{message.queue}\t{message.priority}\t{len(message.content)}\t{digest}\t0\t\tqueued\t{fates}\t"
 
 
 def _draft(draft: intake.Draft) -> Sequence[Any]:

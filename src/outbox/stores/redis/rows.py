@@ -19,9 +19,9 @@ __all__ = ["Row", "attempt_text", "history", "letters"]
 
 # Held to the last detail: lua/common.lua reads the same rows, and no others.
 _PATTERN: Final = re.compile(
-    rb"([a-z0-9._-]{1,64})\t(-?[0-9]{1,3})\t([0-9]{1,15})\t((?:[0-9A-Fa-f]{2})*)\t([0-9]{1,15})\t([0-9A-Fa-f]*)"
+    rb"([a-z0-9._-]{1,64})\t(-?[0-9]{1,3})\t([0-9]{1,14})\t((?:[0-9A-Fa-f]{2})*)\t([0-9]{1,14})\t([0-9A-Fa-f]*)"
     rb"\t([a-z]+)\t([wdafu]*)\t(-?[0-9]{1,18})\t(-?[0-9]{1,18})\t(-?[0-9]{1,18})\t((?:-?[0-9]{1,18})?)"
-    rb"\t([0-9]{1,15})\t([0-9]{1,15})\t((?:-?[0-9]{1,18})?)\t(.*)",
+    rb"\t([0-9]{1,14})\t([0-9]{1,14})\t((?:-?[0-9]{1,18})?)\t(.*)",
     re.DOTALL,
 )
 _PRIORITIES: Final = range(-100, 101)

@@ -19,6 +19,7 @@ from outbox.protocols import (
     Exchanged,
     Expected,
     Finding,
+    Glance,
     Guarantee,
     Presence,
     QueueCount,
@@ -40,7 +41,7 @@ from outbox.stores.presence import Said
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
-from . import announcing, browsing, opening, pruning, steering, suspending, upkeep
+from . import announcing, browsing, counting, opening, pruning, steering, suspending, upkeep
 from .caller import Caller
 from .claimant import Claimant
 from .claiming import Order
@@ -270,7 +271,11 @@ class RedisStore:
 
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
-        return browsing.count(self._caller)
+        return counting.count(self._caller)
+
+    def glance(self, *, most: int = 2_500) -> Glance:
+        """See :meth:`outbox.protocols.SupportsGlance.glance`."""
+        return counting.glance(self._caller, max(1, bounded(most)))
 
     # -- a person's word
 

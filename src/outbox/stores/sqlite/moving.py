@@ -9,14 +9,15 @@ store is a row there, too.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
 
 from outbox.errors import CorruptRecord, FormatError
 from outbox.lifecycle import Record
-from outbox.moving import ON_ITS_WAY, Batch, Remembered
+from outbox.moving import ON_ITS_WAY, Abandoned, Batch, Remembered
+from outbox.protocols import Finding
 from outbox.stores import carrying, standing as standings
 from outbox.stores.carrying import LEFT, Given
 from outbox.stores.content import Codings
@@ -30,7 +31,7 @@ from .claiming import BODIES, read
 from .crowding import Crowd
 from .naming import Sql
 
-__all__ = ["conclude", "give", "given", "last_given", "remember", "remembered", "take"]
+__all__ = ["abandon", "check", "conclude", "give", "given", "last_given", "remember", "remembered", "take"]
 
 _GONE: Final = 4
 _LEAVING: Final = "leaving"
@@ -66,6 +67,10 @@ _FROZEN: Final = f"""
     SELECT m.id FROM json_each(?) AS w CROSS JOIN outbox_message AS m ON m.id = w.value
     WHERE m.state = 'claimed' AND m.due = {FOREVER} AND m.reason = ?
 """  # noqa: S608 - a number of our own
+_DETAINED: Final = f"""
+    SELECT m.id, {rows.STANDING} FROM outbox_message AS m INDEXED BY outbox_scheduled
+    WHERE m.stage = 1 AND m.state = 'claimed' AND m.due = {FOREVER} AND m.reason = ?
+"""  # noqa: S608 - column names of our own
 _LEAVE: Final = (
     "UPDATE outbox_message SET reason = ? WHERE stage = 4 AND id IN (SELECT value FROM json_each(?))"
 )
@@ -110,8 +115,11 @@ def _leaving(sql: Sql) -> _Leaving:
     row = sql.execute(_VALUE, (_LEAVING,)).fetchone()
     if row is None:
         return _Leaving()
-    name, to, *stood = json.loads(rows.text(row[0]))
-    return _Leaving(name, to, tuple(map(tuple, stood)))
+    try:
+        name, to, *stood = json.loads(rows.text(row[0]))
+        return _Leaving(rows.text(name), rows.text(to), tuple(map(tuple, stood)))
+    except (ValueError, TypeError) as error:
+        raise carrying.damaged(error) from error
 
 
 def take(
@@ -221,6 +229,31 @@ def conclude(sql: Sql, retention: Retention, now: int, name: str, back: Collecti
     rows.discard(sql, gone, gone if retention.remembers else [], now)
     sql.execute(_LEAVE, (LEFT, rows.listed(gone)))
     sql.execute(_KEEP, (_LEAVING, attrs.evolve(leaving, stood=()).encode()))
+
+
+def abandon(sql: Sql, retention: Retention, now: int) -> Abandoned:
+    """See :meth:`outbox.moving.SupportsMove.abandon`."""
+    try:
+        leaving = _leaving(sql)
+        conclude(sql, retention, now, leaving.name, leaving.ids)
+        return Abandoned(given_back=len(leaving.stood))
+    except (CorruptRecord, IndexError):
+        frozen = sql.execute(_DETAINED, (ON_ITS_WAY,)).fetchall()
+        rows.write(
+            sql, [(name, carrying.untold(_standing(name, columns), now)) for name, *columns in frozen], now
+        )
+        sql.execute(_KEEP, (_LEAVING, _Leaving().encode()))
+        return Abandoned(held=len(frozen))
+
+
+def check(sql: Sql, now: int) -> Iterator[Finding]:
+    """What ``check`` says of what is under way."""
+    try:
+        leaving = _leaving(sql)
+    except CorruptRecord as error:
+        yield Finding("error", str(error))
+    else:
+        yield from carrying.findings(len(leaving.stood), leaving.name, now)
 
 
 def remembered(

@@ -85,7 +85,8 @@ end
 -- Held to the last detail: outbox.stores.redis.rows reads the same rows, and no others.
 local PATTERN = '^([a-z0-9._-]+)\t(-?%d%d?%d?)\t(%d+)\t(%x*)\t(%d+)\t(%x*)\t(%l+)\t([wdafu]*)\t(-?%d+)\t(-?%d+)\t(-?%d+)'
   .. '\t(-?%d*)\t(%d+)\t(%d+)\t(-?%d*)\t(.*)$'
-local DIGITS = 15
+-- More digits a number loses on its way into a text.
+local DIGITS = 14
 local EARLIEST = '-62135596800000000'
 
 local function instant(text)
@@ -246,9 +247,10 @@ local function served(queues)
   return going_on
 end
 
--- Something may have become claimable; who waits reads this.
+-- Something may have become claimable; who waits reads this, and of it the last. To remove each as the next comes takes
+-- longer than to remove many together.
 local function tell()
-  return redis.call('XADD', NEWS, 'MAXLEN', '1', '*', 'n', '1')
+  return redis.call('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
 end
 
 local function latest()

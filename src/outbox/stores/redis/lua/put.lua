@@ -73,6 +73,10 @@ for _, place in ipairs(fresh) do
     attach(id, row)
   end
 end
+if #fresh > 0 then
+  -- Also one that is empty by now: who counts looks whether it is.
+  for _, queue in ipairs(args.queues) do write('HSET', META, 'queue:' .. queue, '1') end
+end
 -- Behind all that asks for memory: who writes at all is let go on.
 for _, id in ipairs(forgotten) do write('ZREM', GONE, id) end
 flush()
