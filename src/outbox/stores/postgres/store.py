@@ -25,6 +25,7 @@ from outbox.protocols import (
     Intake,
     Presence,
     QueueCount,
+    Register,
     Suspension,
 )
 from outbox.stores import standing as standings
@@ -37,6 +38,7 @@ from outbox.stores.names import (
     is_id,
     require_presence,
     require_reason,
+    require_register,
     require_suspension,
 )
 from outbox.stores.retention import Retention
@@ -50,6 +52,7 @@ from . import (
     glancing,
     migrations,
     pruning,
+    registering,
     steering,
     suspending,
     upkeep,
@@ -421,6 +424,18 @@ class PostgresStore:
     def announced(self) -> Sequence[Presence]:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         return self._links.use(lambda sql: announcing.announced(sql, self._now()))
+
+    # -- what is kept together
+
+    def register(self, name: str, /) -> Register:
+        """See :meth:`outbox.protocols.SupportsRegister.register`."""
+        require_register(name)
+        return self._links.use(lambda sql: registering.register(sql, name, self._now()))
+
+    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+        """See :meth:`outbox.protocols.SupportsRegister.swap`."""
+        require_register(name, new)
+        return self._links.use(lambda sql: registering.swap(sql, name, old, new, self._now()))
 
     # -- upkeep
 

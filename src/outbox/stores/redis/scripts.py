@@ -22,6 +22,7 @@ __all__ = [
     "OF_STATES",
     "PAGE",
     "PUT",
+    "REGISTER",
     "SETTLE",
     "SUSPEND",
     "SUSPENSIONS",
@@ -61,6 +62,7 @@ NEXT_DUE: Final = Script.of("next_due")
 FORGET: Final = Script.of("forget")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states")
+REGISTER: Final = Script.of("register")
 SUSPEND: Final = Script.of("suspend")
 UNSUSPEND: Final = Script.of("unsuspend")
 SUSPENSIONS: Final = Script.of("suspensions")
