@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import math
 import random
@@ -15,6 +16,8 @@ from shared_limits import Host, Town, worst_window
 
 from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore
 from outbox.breakers import Breakers
+from outbox.bulletin import RelayBulletin
+from outbox.cli.runners import relay_phrase
 from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.protocols import Register
@@ -410,3 +413,36 @@ def test_a_store_that_cannot_be_asked_is_told_of_once_and_so_is_its_end(
     assert [text.partition(" ")[0] for text in said] == ["the", "the"]
     assert "nothing does until it can be" in said[0]
     assert "can be asked again" in said[1]
+
+
+def test_status_says_that_a_limit_is_shared() -> None:
+    clock = ManualClock()
+    breakers = Breakers(clock, random.Random(1), limits=RelayLimits(per_hour=1, shared=True))
+    transport: Any = _Named()
+    with closing(MemoryStore(clock=clock)) as store:
+        purser = Purser(store, transport, breakers, clock, random.Random(1))
+        for message in ("m", "n"):
+            breakers.admit([""], message, patience=0, wanted=1)
+            purser.draw([""])
+            answer = breakers.admit([""], message, patience=0, wanted=1)
+            assert isinstance(answer, dict)
+            if isinstance(answer[""], Go):
+                breakers.answered("", message)
+                breakers.leave("", answer[""])
+        (condition,) = breakers.conditions()
+        assert condition.shared
+        said = RelayBulletin(
+            name="mx", state="well", limited_for=condition.limited_for, shared=condition.shared
+        )
+        clock.advance(dt.timedelta(seconds=1))
+        runner: Any = _Looked()
+        assert relay_phrase(runner, said).startswith(
+            "is at its limit ([limits], shared by all who deliver from"
+        )
+
+
+class _Looked:
+    age = dt.timedelta(0)
+
+    def opens_in(self, _relay: object) -> dt.timedelta:
+        return dt.timedelta(0)
