@@ -295,6 +295,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def limits(session: nox.Session) -> None:
+    """Ten runners that keep one relay's limit of 200 messages a second together, over PostgreSQL and over Redis."""
+    session.install("-e", ".", *group("tests"))
+    test = "tests/test_limits_shared.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_LIMITS": "long"})
+
+
+@nox.session
 def move(session: nox.Session) -> None:
     """100,000 messages from one store to another and back, killed five times each way."""
     session.install("-e", ".", *group("tests"))
