@@ -116,20 +116,32 @@ def test_a_put_that_the_server_never_heard_is_ambiguous_too_and_its_repeat_store
 def test_the_same_holds_of_many_that_are_put_at_once(
     cut: PostgresStore, cutter: Cutter, moment: str, answer: str
 ) -> None:
-    batch = [mail(name) for name in "abc"]
-    cutter.cut_at(b"COMMIT", moment)  # type: ignore[arg-type]  # one of the two
+    batch = [mail(name) for name in ("the-one", "b", "c")]
+    cutter.cut_at(b"the-one", moment)  # type: ignore[arg-type]  # one of the two
     with pytest.raises(AmbiguousPut):
         cut.put(batch)
 
     assert statuses(cut.put(batch)) == [answer] * 3
 
 
-def test_a_batch_that_is_cut_before_its_commit_was_not_stored_and_says_so(
+@pytest.mark.parametrize(("moment", "answer"), [("unanswered", "known"), ("unheard", "stored")])
+def test_the_same_holds_of_a_transaction_of_several_statements(
+    cut: PostgresStore, cutter: Cutter, moment: str, answer: str
+) -> None:
+    batch = [mail(name) for name in "abc"]
+    cutter.cut_at(b"COMMIT", moment)  # type: ignore[arg-type]  # one of the two
+    with pytest.raises(AmbiguousPut):
+        cut.put_claimed(batch, lease=LEASE)
+
+    assert statuses(cut.put(batch)) == [answer] * 3
+
+
+def test_one_that_is_cut_before_its_commit_was_not_stored_and_says_so(
     cut: PostgresStore, straight: PostgresStore, cutter: Cutter
 ) -> None:
     cutter.cut_at(b"the-one", "unheard")
     with pytest.raises(StoreUnavailable):
-        cut.put([mail("the-one"), mail("another")])
+        cut.put_claimed([mail("the-one"), mail("another")], lease=LEASE)
 
     assert list(straight.count()) == []
 
