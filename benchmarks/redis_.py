@@ -3,7 +3,8 @@
     python benchmarks/redis_.py                     with a redis-server of its own, from a wheel or the path
     python benchmarks/redis_.py --rounds 5 --messages 2000
 
-Each row is the median of its rounds, which take turns; a ratio is that of medians of one run.
+In each round each has its turn; a rate is the median of the rounds, a ratio the median of those of one round.
+Of rq and dramatiq it is their fastest that is run: rq's worker that forks nothing, dramatiq without middleware.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import datetime as dt
 import importlib
 import importlib.util
 import itertools
+import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +38,8 @@ CONTENT: Final = b"x" * 2048
 LEASE: Final = dt.timedelta(minutes=5)
 AT_ONCE: Final = 100
 TEN: Final = 10
+SIXTEEN: Final = 16
+PEERS: Final = ("rq", "dramatiq")
 QUEUE: Final = "bare"
 SYNCS: Final = {
     "always": ("--appendonly", "yes", "--appendfsync", "always"),
@@ -86,14 +91,21 @@ def bare_work(server: Server, number: int) -> float:
     """By tens: taken, read, and removed; nothing is leased, so what a killed worker had is lost."""
     bare_hundreds(server, number)
     with closing(server.client()) as client:
+        return timed(number, lambda: _bare_work(client))
 
-        def work() -> None:
-            while taken := client.zpopmin("ready", TEN):
-                names = [name for name, _ in taken]
-                client.hmget(QUEUE, names)
-                client.hdel(QUEUE, *names)
 
-        return timed(number, work)
+def bare_sixteen(server: Server, number: int) -> float:
+    bare_hundreds(server, number)
+    with ExitStack() as stack, ThreadPoolExecutor(SIXTEEN) as threads:
+        clients = [stack.enter_context(closing(server.client())) for _ in range(SIXTEEN)]
+        return timed(number, lambda: list(threads.map(_bare_work, clients)))
+
+
+def _bare_work(client: Any) -> None:
+    while taken := client.zpopmin("ready", TEN):
+        names = [name for name, _ in taken]
+        client.hmget(QUEUE, names)
+        client.hdel(QUEUE, *names)
 
 
 # -- ours
@@ -115,16 +127,24 @@ def our_work(server: Server, number: int) -> float:
     """Claim and settle by tens, in one exchange."""
     our_hundreds(server, number)
     with closing(RedisStore(server.url)) as store:
+        return timed(number, lambda: _work(store))
 
-        def work() -> None:
-            done: list[Settlement] = []
-            while claims := store.exchange(done, limit=TEN, lease=LEASE, queues=["mail"]).claims:
-                done = [
-                    Settlement(claim, Delivered(fates=dict.fromkeys(claim.recipients, Fate.ACCEPTED)))
-                    for claim in claims
-                ]
 
-        return timed(number, work)
+def _work(store: RedisStore) -> None:
+    done: list[Settlement] = []
+    while claims := store.exchange(done, limit=TEN, lease=LEASE, queues=["mail"]).claims:
+        done = [
+            Settlement(claim, Delivered(fates=dict.fromkeys(claim.recipients, Fate.ACCEPTED)))
+            for claim in claims
+        ]
+
+
+def our_sixteen(server: Server, number: int) -> float:
+    """The same by threads of one process, each with a connection."""
+    our_hundreds(server, number)
+    with ExitStack() as stack, ThreadPoolExecutor(SIXTEEN) as threads:
+        stores = [stack.enter_context(closing(RedisStore(server.url))) for _ in range(SIXTEEN)]
+        return timed(number, lambda: list(threads.map(_work, stores)))
 
 
 def our_drain(server: Server, number: int) -> float:
@@ -168,6 +188,35 @@ def rq_work(server: Server, number: int) -> float:
     return timed(number, lambda: worker.work(burst=True, logging_level="CRITICAL"))
 
 
+def rq_sixteen(server: Server, number: int) -> float:
+    """Its worker wants a process of its own: sixteen, that have begun before the time does."""
+    rq_hundreds(server, number)
+    context: Any = multiprocessing.get_context("fork")
+    ready, go = context.Semaphore(0), context.Event()
+    workers = [context.Process(target=_rq_worker, args=(server, ready, go)) for _ in range(SIXTEEN)]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        ready.acquire()
+
+    def work() -> None:
+        go.set()
+        for worker in workers:
+            worker.join()
+
+    return timed(number, work)
+
+
+def _rq_worker(server: Server, ready: Any, go: Any) -> None:
+    rq: Any = importlib.import_module("rq")
+
+    queue = _rq(server)
+    worker = rq.SimpleWorker([queue], connection=queue.connection)
+    ready.release()
+    go.wait()
+    worker.work(burst=True, logging_level="CRITICAL")
+
+
 def _rq(server: Server) -> Any:
     rq: Any = importlib.import_module("rq")
 
@@ -180,12 +229,20 @@ def dramatiq_singly(server: Server, number: int) -> float:
 
 
 def dramatiq_work(server: Server, number: int) -> float:
+    return _dramatiq_work(server, number, 4)
+
+
+def dramatiq_sixteen(server: Server, number: int) -> float:
+    return _dramatiq_work(server, number, SIXTEEN)
+
+
+def _dramatiq_work(server: Server, number: int, threads: int) -> float:
     dramatiq: Any = importlib.import_module("dramatiq")
 
     broker, actor = _dramatiq(server)
     for _ in range(number):
         actor.send("x" * len(CONTENT))
-    worker = dramatiq.Worker(broker, worker_threads=4)
+    worker = dramatiq.Worker(broker, worker_threads=threads)
 
     def work() -> None:
         worker.start()
@@ -211,7 +268,19 @@ COLUMNS: Final[Mapping[str, Mapping[str, Loop]]] = {
         "rq": rq_singly,
         "dramatiq": dramatiq_singly,
     },
-    "submit by hundreds": {"bare": bare_hundreds, "outbox": our_hundreds, "rq": rq_hundreds},
+    # Dramatiq has no way to send many at once.
+    "submit by hundreds": {
+        "bare": bare_hundreds,
+        "outbox": our_hundreds,
+        "rq": rq_hundreds,
+        "dramatiq": dramatiq_singly,
+    },
+    "claim and settle, 16 connections": {
+        "bare": bare_sixteen,
+        "outbox": our_sixteen,
+        "rq": rq_sixteen,
+        "dramatiq": dramatiq_sixteen,
+    },
     "claim and settle": {
         "bare": bare_work,
         "outbox": our_work,
@@ -223,7 +292,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, Loop]]] = {
 
 
 def there(name: str) -> bool:
-    return name not in ("rq", "dramatiq") or importlib.util.find_spec(name) is not None
+    return name not in PEERS or importlib.util.find_spec(name) is not None
 
 
 def measured(rounds: int, number: int, sync: str) -> dict[tuple[str, str], list[float]]:
@@ -258,18 +327,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sync", choices=sorted(SYNCS), action="append")
     options = parser.parse_args(arguments)
     for sync in options.sync or SYNCS:
-        found = {
-            key: statistics.median(rates)
-            for key, rates in measured(options.rounds, options.messages, sync).items()
-        }
-        print(f"\nappendfsync {sync}: messages a second, medians of {options.rounds}\n")
-        print("| | what | a second | of bare |\n|---|---|---:|---:|")
-        for (column, name), rate in found.items():
-            bare = found.get((column, "bare"))
-            print(
-                f"| {column} | {name} | {rate:,.0f} | {'' if bare is None else f'{rate / bare:.2f}'} |",
-                flush=True,
-            )
+        found = measured(options.rounds, options.messages, sync)
+        print(f"\n### appendfsync {sync}\n")
+        print(
+            "| what | who | msg/s | to bare | outbox to it | wanted |\n| --- | --- | ---: | ---: | ---: | ---: |"
+        )
+        for line in lines(found):
+            print(line, flush=True)
+
+
+def lines(found: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[str]:
+    for (column, name), rates in found.items():
+        if column == "memory":
+            yield f"| memory | {name}, bytes | {rates[0]:,.0f} | | | |"
+            continue
+        bare, ours = found[column, "bare"], found[column, "outbox"]
+        to_bare = "" if name == "bare" else ranged(ratios(rates, bare))
+        to_it = ranged(ratios(ours, rates)) if name in PEERS else ""
+        yield f"| {column} | {name} | {ranged(rates, 0)} | {to_bare} | {to_it} | {'> 1' if to_it else ''} |"
+
+
+def ratios(rates: Sequence[float], to: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(rates, to, strict=True)]
+
+
+def ranged(values: Sequence[float], digits: int = 2) -> str:
+    """The median, and what it lies within."""
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from outbox.lifecycle import Record, State
 from outbox.moving import Batch, Remembered
 from outbox.stores.carrying import Given
 from outbox.stores.instants import moment
+from outbox.stores.limits import Load
 from outbox.stores.memory import MemoryStore
 
 AS_IT_WAS = "test_a_message_that_was_moved_is_in_the_other_store_what_it_was_in_all"
@@ -251,3 +254,56 @@ class GivesBackTooSoon(MemoryStore):
         here = [record.message.id for record in batch.records if record.message.id in stones]
         rest = [record for record in batch.records if record.message.id not in here]
         return [*super().give(attrs.evolve(batch, records=rest)), *here]
+
+
+@caught_by("test_two_who_move_the_same_messages_at_once_move_each_of_them_once")
+class LooksBeforeItLocks(MemoryStore):
+    """Two who give at once both find that the batch is new."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._both = threading.Barrier(2)
+        self._calls = itertools.count()
+        self._alone = threading.Lock()
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        known = self.last_given(batch.source) >= batch.name
+        if next(self._calls) < 2:
+            self._both.wait(30)
+        with self._alone:
+            if not known:
+                self._ferry._given.clear()
+            return super().give(batch)
+
+
+@caught_by("test_nothing_of_a_batch_arrives_once_it_was_given_without_its_records")
+class NotesNoEmptyBatch(MemoryStore):
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        return super().give(batch) if batch.records else batch.unreadable
+
+
+@caught_by("test_what_was_refused_of_a_batch_is_told_to_who_gives_it_again_without_its_records")
+class RepeatsWhatItIsTold(MemoryStore):
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        answer = super().give(batch)
+        return answer if batch.records else batch.unreadable
+
+
+@caught_by("test_a_batch_that_has_arrived_is_known_where_there_is_no_room_left")
+class AsksForRoomFirst(MemoryStore):
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        self._shelf._limits.require_room(self._shelf._load, Load.of(r.summary.size for r in batch.records))
+        return super().give(batch)
+
+
+@caught_by("test_a_batch_is_named_after_one_that_the_other_store_has_accepted")
+class NamesByItsOwnClock(MemoryStore):
+    def take(self, *, after: str = "", **asked: Any) -> Batch | None:
+        return super().take(**asked)
+
+
+@caught_by("test_the_id_of_what_has_left_is_told_on_when_it_came_to_its_end_elsewhere")
+class LeftForEver(MemoryStore):
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        stones = self._shelf._tombstones._stones
+        super().remember([each for each in known if each.id not in stones])

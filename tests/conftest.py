@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import examples  # noqa: F401 - it loads the profile of hypothesis
 import postgres_places
 import pytest
 import tracing
+from as_before import AsBefore
 from command_line import CommandLine
 from long_first import LongFirst
 from postgres_places import Places
@@ -39,8 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
         signal.signal(hang_up, lambda *_: None)
+    config.pluginmanager.register(AsBefore())
     config.pluginmanager.register(SCAN)
     config.pluginmanager.register(LongFirst())
+
+
+def pytest_sessionfinish() -> None:
+    # Before it is looked who is left; who has not used it need not know of it.
+    if "sqs_server" in sys.modules:
+        sys.modules["sqs_server"].end()
 
 
 @pytest.fixture(scope="session")

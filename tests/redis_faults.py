@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -41,6 +42,8 @@ class Scene:
         self.server = server
         self.messages = messages
         self.ambiguous = 0
+        self.strikes = 0
+        self._dice = random.Random(8)
         self._folder = folder
         self._ledger = folder / "ledger"
         self._ledger.touch()
@@ -122,6 +125,7 @@ class Scene:
                 self.require_patience()
                 time.sleep(0.005)
             act(number)
+            self.strikes += 1
 
     def replace(self, number: int) -> None:
         """Kill a runner, and put another in its place."""
@@ -135,6 +139,12 @@ class Scene:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(LEASE.total_seconds() + 0.5)
         os.kill(pid, signal.SIGCONT)
+
+    def cut_some(self, client: Any) -> None:
+        """About half of the connections, and at least one."""
+        there = [each["id"] for each in client.client_list(_type="normal")]
+        for id in self._dice.sample(there, self._dice.randint(1, len(there))):
+            client.client_kill_filter(_id=id, skipme=True)
 
     def client(self, act: Callable[[Any], object]) -> None:
         with closing(self.server.client()) as client:
@@ -171,4 +181,12 @@ class Scene:
         assert not lost
         # Held is what four claims in a row have lost: a person sees it.
         assert {seen.state for seen in found.values()} <= {State.DELIVERED, State.HELD}
-        assert not {id: copies[id] for id, seen in found.items() if copies[id] > max(1, seen.attempts)}
+        unexplained = {id: copies[id] for id, seen in found.items() if copies[id] > max(1, seen.attempts)}
+        assert not unexplained
+        again = sum(number - 1 for number in copies.values())
+        held = sum(seen.state is State.HELD for seen in found.values())
+        print(
+            f"{self.messages:,} messages, {_RUNNERS} runners: {len(lost)} lost, {len(unexplained)} unexplained duplicates; "
+            f"{again} went again after a claim that never settled, {held} are held; {self.strikes} strikes, "
+            f"{self.ambiguous} puts were ambiguous and repeated"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import datetime as dt
 import functools
 import hashlib
 import os
@@ -29,6 +30,12 @@ def endpoint() -> str:
     return os.environ[_VARIABLE]
 
 
+class _Begun:
+    """The server that this process has started."""
+
+    server: subprocess.Popen[str] | None = None
+
+
 def _started() -> int:
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("moto_server.py"))],
@@ -37,18 +44,24 @@ def _started() -> int:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert server.stdin is not None
     assert server.stdout is not None
-    atexit.register(_ended, server, os.getpid())
+    _Begun.server = server
+    atexit.register(end, os.getpid())
     return int(server.stdout.readline())
 
 
-def _ended(server: subprocess.Popen[str], owner: int) -> None:
-    if os.getpid() != owner:
+def end(owner: int | None = None) -> None:
+    """End the server, where this process has started one, and is not a fork of who did."""
+    server = _Begun.server
+    if server is None or owner not in (None, os.getpid()):
         return
+    _Begun.server = None
+    os.environ.pop(_VARIABLE, None)
     assert server.stdin is not None
+    assert server.stdout is not None
     server.stdin.close()
     server.wait(30)
+    server.stdout.close()
 
 
 class Told:
@@ -89,8 +102,5 @@ def open_sqs(clock: Clock | None, path: Path, **settings: Any) -> SQSStore:
         "create": True,
         "clock": clock,
     }
-    if clock is not None:
-        import datetime as dt  # noqa: PLC0415
-
-        chosen["poll"] = dt.timedelta(0)
+    chosen["poll"] = dt.timedelta(seconds=1 if clock is None else 0)
     return SQSStore(**(chosen | settings))

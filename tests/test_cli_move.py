@@ -15,9 +15,11 @@ from command_line import CommandLine
 
 from outbox import Message
 from outbox.cli.exits import Exit
+from outbox.lifecycle import State
 from outbox.moving import Batch
+from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.sqlite import SQLiteStore
-from outbox.testing.clauses.scene import LEASE, all_of, delivered, put, settle, states, take
+from outbox.testing.clauses.scene import LEASE, all_of, delivered, ids as ids_of, put, settle, states, take
 
 STORED = Path(__file__).parent / "stored"
 
@@ -60,7 +62,15 @@ def test_for_a_program_it_answers_in_json(outbox: CommandLine, new: str) -> None
     settle(store, claim, delivered(claim))
 
     ran = outbox("move", "--to", new, "--json")
-    assert ran.data == {"moved": 1, "known": 1, "refused": [], "unreadable": [], "ended": False}
+    assert ran.data == {
+        "moved": 1,
+        "known": 1,
+        "refused": [],
+        "unreadable": [],
+        "unfit": {},
+        "unsuspended": [],
+        "ended": False,
+    }
 
 
 def test_a_dry_run_tells_what_would_be_moved_and_makes_nothing(outbox: CommandLine, new: str) -> None:
@@ -220,3 +230,78 @@ def test_a_message_goes_out_of_the_new_store_as_it_would_have_from_the_old(
     assert outbox("move", "--to", new).status == 0
     (claim,) = take(SQLiteStore(outbox.home / "new.db"))
     assert (claim.message, claim.attempt) == (message, 1)
+
+
+def test_what_the_other_store_cannot_hold_stays_and_is_named(
+    outbox: CommandLine, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(SQLiteStore(outbox.path), "a", Message(id="b", recipients=("x@example.org",), content=b"x" * 200))
+    monkeypatch.setattr("outbox.stores.sqlite.putting._MOST_CONTENT", 100)
+
+    ran = outbox("move", "--to", new)
+    assert (ran.status, ran.out.startswith("moved 1 messages")) == (Exit.NOT_ALL, True)
+    said = ran.err.splitlines()[-1]
+    assert said.startswith(
+        "outbox: 1 stay, for the other store cannot hold them (the content of b has 200 bytes"
+    )
+    assert said.endswith(": b")
+
+
+def test_what_was_suspended_since_the_first_run_is_named(outbox: CommandLine, new: str) -> None:
+    put(SQLiteStore(outbox.path), "a")
+    assert outbox("move", "--to", new).status == 0
+    assert outbox("suspend", "--domain", "example.org").status == 0
+
+    ran = outbox("move", "--to", new)
+    assert ran.status == 0
+    assert "domain example.org is suspended in the store that they left, and not in the other" in ran.err
+
+
+@pytest.fixture(params=["sqlite", "spool"])
+def under_way(request: pytest.FixtureRequest, outbox: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A store from which the message "a" was taken by a move that was killed."""
+    if request.param == "spool":
+        monkeypatch.setenv("OUTBOX_STORE", f"file://{outbox.home}/spool")
+        store: Any = FilesystemStore(outbox.home / "spool")
+    else:
+        store = SQLiteStore(outbox.path)
+    put(store, "a")
+    store.take(to="another", limit=1)
+    return store
+
+
+def test_commands_say_of_what_is_under_way_that_it_is(under_way: Any, outbox: CommandLine) -> None:
+    for command in (["list"], ["show", "a"], ["explain", "a"], ["requeue", "a"], ["requeue", "a", "-n"]):
+        ran = outbox(*command)
+        said = ran.out + ran.err
+        assert "on its way to another store" in said, command
+        assert "worker" not in said, command
+        assert "9999" not in said, command
+
+
+def test_check_says_what_is_under_way_and_what_to_do(under_way: Any, outbox: CommandLine) -> None:
+    ran = outbox("check")
+    assert "1 messages are on their way to another store" in ran.out + ran.err
+    assert "outbox move" in ran.out + ran.err
+    under_way.conclude(under_way.take(to="", limit=0).name, back=["a"])
+    assert "on their way" not in outbox("check").out
+
+
+def test_a_note_of_what_is_under_way_that_was_damaged_keeps_nobody_from_giving_the_move_up(
+    under_way: Any, outbox: CommandLine
+) -> None:
+    if isinstance(under_way, SQLiteStore):
+        with sqlite3.connect(outbox.path) as sql:
+            sql.execute("UPDATE outbox_meta SET value = 'x' WHERE name = 'leaving'")
+        sql.close()
+    else:
+        (outbox.home / "spool" / "moving" / "leaving").write_text("x")
+
+    assert "--abandon" in outbox("check").out + outbox("check").err
+    ran = outbox("move", "--abandon")
+    assert ran.status == Exit.NOT_ALL
+    assert "1 are held" in ran.err
+    assert states(under_way) == {"a": State.HELD}
+    assert outbox("requeue", "a").status == 0
+    assert ids_of(take(under_way)) == ["a"]
+    assert outbox("move", "--abandon").out == "nothing was on its way\n"

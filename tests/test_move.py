@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from moves import Killed, contents, fill, moved, seamed
+from postgres_places import Places
 
-from outbox.errors import ConfigurationError, ConflictError, StoreFull, UnsupportedError
+from outbox.errors import ConfigurationError, ConflictError, InvalidMessage, StoreFull, UnsupportedError
 from outbox.lifecycle import Claim, Settlement, State, Verdict
 from outbox.mover import Move
 from outbox.moving import Batch
@@ -41,6 +42,20 @@ def open_(tmp_path: Path, clock: ManualClock) -> Iterator[Open]:
 
     def open_(name: str, **settings: Any) -> SQLiteStore:
         opened.append(SQLiteStore(tmp_path / f"{name}.db", clock=clock, **settings))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def open_postgres(tmp_path: Path, clock: ManualClock, postgres: Places) -> Iterator[Open]:
+    """The same in a PostgreSQL database."""
+    opened: list[Any] = []
+
+    def open_(name: str, **settings: Any) -> Any:
+        opened.append(postgres.open(tmp_path / name, clock=clock, max_connections=4, **settings))
         return opened[-1]
 
     yield open_
@@ -99,23 +114,29 @@ def test_killed_at_any_boundary_it_can_be_turned_round(clock: ManualClock) -> No
         assert states(destination) == {}, moment
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_two_thousand_messages_there_and_back_killed_at_one_boundary_after_the_other(
-    open_: Open, clock: ManualClock
+    kind: str, open_: Open, open_postgres: Open, clock: ManualClock
 ) -> None:
+    opening: dict[str, Open] = {"one": open_, "other": open_ if kind == "sqlite" else open_postgres}
+
+    def opened(name: str) -> Any:
+        return opening[name](name)
+
     stores = "one", "other"
-    fill(open_("one"), clock, 2000)
-    before = contents(open_("one"))
+    fill(opened("one"), clock, 2000)
+    before = contents(opened("one"))
     assert len(before.records) + len(before.known) == 2000
 
     for here, there in (stores, stores[::-1]):
         kills = 0
         # As a process finds them that knows nothing of the one before.
-        while not run(open_(here), open_(there), killed_at(kills + 1), limit=100):
+        while not run(opened(here), opened(there), killed_at(kills + 1), limit=100):
             kills += 1
         assert kills > 12
-        assert contents(open_(there)) == before
-        assert contents(open_(there)).order == before.order
-        assert states(open_(here)) == {}
+        assert contents(opened(there)) == before
+        assert contents(opened(there)).order == before.order
+        assert states(opened(here)) == {}
 
 
 # -- in company
@@ -202,8 +223,11 @@ class Narrow:
 @pytest.mark.parametrize("end", ["from", "to"])
 def test_a_store_that_lacks_what_a_move_needs_is_named(end: str) -> None:
     stores = (Narrow(), memory()) if end == "from" else (memory(), Narrow())
-    with pytest.raises(UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"):
+    with pytest.raises(
+        UnsupportedError, match=f"{end} this store \\(Narrow\\): it is not SupportsMove"
+    ) as told:
         Move(*stores)
+    assert "let runners empty the old one: see docs/moving.md" in str(told.value)
 
 
 def test_messages_are_joined_with_others_only_where_that_was_said() -> None:
@@ -288,15 +312,160 @@ def test_what_a_full_destination_has_accepted_is_not_given_back() -> None:
     assert states(source) == {}
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "filesystem"])
+class FullForNow(MemoryStore):
+    """Has no room for any message until it is told so."""
+
+    full = True
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        if self.full and batch.records:
+            raise StoreFull("there is no room")
+        return super().give(batch)
+
+
+class Overtaken(MemoryStore):
+    """Before what was taken from it comes back, another mover finds room at the destination."""
+
+    meanwhile: Callable[[], None]
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        super().conclude(name, back=back)
+
+
+def test_what_a_full_destination_gives_back_arrives_by_no_other_mover() -> None:
+    source, destination = Overtaken(), FullForNow()
+    put(source, "a", "b")
+
+    def another() -> None:
+        destination.full = False
+        batch = source.take(to=destination.identity(), limit=0)
+        assert batch is not None
+        destination.give(batch)
+
+    source.meanwhile = another
+    with pytest.raises(StoreFull):
+        moved(source, destination)
+    assert (ids(take(source)), ids(take(destination))) == (["a", "b"], [])
+
+
+class Narrowminded(MemoryStore):
+    """Takes no message of more than a hundred bytes."""
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        large = [record.message.id for record in batch.records if len(record.message.content) > 100]
+        if large:
+            raise InvalidMessage(f"{large[0]} is too large")
+        return super().give(batch)
+
+
+def narrowminded() -> Any:
+    return Narrowminded()
+
+
+@pytest.mark.parametrize("limit", [500, 7, 1])
+def test_what_the_destination_cannot_hold_stays_and_is_named_and_the_others_go(limit: int) -> None:
+    source, destination = memory(), narrowminded()
+    names = [f"m{number:02}" for number in range(40)]
+    large = {"m03", "m04", "m29"}
+    put(source, *(mail(name, content=b"x" * (200 if name in large else 50)) for name in names))
+
+    move = moved(source, destination, limit=limit)
+    assert set(move.unfit) == large
+    assert all("too large" in why for why in move.unfit.values())
+    assert (move.moved, move.refused, move.unreadable) == (37, [], [])
+    assert states(source) == dict.fromkeys(large, State.QUEUED)
+    assert sorted(states(destination)) == sorted(set(names) - large)
+
+
+def test_what_a_killed_run_left_under_way_and_the_destination_cannot_hold_stands_again() -> None:
+    source, destination = memory(), narrowminded()
+    put(source, "a", mail("b", content=b"x" * 200))
+    source.take(to=destination.identity(), limit=2)
+
+    move = moved(source, destination)
+    assert (list(move.unfit), sorted(states(source)), sorted(states(destination))) == (["b"], ["b"], ["a"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_message_that_is_larger_than_a_database_holds_is_left(
+    kind: str, open_: Open, open_postgres: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, destination = memory(), (open_ if kind == "sqlite" else open_postgres)("other")
+    put(source, "a", mail("b", content=b"x" * 200))
+    monkeypatch.setattr(f"outbox.stores.{kind}.putting._MOST_CONTENT", 100)
+
+    assert "200 bytes" in moved(source, destination).unfit["b"]
+    assert (sorted(states(source)), sorted(states(destination))) == (["b"], ["a"])
+
+
+def test_a_source_that_is_restored_with_a_batch_under_way_that_has_long_arrived_goes_on(
+    open_: Open, tmp_path: Path
+) -> None:
+    source, destination = open_("one"), memory()
+    put(source, "a", "b", "c")
+    taken = source.take(to=destination.identity(), limit=1)
+    source.close()
+    (tmp_path / "backup.db").write_bytes((tmp_path / "one.db").read_bytes())
+    assert moved(open_("one"), destination).moved == 3
+
+    restored = open_("backup")
+    assert restored.take(to="", limit=0).name == taken.name
+    assert moved(restored, destination).refused == ["a", "b", "c"]
+    assert set(states(restored).values()) == {State.QUEUED}
+
+
+def test_a_source_that_is_restored_under_a_clock_that_was_set_back_goes_on(
+    open_: Open, clock: ManualClock, tmp_path: Path
+) -> None:
+    early = clock.now()
+    clock.advance(LEASE)
+    source, destination = open_("one"), memory(clock=clock)
+    source.close()
+    (tmp_path / "backup.db").write_bytes((tmp_path / "one.db").read_bytes())
+    source = open_("one")
+    put(source, "a")
+    moved(source, destination)
+
+    restored = SQLiteStore(tmp_path / "backup.db", clock=ManualClock(early))
+    put(restored, "b")
+    assert moved(restored, destination).moved == 1
+    restored.close()
+    assert ids(take(destination)) == ["a", "b"]
+
+
+def test_what_a_worker_lets_go_while_the_move_looks_for_the_last_is_moved_too(clock: ManualClock) -> None:
+    class Released(MemoryStore):
+        """Lets go what a worker has, when nothing else is left to be taken."""
+
+        held: Sequence[Claim] = ()
+
+        def take(self, **asked: Any) -> Batch | None:
+            batch = super().take(**asked)
+            if batch is None and self.held and asked["limit"]:
+                claims, self.held = self.held, ()
+                self.settle([Settlement(claim, retry(claim)) for claim in claims])
+            return batch
+
+    source, destination = Released(clock=clock), memory(clock=clock)
+    put(source, "a", "b")
+    source.held = take(source, 1)
+
+    assert list(Move(source, destination).steps())[-1].moved == 2
+    assert sorted(states(destination)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "filesystem", "postgres"])
 def test_what_could_not_be_read_when_a_batch_arrived_did_not_arrive_whatever_can_be_read_later(
-    kind: str, open_: Open, tmp_path: Path
+    kind: str, open_: Open, open_postgres: Open, tmp_path: Path
 ) -> None:
     source = memory()
     opening: dict[str, Callable[[], Any]] = {
         "memory": memory,
         "sqlite": lambda: open_("other"),
         "filesystem": lambda: FilesystemStore(tmp_path / "spool"),
+        "postgres": lambda: open_postgres("other"),
     }
     destination = opening[kind]()
     put(source, "a", "b")
@@ -351,6 +520,35 @@ def test_what_was_let_go_on_meanwhile_is_not_suspended_again_by_the_next_run(clo
     assert ids(take(destination)) == ["a", "b"]
 
 
+def test_what_is_suspended_while_a_move_runs_is_so_in_the_other_store_before_the_next_batch(
+    clock: ManualClock,
+) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, "a", "b", "c")
+    steps = Move(source, destination, limit=1).steps()
+    next(steps)
+    source.suspend(Suspension(kind="domain", value="example.org"))
+    next(steps)
+
+    assert destination.suspensions() == source.suspensions()
+    destination.unsuspend("domain", "example.org")
+    assert list(steps)[-1].moved == 3
+    assert destination.suspensions() == []
+
+
+def test_what_is_suspended_in_the_source_alone_is_named_by_the_next_run(clock: ManualClock) -> None:
+    source, destination = memory(clock=clock), memory(clock=clock)
+    put(source, "a")
+    assert moved(source, destination).unsuspended == []
+    late = Suspension(kind="queue", value="mail")
+    source.suspend(late)
+    put(source, "b")
+
+    assert moved(source, destination).unsuspended == [late]
+    destination.suspend(late)
+    assert moved(source, destination).unsuspended == []
+
+
 class Unstoppable(Narrow):
     """It can be moved to, and nothing in it can be suspended."""
 
@@ -365,6 +563,7 @@ class Unstoppable(Narrow):
             "give",
             "last_given",
             "conclude",
+            "abandon",
             "remembered",
             "remember",
         ]:

@@ -10,11 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from moves import contents, fill
+from postgres_places import Places, places
 
 from outbox.clock import SystemClock
 from outbox.stores.filesystem import FilesystemStore
@@ -28,7 +30,11 @@ NUMBER: Final = int(os.environ.get("OUTBOX_MOVE", "2000"))
 LONG: Final = NUMBER > 2000
 KILLS: Final = (8, 6, 301, 95, 47) if LONG else (8, 6, 14, 9, 3)
 """Between take and give, between give and conclude, behind that, and others, with nothing under way before one."""
-KINDS: Final = {"sqlite": SQLiteStore, "spool": FilesystemStore}
+KINDS: Final[Mapping[str, Callable[..., Any]]] = {
+    "sqlite": SQLiteStore,
+    "spool": FilesystemStore,
+    "postgres": lambda path, **settings: places().open(Path(path), **settings),
+}
 
 MOVE: Final = """
 import datetime as dt, os, signal, sys
@@ -55,10 +61,12 @@ def move(now: dt.datetime, at: int, *ends: str) -> int:
     return subprocess.run(command, env=environ, check=False).returncode
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "spool"])
-def test_killed_five_times_each_way_it_is_the_same_set_in_the_same_order(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["postgres", "sqlite", "spool"])
+def test_killed_five_times_each_way_it_is_the_same_set_in_the_same_order(
+    kind: str, tmp_path: Path, postgres: Places
+) -> None:
     # To find one message in a spool takes a walk through all of them.
-    number = NUMBER if kind == "sqlite" else 300
+    number = 300 if kind == "spool" else NUMBER
     clock = ManualClock()
     one: Any = SQLiteStore(tmp_path / "one", clock=clock)
     other: Any = KINDS[kind](tmp_path / "other", clock=clock)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +16,12 @@ import pytest
 from model_disk import Killed, ModelDisk
 from moves import Contents, contents, moved
 
-from outbox.errors import StoreError
+from outbox.errors import AmbiguousPut, StoreError
 from outbox.lifecycle import Fate
+from outbox.moving import Batch
 from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.memory import MemoryStore
+from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import (
     LEASE,
     dead,
@@ -157,3 +161,72 @@ def test_what_is_on_its_way_is_nothing_that_check_complains_of(tmp_path: Path) -
 
     for each in (store, other):
         assert [found.text for found in each.check() if found.level != "ok"] == []
+
+
+def test_wherever_the_disk_is_full_what_is_said_to_be_refused_was_not_accepted() -> None:
+    ambiguous = 0
+    for calls in itertools.count(1):
+        scene = Scene(out=False)
+        spool = scene.open()
+        batch = scene.other.take(to=spool.identity(), limit=9)
+        scene.disk.step = _full_from(calls)
+        try:
+            spool.give(batch)
+        except AmbiguousPut as error:
+            ambiguous += "same batch again" in str(error)
+        except StoreError:
+            scene.disk.step = lambda _: None
+            assert spool.last_given(batch.source) == "", calls
+        else:
+            break
+        scene.disk.step = lambda _: None
+        assert list(spool.give(batch)) == [], calls
+        spool.close()
+    assert ambiguous > 3
+
+
+def _full_from(calls: int) -> Callable[[str], None]:
+    numbers = itertools.count(1)
+
+    def step(_: str) -> None:
+        if next(numbers) >= calls:
+            raise OSError(28, "No space left on device")
+
+    return step
+
+
+@pytest.mark.parametrize("kind", [FilesystemStore, SQLiteStore])
+def test_a_batch_that_was_accepted_is_known_where_the_disk_has_no_room(kind: Any, tmp_path: Path) -> None:
+    other: Any = MemoryStore()
+    put(other, "a")
+    store = kind(tmp_path / "store")
+    batch = other.take(to=store.identity(), limit=9)
+    store.give(batch)
+    store.close()
+    full = kind(tmp_path / "store", min_free=1 << 60)
+
+    assert list(full.give(batch)) == []
+    assert list(full.give(Batch(name=f"{batch.name}x", source=batch.source, unreadable=["b"]))) == ["b"]
+
+
+def test_what_comes_back_to_a_spool_that_was_killed_while_it_parted_with_it_is_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Any = FilesystemStore(tmp_path / "spool")
+    other: Any = MemoryStore()
+    put(store, "a", "b")
+    # Killed before the files are made tombstones: the next start would do it.
+    monkeypatch.setattr("outbox.stores.filesystem.transitions.cleared", lambda *_: None)
+    moved(store, other)
+    monkeypatch.undo()
+
+    back = moved(other, store)
+    assert (back.moved, back.refused, sorted(states(store))) == (2, [], ["a", "b"])
+
+
+def test_a_spool_and_its_copy_are_one_store_from_the_beginning(tmp_path: Path) -> None:
+    FilesystemStore(tmp_path / "spool").close()
+    shutil.copytree(tmp_path / "spool", tmp_path / "copy")
+
+    one, other = (FilesystemStore(tmp_path / name) for name in ("spool", "copy"))
+    assert one.identity() == other.identity()

@@ -139,6 +139,33 @@ def test_programs_of_this_release_work_beside_those_of_the_next(postgres: Places
             assert ids(take(old)) == ["c"]
 
 
+def test_a_migration_that_would_wait_for_another_transaction_keeps_no_runner_waiting(
+    postgres: Places, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits to alter a table has all wait behind him who only want to use it."""
+    monkeypatch.setattr(migrations, "_PATIENCE", "50ms")
+    names = Names(schema)
+    step = Step(
+        VERSION + 1, VERSION, ("ALTER TABLE outbox_message ADD COLUMN note text NOT NULL DEFAULT ''",)
+    )
+    dsn = f"{postgres.dsn} options='-c statement_timeout=5s'"
+    with (
+        contextlib.closing(PostgresStore(postgres.dsn, schema=schema)) as old,
+        psycopg.connect(dsn) as report,
+    ):
+        report.execute(f"SELECT count(*) FROM {schema}.outbox_message".encode())
+        with (
+            contextlib.closing(linked(dsn, names)) as links,
+            pytest.raises(StoreUnavailable, match="has it locked"),
+        ):
+            links.use(lambda sql: migrations.migrate(sql, names, [*STEPS, step]))
+        put(old, "a")
+        report.rollback()
+        with contextlib.closing(linked(dsn, names)) as links:
+            assert len(links.use(lambda sql: migrations.migrate(sql, names, [*STEPS, step]))) == 1
+        assert ids(take(old)) == ["a"]
+
+
 def test_a_version_that_is_not_for_this_release_is_refused() -> None:
     names = Names("public")
     with pytest.raises(FormatError, match="newer release"):

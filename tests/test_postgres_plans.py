@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import pytest
 from postgres_cutter import cutting
 from postgres_places import Places
+from postgres_plans import explained
 
 from outbox.lifecycle import Claim, Settlement
-from outbox.stores.postgres import PostgresStore
-from outbox.stores.postgres.driver import Cursor, cursor
-from outbox.stores.postgres.naming import Sql
+from outbox.stores.postgres import PostgresStore, browsing
 from outbox.testing.clauses.scene import LEASE, delivered, mail, put, retry, take
 
 MANY: Final = 1_000_000 if os.environ.get("OUTBOX_PLANS") == "long" else 20_000
@@ -57,68 +55,6 @@ def fill(postgres: Places, path: Path, number: int, *, analyze: bool = True) -> 
         for name, stage, due in (("ready", 2, 0), ("later", 1, FAR)):
             connection.execute(FILL.format(schema, name, stage, due).encode(), (number,))
         connection.execute(f"VACUUM {'ANALYZE' if analyze else ''} {schema}.outbox_message".encode())
-
-
-class Explained:
-    """Each statement of a verb, explained beside its execution and undone: the nodes of the plans, and what they touched."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.nodes: list[dict[str, Any]] = []
-        self.blocks = 0
-        really = Sql.execute
-
-        def execute(sql: Sql, statement: str, parameters: Any = None) -> Cursor:
-            if "outbox_message" in statement and not statement.lstrip().startswith("EXPLAIN"):
-                sql.connection.execute("SAVEPOINT explained")
-                look = cursor(sql.connection).execute(
-                    b"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT json) " + sql._names(statement),
-                    parameters,
-                )
-                ((plan,),) = look.fetchall()
-                sql.connection.execute("ROLLBACK TO SAVEPOINT explained")
-                self._walk((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"], top=True)
-            return really(sql, statement, parameters)
-
-        monkeypatch.setattr(Sql, "execute", execute)
-
-    def _walk(self, node: dict[str, Any], *, top: bool = False) -> None:
-        if top:
-            self.blocks += node["Shared Hit Blocks"] + node["Shared Read Blocks"]
-        self.nodes.append(node)
-        for each in node.get("Plans", ()):
-            self._walk(each)
-
-    def require_indexed(self, most: int) -> None:
-        """See that the messages are come to by indexes alone, and by no more than so many rows each."""
-        assert self.nodes
-        for node in self.nodes:
-            if node.get("Relation Name") != "outbox_message":
-                continue
-            assert "Seq Scan" not in node["Node Type"], node
-            touched = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-            assert touched <= most, node
-        assert not [node for node in self.nodes if node["Node Type"] == "Sort" and node["Actual Rows"] > most]
-
-
-def explained(store: PostgresStore, monkeypatch: pytest.MonkeyPatch, verb: Callable[[], object]) -> Explained:
-    """The verb in one transaction, so that what is explained can be undone."""
-    with monkeypatch.context() as patched:
-        really = store._links.use
-
-        def use(act: Callable[[Sql], Any]) -> Any:
-            def within(sql: Sql) -> Any:
-                sql.connection.execute("BEGIN")
-                answer = act(sql)
-                sql.connection.execute("COMMIT")
-                return answer
-
-            return really(within)
-
-        patched.setattr(store._links, "use", use)
-        patched.setattr(psycopg.Connection, "pipeline", lambda _: contextlib.nullcontext())
-        seen = Explained(patched)
-        verb()
-    return seen
 
 
 def claimed(store: PostgresStore) -> list[Claim]:
@@ -183,11 +119,45 @@ def test_settling_extending_and_putting_come_to_their_rows_by_their_ids(
         lambda: store.cancel([claim.message.id for claim in others]),
         lambda: store.get("m1"),
         lambda: store.next_due(["mail", "other"]),
-        lambda: store.browse(after="m1", limit=LIMIT),
         lambda: store.prune(limit=LIMIT),
     ]
     for verb in verbs:
         explained(store, monkeypatch, verb).require_indexed(4 * LIMIT)
+    # What waits is counted first, as far as it is few.
+    explained(store, monkeypatch, lambda: store.browse(after="m1", limit=LIMIT)).require_indexed(
+        browsing.FEW + 1
+    )
+
+
+SETTLED: Final = """
+    INSERT INTO {0}.outbox_message (
+        id, queue, priority, stage, state, fates, due, since, submitted, settled, generation, attempts, lost, reason, size,
+        digest, coding, sender, recipients, envelope, content
+    )
+    SELECT '{1}-' || n, 'mail', 0, {2}, '{3}', 'a', 0, 0, 0, n, 1, 1, 0, '', 0, '', '', '', '[]', '', ''
+    FROM generate_series(1, %s) AS n
+"""
+
+
+@pytest.mark.parametrize("queued", [FEW, MANY])
+def test_a_list_and_the_ages_pass_over_what_is_settled_and_what_only_its_id_is_remembered_of(
+    store: PostgresStore,
+    postgres: Places,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    queued: int,
+) -> None:
+    schema = postgres.schema(path)
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        for name, stage, state in (("a-gone", 4, "delivered"), ("b-dead", 0, "dead"), ("c-held", 0, "held")):
+            connection.execute(SETTLED.format(schema, name, stage, state).encode(), (MANY,))
+    fill(postgres, path, queued)
+
+    listed = explained(store, monkeypatch, lambda: store.browse(limit=LIMIT))
+    # Where more wait than are sorted, the way is along the ids, past those that are remembered.
+    listed.require_indexed(FEW if queued == FEW else 3 * MANY + LIMIT)
+    if queued == FEW:
+        explained(store, monkeypatch, lambda: list(store.ages([]))).require_indexed(FEW)
 
 
 # -- round trips
@@ -206,7 +176,7 @@ def test_each_verb_takes_as_few_round_trips_as_it_can(postgres: Places, path: Pa
     ):
         put(store, *(mail(f"m{n:03}") for n in range(40)))
         claims = take(store, 5)
-        more = take(store, 10)
+        more, last = take(store, 10), take(store, 5)
 
         def turns(verb: Callable[[], object]) -> int:
             before = between.turns
@@ -229,13 +199,22 @@ def test_each_verb_takes_as_few_round_trips_as_it_can(postgres: Places, path: Pa
                     queues=["mail"],
                 )
             ),
+            "exchange, all delivered": turns(
+                lambda: store.exchange(
+                    [Settlement(claim, delivered(claim)) for claim in last],
+                    limit=5,
+                    lease=LEASE,
+                    queues=["mail"],
+                )
+            ),
             "next_due": turns(lambda: store.next_due(["mail"])),
         } == {
             "put one": 1,
-            "put a hundred": 2,
+            "put a hundred": 1,
             "extend": 1,
             "settle as delivered": 1,
-            "claim": 2,
-            "exchange": 2,
+            "claim": 1,
+            "exchange": 1,
+            "exchange, all delivered": 1,
             "next_due": 1,
         }

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from examples import examples
 from hypothesis import settings
+from listed_skips import ListedSkips, listed_in
 from postgres_places import Places, places
 
 from outbox.clock import Clock
@@ -31,7 +32,9 @@ def _swept(tmp_path: Path) -> Iterator[None]:
     places().leave(tmp_path)
 
 
-class TestPostgresStore(StoreSuite):
+class TestPostgresStore(ListedSkips, StoreSuite):
+    skipped = "postgres_skipped.txt"
+
     def open(self, clock: Clock, path: Path, **settings: Any) -> PostgresStore:
         return places().open(path, clock=clock, **settings)
 
@@ -48,6 +51,11 @@ class TestPostgresStore(StoreSuite):
     def transaction(self, store: Whole, path: Path) -> Iterator[psycopg.Connection]:
         with psycopg.connect(places().dsn) as connection:
             yield connection
+
+
+def test_it_lacks_nothing_and_skips_nothing() -> None:
+    assert PostgresStore.lacks == frozenset()
+    assert listed_in(TestPostgresStore.skipped) == frozenset()
 
 
 class PostgresMachine(StoreStateMachine):

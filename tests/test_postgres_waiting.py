@@ -12,6 +12,8 @@ import pytest
 from postgres_places import Places
 
 from outbox.stores.postgres import PostgresStore
+from outbox.stores.postgres.listening import LISTENS
+from outbox.stores.postgres.naming import Names, Sql
 from outbox.testing.clauses.scene import LONG, SHORT, mail, put, take
 
 SELDOM = dt.timedelta(hours=1)
@@ -39,8 +41,10 @@ def stores(postgres: Places, path: Path, **settings: object) -> Iterator[tuple[P
 @contextlib.contextmanager
 def listening(postgres: Places, path: Path) -> Iterator[psycopg.Connection]:
     """A connection that hears all that is told of the store."""
+    schema = postgres.schema(path)
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-        connection.execute(f'LISTEN "outbox.{postgres.schema(path)}"'.encode())
+        Sql(connection, Names(schema)).execute(LISTENS)
+        connection.execute(f'LISTEN "outbox.{schema}"'.encode())
         yield connection
 
 
@@ -103,6 +107,21 @@ def test_a_put_tells_once_of_each_queue(postgres: Places, path: Path) -> None:
         assert sorted(heard(ear)) == ["mail", "other"]
         put(store, mail("single"))
         assert heard(ear) == ["mail"]
+
+
+def test_where_nobody_listens_nobody_is_told(postgres: Places, path: Path) -> None:
+    with (
+        psycopg.connect(postgres.dsn, autocommit=True) as stranger,
+        contextlib.closing(postgres.open(path)) as store,
+    ):
+        stranger.execute(f'LISTEN "outbox.{postgres.schema(path)}"'.encode())
+        put(store, "a")
+        put(store, "b", "c")
+        assert heard(stranger) == []
+        with listening(postgres, path):
+            put(store, "d")
+            put(store, "e", "f")
+        assert heard(stranger) == ["mail", "mail"]
 
 
 def test_what_is_put_within_a_transaction_is_told_of_once_and_at_its_commit(

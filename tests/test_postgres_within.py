@@ -89,6 +89,44 @@ def test_a_transaction_that_has_failed_is_told_so(
         store.within(connection).put([mail("a")])
 
 
+def test_a_query_that_is_under_way_is_told_apart_from_a_transaction_that_has_failed(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    with connection.cursor() as cursor, cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+        with pytest.raises(ConfigurationError, match="under way"):
+            store.within(connection).put([mail("a")])
+        list(copy.rows())
+    store.within(connection).put([mail("a")])
+    connection.commit()
+
+    assert ids(take(store)) == ["a"]
+
+
+def test_an_error_in_the_caller_s_own_pipeline_is_his_and_not_the_store_s(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    with connection.pipeline():
+        connection.execute("SELECT 1 / 0")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            store.within(connection).put([mail("a")])
+    connection.rollback()
+
+    assert take(store) == []
+
+
+def test_a_connection_that_cannot_say_all_text_is_told_so_and_its_transaction_goes_on(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    connection.execute("SET client_encoding = 'LATIN1'")
+    with pytest.raises(ConfigurationError, match="client_encoding to UTF8"):
+        store.within(connection).put([mail("a", "\u4f8b@example.org")])
+    store.within(connection).put([mail("b", "\u00fc@example.org")])
+    connection.commit()
+
+    (claim,) = take(store)
+    assert claim.message == mail("b", "\u00fc@example.org")
+
+
 def test_what_is_no_connection_of_psycopg_is_refused(store: PostgresStore) -> None:
     with pytest.raises(ConfigurationError, match=r"psycopg\.Connection, not object"):
         store.within(object())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from redis_server import CLUSTER, Server, binaries, started
 
@@ -24,12 +26,15 @@ from outbox.errors import (
     StoreUnavailable,
     UnsupportedError,
 )
-from outbox.lifecycle import State
+from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
 from outbox.protocols import Finding, Suspension
-from outbox.stores.redis import RedisStore, driver, opening
+from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
 from outbox.stores.redis.place import Place
+from outbox.stores.redis.putting import Putting
+from outbox.stores.redis.rows import Row
+from outbox.stores.redis.scripts import PUT, PUT_NEW
 from outbox.stores.redis.translation import translated
 from outbox.testing.clauses.scene import (
     LEASE,
@@ -46,6 +51,7 @@ from outbox.testing.clauses.scene import (
 
 DOCS = Path(__file__).parents[1] / "docs" / "redis.md"
 SECRET = "c4narypassword"
+FAR = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +123,60 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
         ("redis://host?prefix=x", "as keywords"),
         ("unix://host/path", "three slashes"),
         ("unix:///", "three slashes"),
+        ("unix:run/redis.sock", "three slashes"),
+        ("unix:///run/redis%00.sock", "write redis://"),
+        ("unix:///run/redis.sock?db=abc", "is a number"),
+        ("redis://:c4narypassword@a..b", r"'a\.\.b' is no name of a host"),
+        ("redis://:c4narypassword@" + "a" * 64, "no name of a host"),
+        ("redis://:c4narypassword@a%00b", "no name of a host"),
+        ("redis://:c4narypassword@a%20b", "no name of a host"),
+        ("redis://:c4narypassword@a%2fb", "no name of a host"),
+        ("redis://:c4narypassword@host:99999", "write redis://"),
+        ("redis://:c4narypassword@host:0", "write redis://"),
+        ("redis://:c4nary/password@host", "write redis://"),
+        ("redis://:c4nary#password@host", "write redis://"),
+        ("redis://:c4narypassword@[::1", "write redis://"),
+        ("redis://:c4narypassword@host/abc", "is a number"),
+        ("redis://:c4narypassword@host/0/1", "is a number"),
+        ("redis://:c4narypassword@host/0#x", "as keywords"),
+        ("redis://c4narypassword@host", "no password before the @"),
+        ("rediss://:c4narypassword@host/-1", "is a number"),
+        ("", "write redis://"),
     ],
 )
 def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
+    with pytest.raises(ConfigurationError, match=says) as caught:
         RedisStore(url)
+    assert "c4nary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("prefix=", "prefix ''"),
+        ("prefix={x}", "prefix '{x}'"),
+        ("prefix=a%20b", "prefix 'a b'"),
+        ("db=3", "behind the host"),
+        ("unheard=1", "unheard"),
+        ("timeout=never", "timeout"),
+        ("ca_file=/etc/ca.pem", "only rediss"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_by_its_name(options: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(says)) as caught:
+        store_from_url(f"redis://:{SECRET}@localhost/0?{options}")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_database_that_the_server_has_not_is_told(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match="DB index"):
+        RedisStore(f"{server.url}?db=9999")
+
+
+def test_a_socket_whose_name_has_spaces_and_a_password_with_any_signs_are_read(tmp_path: Path) -> None:
+    place = Place.parse("unix://:p%40ss%2Fw%3Ard%25@/run/my%20redis.sock?db=1")
+
+    assert (place.path, place.password, place.db) == ("/run/my redis.sock", "p@ss/w:rd%", 1)
 
 
 def test_tls_is_for_rediss_alone() -> None:
@@ -293,6 +348,7 @@ def test_the_user_of_the_docs_may_do_all_that_is_needed_and_sees_no_other_keys(e
     store.extend([third], lease=LEASE)
     assert store.requeue([first.message.id])[0].status == "done"
     assert [store.prune(), len(store.count()), store.wait(SHORT)] == [0, 2, True]
+    assert list(store.glance().counts) == list(store.count())
     assert store.get(first.message.id) is not None
     assert found(store, "appendfsync is everysec").level == "warning"
     store.close()
@@ -304,6 +360,43 @@ def test_check_tells_of_eviction_and_memory(store: RedisStore, client: Any) -> N
     assert found(store, "memory has room").level == "ok"
     client.config_set("maxmemory-policy", "allkeys-lru")
     assert found(store, "allkeys-lru").level == "error"
+
+
+@pytest.mark.parametrize(
+    ("told", "level", "says"),
+    [
+        ({"role": "master", "connected_slaves": "0"}, "ok", "no replica"),
+        ({"role": "master", "connected_slaves": "1"}, "warning", "1 replica, which"),
+        ({"role": "slave"}, "error", "takes no writes"),
+    ],
+)
+def test_check_tells_what_a_failover_would_lose(told: dict[str, str], level: str, says: str) -> None:
+    finding = upkeep._replication(told)
+
+    assert finding.level == level
+    assert says in finding.text
+
+
+def test_a_primary_without_enough_replicas_takes_nothing_of_any_verb_and_can_be_looked_at(
+    store: RedisStore, client: Any
+) -> None:
+    put(store, "a", "b")
+    (claim,) = take(store, 1)
+    client.config_set("min-replicas-to-write", "1")
+    try:
+        for act in (
+            lambda: put(store, "c"),
+            lambda: take(store),
+            lambda: store.extend([claim], lease=LEASE),
+            lambda: settle(store, claim, delivered(claim)),
+        ):
+            with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):
+                act()
+        assert sorted(states(store)) == ["a", "b"]
+        assert sum(row.number for row in store.glance().counts) == 2
+    finally:
+        client.config_set("min-replicas-to-write", "0")
+    settle(store, claim, delivered(claim))
 
 
 # -- errors
@@ -443,7 +536,7 @@ def test_a_put_that_is_cut_behind_the_server_is_ambiguous_and_its_repeat_stores_
 ) -> None:
     proxy, through = cutting(before=False)
     put(through, "warm")  # so that the script is known, and one request is all
-    proxy.word = b'"drafts"'
+    proxy.word = b"{outbox}:news"
 
     with pytest.raises(AmbiguousPut, match="put it again with the same id"):
         put(through, "a")
@@ -457,7 +550,7 @@ def test_a_put_that_was_ambiguous_is_known_when_it_was_delivered_meanwhile(
 ) -> None:
     proxy, through = cutting(before=False)
     put(through, "warm")
-    proxy.word = b'"drafts"'
+    proxy.word = b"{outbox}:news"
     with pytest.raises(AmbiguousPut):
         put(through, "a")
     proxy.word = None
@@ -473,7 +566,7 @@ def test_a_put_that_is_cut_before_the_server_left_nothing_and_can_be_repeated(
 ) -> None:
     proxy, through = cutting(before=True)
     put(through, "warm")
-    proxy.word = b'"drafts"'
+    proxy.word = b"{outbox}:news"
     with pytest.raises(AmbiguousPut):
         put(through, "a")
     proxy.word = None
@@ -560,6 +653,7 @@ def calls(client: Any) -> int:
 
 def test_a_claim_does_as_much_with_many_as_with_few(store: RedisStore, client: Any) -> None:
     """Whatever waits, ready or scheduled, is not looked at."""
+    take(store)  # so that the script is known
     done = []
     for number in (20, 6000):
         now = dt.datetime.now(dt.UTC)
@@ -576,13 +670,9 @@ def test_a_claim_does_as_much_with_many_as_with_few(store: RedisStore, client: A
 
 def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
     def scripts(act: Callable[[], object]) -> int:
-        def ran() -> int:
-            stats: Any = client.info("commandstats")
-            return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
-
-        before = ran()
+        before = scripts_run(client)
         act()
-        return ran() - before
+        return scripts_run(client) - before
 
     put(store, "warm")
     (warm,) = take(store)
@@ -592,6 +682,118 @@ def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
     assert scripts(lambda: take(store, 50)) == 1
     assert scripts(lambda: store.settle([])) == 1
     assert scripts(lambda: settle(store, claims[0], delivered(claims[0]))) == 1
+
+
+def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_nothing(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [mail(f"m{number}") for number in range(5001)]
+    with pytest.raises(UnsupportedError, match=r"5,001 messages.*5,000.*several parts"):
+        store.put(many)
+    with pytest.raises(UnsupportedError):
+        store.put_claimed(many, lease=LEASE)
+    with monkeypatch.context() as patched:
+        patched.setattr(putting, "_MOST_AT_ONCE", 100)
+        with pytest.raises(UnsupportedError, match="2 messages"):
+            put(store, *(mail(id, content=b"x" * 60) for id in "ab"))
+        put(store, mail("alone", content=b"x" * 101))
+
+    assert list(states(store)) == ["alone"]
+    assert len(store.put(many[:5000])) == 5000
+
+
+def test_no_script_settles_or_extends_more_than_a_thousand(store: RedisStore, client: Any) -> None:
+    numbers = range(2500)
+    for first in numbers[::500]:
+        put(store, *(mail(f"m{number:04}") for number in range(first, first + 500)))
+    claims = [claim for _ in range(3) for claim in take(store, 1000)]
+    stale = attrs.evolve(claims[1200], token="0-0")
+    claims[1200] = stale
+    store.exchange([], limit=1, lease=LEASE, queues=["none"])  # so that the scripts are known
+    store.extend([stale], lease=LEASE)
+    store.settle([])
+    ran = scripts_run(client)
+    assert store.extend(claims, lease=LEASE) == [stale]
+    assert scripts_run(client) - ran == 3
+    verdicts = [Settlement(claim, delivered(claim)) for claim in claims]
+    assert store.exchange(verdicts, limit=10, lease=LEASE, queues=["mail"]).lost == [stale]
+    assert scripts_run(client) - ran == 6
+    assert list(states(store)) == ["m1200"]
+
+
+def scripts_run(client: Any) -> int:
+    stats: Any = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def test_what_is_new_is_put_by_the_short_script_and_all_else_by_the_long_one(
+    server: Server, store: RedisStore, client: Any
+) -> None:
+    def lengths() -> list[int]:
+        """Of what the slow log, which is to log all, has seen of scripts since the last time."""
+        found = [
+            entry["command"].split()[1] for entry in client.slowlog_get(100) if b"EVALSHA" in entry["command"]
+        ]
+        client.slowlog_reset()
+        return [found.count(script.digest.encode()) for script in (PUT_NEW, PUT)]
+
+    put(store, "warm", mail("later", not_before=FAR))
+    client.config_set("slowlog-log-slower-than", "0")
+    try:
+        lengths()
+        put(store, "a")
+        assert lengths() == [1, 0]
+        put(store, "b", "c")
+        assert lengths() == [1, 0]
+        assert [result.status for result in store.put([mail("a"), mail("d")])] == ["known", "stored"]
+        assert lengths() == [1, 1]
+        put(store, mail("e", queue="one"), mail("f", queue="other"))
+        put(store, mail("g", not_before=FAR))
+        store.put([mail("h"), mail("h")])
+        assert lengths() == [0, 3]
+    finally:
+        client.config_set("slowlog-log-slower-than", "10000")
+    assert sorted(states(store)) == ["a", "b", "c", "d", "e", "f", "g", "h", "later", "warm"]
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_either_way_a_message_that_is_put_is_the_same(
+    server: Server, client: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Byte by byte: the row, its place, and what is counted."""
+    if way == "long":
+        monkeypatch.setattr(Putting, "_may_be_plain", lambda *_: False)
+    store = RedisStore(server.url, clock=Standing(), prefix="same")
+    put(store, mail("a", content=b"x" * 10), mail("b", "x@y.z", "z@y.x", priority=-100))
+    put(store, mail("c", priority=100))
+    names = ("row", "envelope", "content", "meta")
+    hashes = {name: client.hgetall(f"{{same}}:{name}") for name in names}
+    sets = {name: client.zrange(f"{{same}}:{name}", 0, -1, withscores=True) for name in ("ids", "ready:mail")}
+    store.close()
+    now = 1_700_000_000_000_000
+    assert hashes["row"][b"a"].split(b"\t")[8:] == [b"%d" % now] * 3 + [b"", b"0", b"0", b"", b""]
+    assert hashes["meta"] == {
+        b"format": b"1",
+        b"queue:mail": b"1",
+        b"messages": b"3",
+        b"bytes": b"%d" % (10 + 2 * len(mail("b").content)),
+    }
+    assert [place for place, _ in sets["ready:mail"]] == [
+        b"000:00%d:c" % now,
+        b"100:00%d:a" % now,
+        b"200:00%d:b" % now,
+    ]
+    assert [id for id, _ in sets["ids"]] == [b"a", b"b", b"c"]
+    assert {
+        id: Row.read("m", text).text.encode() == text for id, text in hashes["row"].items()
+    } == dict.fromkeys((b"a", b"b", b"c"), True)
+
+
+class Standing(SystemClock):
+    """A clock that does not go."""
+
+    def now(self) -> dt.datetime:
+        return dt.datetime(2023, 11, 14, 22, 13, 20, tzinfo=dt.UTC)
 
 
 # -- news

@@ -41,7 +41,7 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(scene: Scene) -
 
 def test_connections_that_are_killed_and_scripts_that_are_forgotten_lose_nothing(scene: Scene) -> None:
     def cut(client: Any) -> None:
-        client.client_kill_filter(_type="normal", skipme=True)
+        scene.cut_some(client)
         client.script_flush()
 
     with scene.submitting():

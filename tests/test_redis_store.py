@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
+import pytest
 from examples import examples
 from hypothesis import settings
 from redis_server import shared_url
 
+from outbox.cli import check
 from outbox.clock import Clock
 from outbox.protocols import Guarantee
 from outbox.stores.redis import RedisStore
 from outbox.testing.clauses.scene import Whole
 from outbox.testing.state_machine import StoreStateMachine
 from outbox.testing.store_suite import StoreSuite
+
+SKIPPED: Final = frozenset((Path(__file__).parent / "skipped" / "redis.txt").read_text().split())
 
 
 def open_at(clock: Clock | None, path: Path, **settings: Any) -> RedisStore:
@@ -36,6 +42,16 @@ class TestRedisStore(StoreSuite):
     def open(self, clock: Clock, path: Path, **settings: Any) -> RedisStore:
         return open_at(clock, path, **settings)
 
+    @pytest.fixture(autouse=True)
+    def skips_no_more_than_is_listed(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[None]:
+        name = request.function.__name__
+        with monkeypatch.context() as patched:
+            if name not in SKIPPED:
+                patched.setattr(pytest, "skip", lambda reason: grown(name, reason))
+            yield
+
     def corrupt(self, store: Whole, id: str) -> None:
         spoil(store, id)
 
@@ -49,9 +65,20 @@ def test_the_clauses_that_it_skips_are_these() -> None:
         for need in getattr(test, "needs", ())
         if not (need not in RedisStore.lacks if isinstance(need, Guarantee) else _has(need))
     }
-    written = (Path(__file__).parent / "skipped" / "redis.txt").read_text().split()
 
-    assert sorted(needing) == written
+    assert sorted(needing) == sorted(SKIPPED)
+
+
+def test_check_says_why_they_are_skipped(tmp_path: Path) -> None:
+    with contextlib.closing(open_at(None, tmp_path)) as store:
+        said = [finding.text for finding in check._guaranteed(store)]
+
+    assert ["transaction of yours" in text for text in said] == [True, False]
+    assert ["outbox move" in text for text in said] == [False, True]
+
+
+def grown(name: str, reason: str) -> NoReturn:
+    pytest.fail(f"{name} is skipped, and is not in tests/skipped/redis.txt: {reason}")
 
 
 def _has(capability: type) -> bool:

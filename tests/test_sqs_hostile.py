@@ -6,14 +6,37 @@ import datetime as dt
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
-from sqs_server import endpoint, open_sqs, prefix_of, session
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    TokenRetrievalError,
+)
+from sqs_server import endpoint, prefix_of, session
+from sqs_wire import (
+    LEASE,
+    SECOND,
+    ZERO,
+    Raw,
+    Wire,
+    dead,
+    delivered,
+    fates,
+    ids,
+    mail,
+    opening,
+    retry,
+    settle,
+    take,
+)
 
 from outbox.errors import (
     AmbiguousPut,
@@ -26,35 +49,19 @@ from outbox.errors import (
 from outbox.lifecycle import (
     Claim,
     Dead,
-    Delivered,
     Fate,
     Held,
     Released,
-    Retry,
     Settlement,
-    Verdict,
 )
-from outbox.message import Message
 from outbox.stores.sqs import DirectoryBlobs, S3Blobs, SQSStore
 from outbox.stores.sqs.naming import sqs_name
 from outbox.testing.clock import ManualClock
 
-LEASE = dt.timedelta(minutes=5)
-SECOND = dt.timedelta(seconds=1)
-ZERO = dt.timedelta(0)
-
 
 @pytest.fixture
 def open_store(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., SQSStore]]:
-    opened: list[SQSStore] = []
-
-    def open(**settings: Any) -> SQSStore:
-        opened.append(open_sqs(clock, tmp_path, **settings))
-        return opened[-1]
-
-    yield open
-    for store in opened:
-        store.close()
+    yield from opening(clock, tmp_path)
 
 
 @pytest.fixture
@@ -66,125 +73,6 @@ def store(open_store: Callable[..., SQSStore]) -> SQSStore:
 def raw(tmp_path: Path, store: SQSStore) -> Raw:
     store.claim(limit=1, lease=LEASE, queues=["mail"])
     return Raw(prefix_of(tmp_path))
-
-
-class Raw:
-    """The queues as whoever has AWS's own tools sees them."""
-
-    def __init__(self, prefix: str) -> None:
-        self.client = session().client("sqs", endpoint_url=endpoint())
-        self.prefix = prefix
-
-    def url(self, queue: str = "mail") -> str:
-        url: str = self.client.get_queue_url(QueueName=self.prefix + queue)["QueueUrl"]
-        return url
-
-    def send(self, text: str, queue: str = "mail") -> None:
-        self.client.send_message(QueueUrl=self.url(queue), MessageBody=text)
-
-    def letters(self, queue: str = "mail") -> list[dict[str, Any]]:
-        """All that can be seen, and stays where it is."""
-        answer = self.client.receive_message(
-            QueueUrl=self.url(queue),
-            MaxNumberOfMessages=10,
-            VisibilityTimeout=0,
-            MessageAttributeNames=["All"],
-        )
-        found: list[dict[str, Any]] = answer.get("Messages", [])
-        return found
-
-    def bodies(self, queue: str = "mail") -> list[dict[str, Any]]:
-        return [json.loads(letter["Body"]) for letter in self.letters(queue)]
-
-    def redrive(self, source: str, target: str) -> None:
-        """What "Start DLQ redrive" does."""
-        for letter in self.client.receive_message(QueueUrl=self.url(source), MaxNumberOfMessages=10)[
-            "Messages"
-        ]:
-            self.send(letter["Body"], target)
-            self.client.delete_message(QueueUrl=self.url(source), ReceiptHandle=letter["ReceiptHandle"])
-
-
-class Wire:
-    """Stands between a store and its client, and does at a call what the test says."""
-
-    def __init__(self, store: SQSStore) -> None:
-        self.client: Any = store._client._client()
-        self.calls: list[str] = []
-        self.acts: dict[str, Callable[[Callable[..., Any], dict[str, Any]], Any]] = {}
-        store._client._clients[os.getpid()] = self
-
-    def __getattr__(self, verb: str) -> Any:
-        real = getattr(self.client, verb)
-
-        def call(**asked: Any) -> Any:
-            self.calls.append(verb)
-            act = self.acts.get(verb)
-            return real(**asked) if act is None else act(real, asked)
-
-        return call
-
-    def lose_answer(self, verb: str) -> None:
-        """It is done, and nobody hears of it."""
-
-        def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
-            real(**asked)
-            raise ReadTimeoutError(endpoint_url="http://sqs")
-
-        self.acts[verb] = act
-
-    def refuse(self, verb: str, *places: int, error: Exception | None = None) -> None:
-        """It is not done: the whole request, or those entries of it."""
-
-        def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
-            if error is not None:
-                raise error
-            left = [entry for n, entry in enumerate(asked["Entries"]) if n not in places]
-            answer = real(**asked | {"Entries": left}) if left else {}
-            failed = [
-                {"Id": asked["Entries"][n]["Id"], "Code": "InternalError", "SenderFault": False}
-                for n in places
-            ]
-            return answer | {"Failed": failed}
-
-        self.acts[verb] = act
-
-    def heal(self) -> None:
-        self.acts.clear()
-
-
-def mail(id: str, **fields: Any) -> Message:
-    fields.setdefault("content", b"Subject: x\r\n\r\nHello.\r\n")
-    fields.setdefault("recipients", (f"{id}@example.org",))
-    return Message(id=id, sender="s@example.org", **fields)
-
-
-def take(store: SQSStore, *, lease: dt.timedelta = LEASE, limit: int = 10) -> list[Claim]:
-    return sorted(store.claim(limit=limit, lease=lease, queues=["mail"]), key=lambda claim: claim.message.id)
-
-
-def ids(claims: Sequence[Claim]) -> list[str]:
-    return [claim.message.id for claim in claims]
-
-
-def fates(claim: Claim, fate: Fate) -> dict[str, Fate]:
-    return dict.fromkeys(claim.message.recipients, fate)
-
-
-def delivered(claim: Claim) -> Delivered:
-    return Delivered(fates=fates(claim, Fate.ACCEPTED))
-
-
-def dead(claim: Claim) -> Dead:
-    return Dead(fates=fates(claim, Fate.FAILED), reason="550 no such user")
-
-
-def retry(claim: Claim, delay: dt.timedelta = ZERO) -> Retry:
-    return Retry(delay=delay, fates=claim.fates, reason="451 later")
-
-
-def settle(store: SQSStore, claim: Claim, verdict: Verdict) -> list[Claim]:
-    return list(store.settle([Settlement(claim, verdict)]))
 
 
 # -- a put that fails
@@ -221,6 +109,61 @@ def test_a_put_whose_answer_was_lost_is_ambiguous_and_repeated_is_there_twice(st
     store.put([mail("a")])
 
     assert ids(take(store)) == ["a", "a"]
+
+
+def test_a_put_of_which_the_answer_says_nothing_is_ambiguous(store: SQSStore) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.acts["send_message_batch"] = lambda _, asked: {"Successful": [{"Id": asked["Entries"][0]["Id"]}]}
+
+    with pytest.raises(AmbiguousPut, match="of 1 of a request the answer says nothing"):
+        store.put([mail("a"), mail("b")])
+
+
+def test_a_delete_of_which_the_answer_says_nothing_is_not_done(store: SQSStore) -> None:
+    store.put([mail("a")])
+    (claim,) = take(store)
+    wire = Wire(store)
+    wire.acts["delete_message_batch"] = lambda _, __: {}
+    with pytest.raises(StoreUnavailable):
+        settle(store, claim, delivered(claim))
+    wire.heal()
+
+    assert settle(store, claim, delivered(claim)) == []
+
+
+def refusal(code: str, status: int = 400) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "SendMessageBatch")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("ExpiredToken", 403), "renew them"),
+        (refusal("InvalidClientTokenId", 403), "profile or the environment"),
+        (refusal("AccessDenied", 403), "permission"),
+        (refusal("KMS.AccessDeniedException"), "key that encrypts"),
+        (refusal("KmsDisabled"), "key that encrypts"),
+        (refusal("RequestThrottled"), "fewer requests"),
+        (refusal("ThrottlingException"), "fewer requests"),
+        (refusal("RequestExpired"), "clock"),
+        (refusal("AWS.SimpleQueueService.QueueDeletedRecently"), "a minute"),
+        (TokenRetrievalError(provider="sso", error_msg="expired"), "expired"),
+        (CredentialRetrievalError(provider="role", error_msg="gone"), "gone"),
+        (NoCredentialsError(), "credentials"),
+    ],
+    ids=str,
+)
+def test_what_was_refused_before_it_was_done_is_not_ambiguous_and_says_what_to_do(
+    store: SQSStore, error: Exception, words: str
+) -> None:
+    take(store)
+    wire = Wire(store)
+    wire.refuse("send_message_batch", error=error)
+
+    with pytest.raises(StoreUnavailable, match=words):
+        store.put([mail("a")])
 
 
 def test_nothing_is_sent_a_second_time_unseen(store: SQSStore) -> None:
@@ -417,7 +360,7 @@ def test_what_somebody_may_have_stays_aside_when_it_is_sent_back(store: SQSStore
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "null", "[]", "1", "hello", '{"outbox": 2}', '{"outbox": 1, "id": "a"}', "{" * 100_000],
+    ["", "{}", "null", "[]", "1", "hello", '{"outbox": 0}', '{"outbox": 1, "id": "a"}', "{" * 100_000],
     ids=lambda text: text[:20] or "nothing",
 )
 def test_a_stranger_s_letter_is_put_aside_as_it_came_and_stops_no_other(
@@ -728,6 +671,21 @@ def test_check_warns_of_a_queue_that_forgets_sooner_or_moves_aside_sooner_than_i
     assert "14 days" in found[0].advice
     assert "max_message=65536" in found[1].advice
     assert "maxReceiveCount" in found[2].advice
+
+
+def test_from_each_queue_beside_one_sqs_moves_messages_back_and_check_says_where_it_does_not(
+    store: SQSStore, raw: Raw
+) -> None:
+    """StartMessageMoveTask is for what some queue's redrive policy names."""
+    for side, source in (("-held", "mail"), ("-dead", "mail-held")):
+        sources = raw.client.list_dead_letter_source_queues(QueueUrl=raw.url(f"mail{side}"))["queueUrls"]
+        assert sources == [raw.url(source)]
+    assert [finding.text for finding in store.check() if finding.level != "ok"] == []
+
+    raw.client.set_queue_attributes(QueueUrl=raw.url("mail-held"), Attributes={"RedrivePolicy": ""})
+    (found,) = [finding for finding in store.check() if finding.level != "ok"]
+    assert "mail-dead: SQS moves nothing back" in found.text
+    assert "mail-held the RedrivePolicy" in found.advice
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
+from listed_skips import ListedSkips, clauses, listed_in
 from sqs_server import open_sqs
 
 from outbox.clock import Clock
@@ -15,34 +13,17 @@ from outbox.protocols import Guarantee
 from outbox.stores.sqs import SQSStore
 from outbox.testing import StoreSuite
 
-SKIPPED = frozenset((Path(__file__).parent / "stored" / "sqs_skipped.txt").read_text().split())
 
-
-class TestSQSStore(StoreSuite):
+class TestSQSStore(ListedSkips, StoreSuite):
+    skipped = "sqs_skipped.txt"
     many = 60
-
-    @pytest.fixture(autouse=True)
-    def skips_no_more_than_is_listed(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> Iterator[None]:
-        name = request.function.__name__
-        with monkeypatch.context() as patched:
-            if name not in SKIPPED:
-                patched.setattr(pytest, "skip", lambda reason: grown(name, reason))
-            yield
 
     def open(self, clock: Clock, path: Path, **settings: Any) -> SQSStore:
         return open_sqs(clock, path, **settings)
 
 
-def grown(name: str, reason: str) -> NoReturn:
-    pytest.fail(f"{name} is skipped, and is not in tests/stored/sqs_skipped.txt: {reason}")
-
-
 def test_every_clause_that_is_listed_as_skipped_is_one() -> None:
-    clauses = {name for name, _ in inspect.getmembers(StoreSuite, inspect.isfunction)}
-
-    assert clauses >= SKIPPED
+    assert clauses() >= listed_in(TestSQSStore.skipped)
 
 
 def test_it_says_what_it_lacks() -> None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import attrs
 import pytest
+from postgres_places import Places
 
 from outbox import FilesystemStore, FunctionTransport, MemoryStore, Message, Outbox, SQLiteStore, Submitted
-from outbox.errors import ConflictError, InvalidMessage, StoreUnavailable, UnsupportedError
+from outbox.errors import ConflictError, CorruptRecord, InvalidMessage, StoreUnavailable, UnsupportedError
 from outbox.events import Notice
-from outbox.protocols import Store
+from outbox.moving import SupportsMove
+from outbox.protocols import Store, SupportsBrowse, SupportsHold, SupportsManage
 from outbox.testing.clauses.scene import DAY, ids, mail, take
 from outbox.testing.clock import ManualClock
 
 MAIL = b"From: ann@example.org\r\nTo: bob@example.org\r\nSubject: your order\r\n\r\nThank you.\r\n"
+
+
+@runtime_checkable
+class Steered(SupportsBrowse, SupportsManage, SupportsHold, Protocol):
+    """A store whose messages a person can look at and steer."""
+
+
+MINUTE = dt.timedelta(minutes=1)
 STORES: dict[str, Callable[[ManualClock, Path], Store]] = {
     "memory": lambda clock, _: MemoryStore(clock=clock),
     "sqlite": lambda clock, path: SQLiteStore(path / "outbox.db", clock=clock),
@@ -24,11 +36,23 @@ STORES: dict[str, Callable[[ManualClock, Path], Store]] = {
 }
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, "postgres"])
 def store(request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> Iterator[Store]:
-    store = STORES[request.param](clock, tmp_path)
-    yield store
-    store.close()
+    if request.param in STORES:
+        with contextlib.closing(STORES[request.param](clock, tmp_path)) as store:
+            yield store
+        return
+    postgres: Places = request.getfixturevalue("postgres")
+    with contextlib.closing(postgres.open(tmp_path, clock=clock)) as store:
+        yield store
+    postgres.leave(tmp_path)
+
+
+@pytest.fixture
+def steered(store: Store) -> Steered:
+    """The same, with what a person can say to it."""
+    assert isinstance(store, Steered)
+    return store
 
 
 @pytest.fixture
@@ -180,14 +204,135 @@ def test_a_kill_between_the_two_halves_of_a_publish_leaves_what_the_next_one_men
     assert ids(take(outbox.store)) == ["a"]
 
 
-def test_a_kill_between_the_two_halves_of_an_unstage_leaves_what_the_next_one_mends(outbox: Outbox) -> None:
+def test_a_kill_between_the_two_halves_of_an_unstage_leaves_what_the_next_one_mends(
+    outbox: Outbox, steered: Steered
+) -> None:
     outbox.stage(mail("a"))
-    outbox.store.cancel(["staged-a"])  # type: ignore[attr-defined]  # each of these stores can
+    steered.cancel(["staged-a"])
 
     assert outbox.publish("a") is False
     assert outbox.unstage("a") is True
     outbox.stage(mail("a"))
     assert outbox.publish("a") is True
+
+
+# -- what else can have become of what was staged
+
+
+def test_what_is_staged_again_after_a_kill_while_it_was_unstaged_is_staged_as_it_is_now(
+    outbox: Outbox, steered: Steered
+) -> None:
+    """It is not taken for staged because its id is known: it would be published by nobody."""
+    outbox.stage(mail("a"))
+    steered.cancel(["staged-a"])
+
+    outbox.stage(attrs.evolve(mail("a"), content=b"rendered anew\r\n"))
+
+    assert list(outbox.staged()) == ["a"]
+    assert outbox.publish("a") is True
+    (claim,) = take(outbox.store)
+    assert claim.message.content == b"rendered anew\r\n"
+
+
+def test_an_id_that_was_being_unstaged_when_it_was_killed_is_free_for_another_envelope(
+    outbox: Outbox, steered: Steered
+) -> None:
+    outbox.stage(mail("a"))
+    steered.cancel(["staged-a"])
+
+    outbox.stage(mail("a", "other@example.org"))
+
+    assert outbox.publish("a") is True
+    (claim,) = take(outbox.store)
+    assert claim.message.recipients == ("other@example.org",)
+
+
+def test_what_a_person_holds_is_staged_and_waits_for_him(outbox: Outbox, steered: Steered) -> None:
+    outbox.stage(mail("a"))
+    outbox.stage(mail("b"))
+    steered.hold(["staged-a"], reason="ask Ann first")
+
+    outbox.stage(mail("a"))
+    with pytest.raises(StoreUnavailable, match="ask Ann first"):
+        outbox.publish("a")
+    assert list(outbox.staged()) == ["b"], "it does not stop who goes through the others"
+
+    steered.release(["staged-a"])
+    assert list(outbox.staged()) == ["a", "b"]
+    assert outbox.publish("a") is True
+
+
+def test_what_a_person_holds_can_be_unstaged(outbox: Outbox, steered: Steered) -> None:
+    outbox.stage(mail("a"))
+    steered.hold(["staged-a"])
+
+    assert outbox.unstage("a") is True
+    assert steered.get("staged-a") is None
+
+
+def test_what_a_person_has_cancelled_and_put_back_is_staged(outbox: Outbox, steered: Steered) -> None:
+    outbox.stage(mail("a"))
+    steered.cancel(["staged-a"])
+    assert list(outbox.staged()) == []
+
+    steered.requeue(["staged-a"])
+    assert list(outbox.staged()) == ["a"]
+    assert outbox.publish("a") is True
+
+
+def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor_forgotten_here(
+    outbox: Outbox, steered: Steered, store: Store
+) -> None:
+    assert isinstance(store, SupportsMove)
+    outbox.stage(mail("a"))
+    store.take(to="elsewhere", limit=10)
+
+    for verb in (
+        lambda: outbox.publish("a"),
+        lambda: outbox.unstage("a"),
+        lambda: outbox.stage(mail("a")),
+    ):
+        with pytest.raises(StoreUnavailable, match="on its way to another store"):
+            verb()
+    assert list(outbox.staged()) == []
+    assert steered.get("staged-a") is not None
+    assert steered.get("a") is None
+
+
+def test_a_message_of_the_caller_s_own_with_such_a_name_is_left_alone(
+    outbox: Outbox, steered: Steered
+) -> None:
+    outbox.submit(mail("staged-a"))
+    with pytest.raises(ConflictError):
+        outbox.stage(mail("a"))
+    assert [outbox.publish("a"), outbox.unstage("a")] == [False, False]
+    steered.cancel(["staged-a"])
+    with pytest.raises(ConflictError):
+        outbox.stage(mail("a"))
+
+    assert steered.get("staged-a") is not None
+
+
+def test_one_that_cannot_be_read_stops_none_of_the_others_and_is_told_of(
+    outbox: Outbox, steered: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in "abc":
+        outbox.stage(mail(id))
+    get = steered.get
+
+    def damaged(id: str) -> object:
+        if id == "staged-a":
+            raise CorruptRecord("staged-a: it cannot be read")
+        return get(id)
+
+    monkeypatch.setattr(steered, "get", damaged)
+    staged = outbox.staged()
+
+    assert [next(staged), next(staged)] == ["b", "c"]
+    with pytest.raises(CorruptRecord, match="staged-a"):
+        next(staged)
+    assert outbox.unstage("a") is True
+    assert list(outbox.staged()) == ["b", "c"]
 
 
 def test_a_submit_is_told_when_it_is_published(outbox: Outbox, told: list[Notice]) -> None:
@@ -232,3 +377,25 @@ def test_a_clock_decides_what_is_older(outbox: Outbox, clock: ManualClock) -> No
     assert list(outbox.staged(older_than=dt.timedelta(seconds=1))) == []
     clock.advance(dt.timedelta(seconds=1))
     assert list(outbox.staged(older_than=dt.timedelta(seconds=1))) == ["a"]
+
+
+def test_a_host_whose_clock_is_ahead_takes_nothing_for_older_than_it_is(
+    outbox: Outbox, store: Store, clock: ManualClock
+) -> None:
+    """What is younger than its transaction may yet be committed: to unstage it would lose it."""
+    hasty = ManualClock(clock.now() + 5 * MINUTE)
+    there = Outbox(store, clock=hasty)
+    outbox.stage(mail("a"))
+
+    assert list(there.staged(older_than=MINUTE)) == []
+    clock.advance(MINUTE)
+    hasty.advance(MINUTE)
+    assert list(there.staged(older_than=MINUTE)) == ["a"]
+
+
+def test_a_host_whose_clock_is_behind_sees_it_all_the_same_when_it_asks_for_all(
+    outbox: Outbox, store: Store, clock: ManualClock
+) -> None:
+    outbox.stage(mail("a"))
+
+    assert list(Outbox(store, clock=ManualClock(clock.now() - DAY)).staged()) == ["a"]

@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
 from .lifecycle import Record
 from .protocols import MAX_BYTES
 
-__all__ = ["Batch", "Remembered", "SupportsMove"]
+__all__ = ["ON_ITS_WAY", "Abandoned", "Batch", "Remembered", "SupportsMove"]
+
+ON_ITS_WAY: Final = "on its way to another store, until outbox move has brought it there"
+"""The reason of a message that was taken, until its batch is concluded."""
 
 
 def _records(records: Iterable[Record]) -> tuple[Record, ...]:
@@ -56,6 +59,14 @@ class Batch:
     unreadable: Sequence[str] = attrs.field(default=(), converter=_ids)
 
 
+@attrs.frozen(kw_only=True)
+class Abandoned:
+    """What became of a batch that was given up: how many messages stand as they stood, and how many are HELD."""
+
+    given_back: int = 0
+    held: int = 0
+
+
 @attrs.frozen
 class Remembered:
     """An id that a store still knows, of a message that was settled there and that it does not keep."""
@@ -74,7 +85,13 @@ class SupportsMove(Protocol):
         ...
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """The batch that is under way to the store of identity *to*; where none is, a new one.
 
@@ -92,6 +109,7 @@ class SupportsMove(Protocol):
         Args:
             to: ``""`` is whichever store a batch leads to, for who asks with *limit* 0.
             limit: With 0 no new one is made.
+            after: A batch of this store that the other has accepted: the name of a new one is greater.
 
         Returns:
             None where there is nothing (more) to take.
@@ -116,10 +134,13 @@ class SupportsMove(Protocol):
             The ids of which nothing was written: those that are here already,
             as messages of this store's own, and those that the batch says
             cannot be read.  The same list when the batch is given again,
-            whatever could be read by then.
+            whatever could be read by then, and whether there is room or not.
+            So a batch of this name and without records, which asks for no
+            room, sees to it that none of it arrives, or tells what did not.
 
         Raises:
             ConflictError: a later batch of the same source was given before.
+            InvalidMessage: one of the messages is more than this store can hold; nothing was stored.
             StoreFull: no room; nothing was stored.
             StoreUnavailable: the store cannot be written; nothing was stored.
             AmbiguousPut: it cannot be told; to give it again is safe.
@@ -139,6 +160,13 @@ class SupportsMove(Protocol):
         """
         ...
 
+    def abandon(self) -> Abandoned:
+        """Let the messages of the batch under way, wherever it leads, stand here as they stood, durably.
+
+        Where damage keeps from telling how, they are HELD, and a person decides.
+        """
+        ...
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """A page of the ids that are known here of messages that are not kept, by when they were settled, then by id.
 
@@ -149,6 +177,8 @@ class SupportsMove(Protocol):
     def remember(self, known: Sequence[Remembered], /) -> None:
         """Let these ids be known here, too, for as long as this store remembers such; durable on return.
 
-        An id that is known already stays as it is.
+        An id that is known already stays as it is, but for that of a message
+        which has left for another store: that it came to its end there is
+        known from now on, too.
         """
         ...

@@ -170,7 +170,9 @@ class Outbox(Submitter):
     def publish(self, id: str) -> bool:
         """Submit what is staged under this id, as :meth:`submit` would now.
 
-        May be repeated, after an error or a crash: it is submitted once.
+        May be repeated, after an error or a crash: it is submitted once, where
+        that is before the store forgets the ids of what it has delivered
+        (its ``remember``).
 
         Returns:
             False where nothing is staged under it: it was published, or
@@ -178,7 +180,8 @@ class Outbox(Submitter):
 
         Raises:
             ConflictError: the id is known with another envelope; it stays staged.
-            StoreError: as :meth:`submit`; publish it again.
+            StoreError: as :meth:`submit`, or a person holds it, or it is on its
+                way to another store (``outbox move``); publish it again.
         """
         return Stage(self.store).publish(id, lambda message: self._put([message]))
 
@@ -187,12 +190,16 @@ class Outbox(Submitter):
         return Stage(self.store).remove(id)
 
     def staged(self, *, older_than: dt.timedelta = dt.timedelta(0)) -> Iterator[str]:
-        """The ids of what is staged, and was for longer than this, by this machine's clock.
+        """The ids of what is staged, and was for longer than this, by the clocks of the store and of this machine.
 
         *older_than* must be longer than any of your transactions takes: of
-        what is younger nobody knows yet whether it commits.
+        what is younger nobody knows yet whether it commits.  What a person
+        holds is left out until he releases it.
+
+        Raises:
+            CorruptRecord: one cannot be read; all the others were given before.
         """
-        return Stage(self.store).ids(self._clock.now() - older_than)
+        return Stage(self.store).ids(older_than, self._clock.now())
 
     def send(
         self,

@@ -14,6 +14,7 @@ import attrs
 from outbox.clock import SystemClock
 from outbox.filters import Filter
 from outbox.lifecycle import State, Summary
+from outbox.moving import ON_ITS_WAY
 from outbox.protocols import Change, Expected, Store, SupportsBrowse
 from outbox.values import printable
 
@@ -194,9 +195,10 @@ def _foretold(store: SupportsBrowse, ids: Sequence[str], verb: Verb, console: Co
         summary = summary_of(store, id)
         why = "there is no such message (see outbox list)" if summary is None else verb.refuses(summary)
         if summary is not None and summary.leased_until and _leased(summary):
-            why = (
-                why
-                or f"it is with a worker, whose lease ends {ago(summary.leased_until, SystemClock().now())}"
+            ends = ago(summary.leased_until, SystemClock().now())
+            on_its_way = summary.reason == ON_ITS_WAY
+            why = why or (
+                f"it is {ON_ITS_WAY}" if on_its_way else f"it is with a worker, whose lease ends {ends}"
             )
         refused += bool(why)
         if console.as_json:
@@ -221,6 +223,8 @@ def _told(change: Change, verb: Verb, now: dt.datetime, console: Console) -> Non
 def _why(change: Change, now: dt.datetime) -> str:
     if change.status == "unknown":
         return "there is no such message (see outbox list)"
+    if change.status == "leased" and ON_ITS_WAY in change.reason:
+        return change.reason
     if change.status == "leased":
         until = f", whose lease ends {ago(change.until, now)}" if change.until else ""
         return f"it is with a worker{until}; ask again then"

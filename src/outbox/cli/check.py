@@ -19,6 +19,7 @@ from outbox.clock import SystemClock
 from outbox.errors import OutboxError
 from outbox.lifecycle import State
 from outbox.locate import Config, Said, masked
+from outbox.moving import SupportsMove
 from outbox.protocols import (
     Finding,
     Guarantee,
@@ -27,6 +28,7 @@ from outbox.protocols import (
     SupportsBrowse,
     SupportsGlance,
     SupportsMaintain,
+    SupportsTransaction,
     Transport,
 )
 from outbox.values import printable, quoted
@@ -214,8 +216,16 @@ def _guaranteed(store: Store) -> Iterator[Finding]:
     for guarantee in Guarantee:
         if guarantee in lacks:
             yield Finding("ok", f"the store does not promise {guarantee}: {_LACKING[guarantee]}")
+    for capability, missing in _MISSING.items():
+        if not isinstance(store, capability):
+            yield Finding("ok", f"the store {missing}")
 
 
+_MISSING: Final[Mapping[type, str]] = {
+    SupportsTransaction: "cannot keep a message within a transaction of yours: outbox.staging does it in two steps",
+    SupportsMove: "is none that outbox move leads from or to",
+}
+"""Of what not every store can do, what a clause of the suite asks for and a person would miss."""
 _LACKING: Final[Mapping[Guarantee, str]] = {
     Guarantee.ORDER: "another message may go before one of higher priority or earlier due time",
     Guarantee.DEDUPLICATION: "a message put twice under one id may be sent twice",

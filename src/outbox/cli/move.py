@@ -15,7 +15,7 @@ import argparse
 import contextlib
 import datetime as dt
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from outbox.clock import Clock, SystemClock
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             f"{waited.leased:,} stay, for workers have them: the same command moves them when they are done"
         )
         return Exit.TEMPORARY
-    return Exit.NOT_ALL if move.refused or move.unreadable else Exit.OK
+    return Exit.NOT_ALL if move.refused or move.unreadable or move.unfit else Exit.OK
 
 
 def _abandoned(options: argparse.Namespace, console: Console) -> int:
@@ -114,13 +114,17 @@ def _abandoned(options: argparse.Namespace, console: Console) -> int:
             Exit.USAGE, "--abandon is for the store that the messages leave: say --from URL alone"
         )
     with opened_store(naming(config_of(options, console), options.source, "--from", console)) as old:
-        number = abandon(old)
+        done = abandon(old)
     if console.as_json:
-        console.data({"given_back": number})
-    else:
-        stand = f"{number:,} stand as they stood before they were taken"
-        console.line(stand if number else "nothing was on its way")
-    return Exit.OK
+        console.data({"given_back": done.given_back, "held": done.held})
+    elif done.given_back or not done.held:
+        stand = f"{done.given_back:,} stand as they stood before they were taken"
+        console.line(stand if done.given_back else "nothing was on its way")
+    if done.held:
+        console.complain(
+            f"{done.held:,} are held, for the note of how they stood was damaged: outbox list --state held shows them"
+        )
+    return Exit.NOT_ALL if done.held else Exit.OK
 
 
 def _moved(move: Move, asked: Asked, console: Console, timeout: dt.timedelta | None) -> Step | None:
@@ -163,6 +167,8 @@ def _tell(move: Move, source: Config, destination: Config, console: Console, *, 
                 "known": move.remembered,
                 "refused": move.refused,
                 "unreadable": move.unreadable,
+                "unfit": move.unfit,
+                "unsuspended": [{"kind": each.kind, "value": each.value} for each in move.unsuspended],
                 "ended": ended,
             }
         )
@@ -173,10 +179,20 @@ def _tell(move: Move, source: Config, destination: Config, console: Console, *, 
     for ids, why in (
         (move.refused, "the other store has messages of these ids"),
         (move.unreadable, "they cannot be read, see outbox check"),
+        (list(move.unfit), f"the other store cannot hold them ({_first(move.unfit.values())})"),
     ):
         if ids:
             more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
             console.complain(f"{len(ids):,} stay, for {why}: {', '.join(ids[:_NAMED])}{more}")
+    for each in move.unsuspended:
+        console.complain(
+            f"{each.kind} {console.discreet(each.value)} is suspended in the store that they left, and not in the other: "
+            "where it is to be so there, say so there (outbox suspend)"
+        )
+
+
+def _first(texts: Iterable[str]) -> str:
+    return next(iter(texts), "")
 
 
 def _foretold(source: Config, destination: Config, console: Console) -> int:

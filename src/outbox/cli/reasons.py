@@ -14,6 +14,7 @@ from outbox.bulletin import RelayBulletin
 from outbox.lifecycle import Fate, Record, State, Summary
 from outbox.locate import spell
 from outbox.message import Message
+from outbox.moving import ON_ITS_WAY
 from outbox.outcome import Accepted
 from outbox.protocols import Suspension
 from outbox.retry import RetryPolicy
@@ -156,6 +157,9 @@ def _held_help(summary: Summary) -> list[str]:
 
 def _claimed(seen: Seen) -> Iterator[Reason]:
     until = seen.summary.leased_until
+    if until is not None and until > seen.now and seen.summary.reason == ON_ITS_WAY:
+        yield Reason(rule="leaving", text=f"it is {ON_ITS_WAY}", help=["outbox check"])
+        return
     if until is not None and until > seen.now:
         yield Reason(
             rule="leased",

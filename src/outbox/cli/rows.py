@@ -9,6 +9,7 @@ from typing import Final
 from outbox.clock import SystemClock
 from outbox.lifecycle import State, Summary
 from outbox.locate import spell
+from outbox.moving import ON_ITS_WAY
 from outbox.protocols import Suspension
 from outbox.values import printable
 
@@ -87,7 +88,7 @@ def _age(summary: Summary, now: dt.datetime) -> str:
 def _why(summary: Summary, suspensions: Sequence[Suspension], now: dt.datetime) -> str:
     due = summary.due_at
     when = f"due {ago(due, now)}" if due else ""
-    if summary.leased_until:
+    if summary.leased_until and summary.reason != ON_ITS_WAY:
         when = f"leased, until {ago(summary.leased_until, now)}"
     reason = printable(summary.reason)
     if len(summary.recipients) == 1:

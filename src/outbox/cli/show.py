@@ -17,6 +17,7 @@ from outbox.clock import SystemClock
 from outbox.errors import ConfigurationError, CorruptRecord
 from outbox.lifecycle import Attempt, Event, Fate, Record, State, Summary
 from outbox.message import Message
+from outbox.moving import ON_ITS_WAY
 from outbox.protocols import SupportsBrowse, Suspension
 from outbox.values import printable
 
@@ -192,6 +193,8 @@ def _when(moment: dt.datetime | None, now: dt.datetime) -> str:
 def _next(summary: Summary, now: dt.datetime) -> str:
     if summary.due_at is not None:
         return f"due {_when(summary.due_at, now)}"
+    if summary.leased_until is not None and summary.reason == ON_ITS_WAY:
+        return ON_ITS_WAY
     if summary.leased_until is not None:
         return f"with a worker; its lease ends {_when(summary.leased_until, now)}"
     if summary.resumes_at is not None:

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
-from outbox.errors import ConfigurationError, ConflictError
+from outbox.errors import ConfigurationError, ConflictError, CorruptRecord
 from outbox.lifecycle import Record, State
-from outbox.moving import Batch
+from outbox.moving import ON_ITS_WAY, Batch
+from outbox.protocols import Finding
 
 from .instants import FOREVER, micros
 from .standing import Standing
 
-__all__ = ["LEFT", "ON_ITS_WAY", "Given", "arrived", "leaving", "next_name", "require_partner"]
+__all__ = [
+    "LEFT",
+    "UNTOLD",
+    "Given",
+    "arrived",
+    "damaged",
+    "findings",
+    "leaving",
+    "next_name",
+    "require_partner",
+    "untold",
+]
 
-ON_ITS_WAY: Final = "on its way to another store, until outbox move has brought it there"
-"""The reason of a message under way."""
 LEFT: Final = "moved to another store"
 """The reason that an id is remembered for where its message has left."""
+UNTOLD: Final = "it was on its way to another store, and the note of how it stood before was damaged"
+"""The reason of a message that is held since such a move was given up."""
+_GIVE_UP: Final = "outbox move --from THIS --abandon gives it up"
+_LONG: Final = 600 * 10**6
 _DIGITS: Final = 18
 """Of a name: microseconds for thirty thousand years."""
 
@@ -51,15 +66,38 @@ def leaving(standing: Standing) -> Standing:
     )
 
 
-def next_name(last: str, now: int) -> str:
-    """The name of the next batch that leaves a store.
+def untold(standing: Standing, now: int) -> Standing:
+    """How it stands from now on where nobody can tell how it stood before it was taken: a person decides."""
+    return attrs.evolve(standing, state=State.HELD, due=now, settled=now, resumes=None, reason=UNTOLD)
+
+
+def damaged(error: Exception) -> CorruptRecord:
+    """What is raised where the note of what is under way cannot be read."""
+    return CorruptRecord(
+        f"the note of what is on its way to another store is damaged ({error}): {_GIVE_UP}; they are held then"
+    )
+
+
+def findings(number: int, name: str, now: int) -> Iterator[Finding]:
+    """What ``check`` says of so many messages that are under way in a batch of this name."""
+    if number:
+        lasts = now - int(name[:_DIGITS] or 0) > _LONG
+        yield Finding(
+            "warning" if lasts else "ok",
+            f"{number:,} messages are on their way to another store, by an outbox move that is at it or was killed",
+            f"the same command again finishes it; where that store is gone for good, {_GIVE_UP}",
+        )
+
+
+def next_name(last: str, now: int, after: str = "") -> str:
+    """The name of the next batch that leaves a store, which has given *last*, and *after* to whom it leads to.
 
     Greater than the last by the clock, too: a store that was restored from a
     backup has forgotten some of its batches, and gives their names to no other.
     """
     import secrets  # noqa: PLC0415 - brings OpenSSL, and only a move asks for it
 
-    number = max(now, int(last[:_DIGITS] or 0) + 1)
+    number = max(now, int(max(last, after)[:_DIGITS] or 0) + 1)
     return f"{number:0{_DIGITS}}-{secrets.token_hex(4)}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 import attrs
 
 from outbox.lifecycle import Record
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 
 from . import carrying
 from .carrying import Given
@@ -34,14 +34,16 @@ class Ferry:
 
     # -- out
 
-    def take(self, now: int, *, to: str, limit: int, max_bytes: int, leave: Collection[str]) -> Batch | None:
+    def take(
+        self, now: int, *, to: str, limit: int, max_bytes: int, leave: Collection[str], after: str
+    ) -> Batch | None:
         if self._stood:
             carrying.require_partner(self._to, to)
             return self._batch()
         chosen = list(_bounded(self._there(now, frozenset(leave)), limit, max_bytes))
         if not chosen:
             return None
-        self._name, self._to = carrying.next_name(self._name, now), to
+        self._name, self._to = carrying.next_name(self._name, now, after), to
         for row in chosen:
             self._stood[row.id] = row.standing
             self._shelf.detain(row, carrying.leaving(row.standing))
@@ -77,6 +79,11 @@ class Ferry:
             else:
                 self._shelf.part(row, now)
         self._stood = {}
+
+    def abandon(self, now: int) -> Abandoned:
+        given_back = len(self._stood)
+        self.conclude(self._name, list(self._stood), now)
+        return Abandoned(given_back=given_back)
 
     def remembered(self, now: int, after: Remembered | None, limit: int) -> list[Remembered]:
         known = sorted(self._shelf.remembered(now), key=lambda each: (each.settled_at, each.id))

@@ -14,7 +14,7 @@ from outbox.errors import StoreUnavailable
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -335,12 +335,18 @@ class MemoryStore:
         return self._ferry.identity
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`."""
         with self._lock:
             return self._ferry.take(
-                self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave
+                self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave, after=after
             )
 
     def give(self, batch: Batch, /) -> Sequence[str]:
@@ -361,6 +367,13 @@ class MemoryStore:
         with self._lock:
             self._ferry.conclude(name, back, self._now())
         self._news.tell()
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        with self._lock:
+            abandoned = self._ferry.abandon(self._now())
+        self._news.tell()
+        return abandoned
 
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""

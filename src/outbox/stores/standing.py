@@ -30,10 +30,11 @@ from outbox.lifecycle import (
     Verdict,
 )
 from outbox.message import Message
+from outbox.moving import ON_ITS_WAY
 from outbox.protocols import Change, Expected
 from outbox.values import printable
 
-from .instants import later, micros, moment, span
+from .instants import FOREVER, later, micros, moment, span
 
 __all__ = [
     "Standing",
@@ -403,6 +404,8 @@ def _changed(id: str, standing: Standing, expected: Expected | None) -> Change |
 
 def _leased(id: str, standing: Standing) -> Change:
     until: dt.datetime = moment(standing.due)
+    if standing.due >= FOREVER:
+        return Change(id=id, status="leased", reason=f"it is {ON_ITS_WAY}", until=until)
     return Change(
         id=id, status="leased", reason=f"a worker has it until {until:%Y-%m-%dT%H:%M:%SZ}", until=until
     )

@@ -31,8 +31,12 @@ class Tombstones:
         self._stones[id] = _Tombstone(digest, settled, left)
 
     def remember(self, id: str, digest: bytes, settled: int) -> None:
-        """Keep it where none of this id is kept."""
-        self._stones.setdefault(id, _Tombstone(digest, settled, left=False))
+        """Keep it where none of this id is kept, or that of a message which has left: it came to its end elsewhere."""
+        stone = self._stones.get(id)
+        if stone is None:
+            self.bury(id, digest, settled)
+        elif stone.left:
+            self.bury(id, stone.digest, max(stone.settled, settled))
 
     def known(self, now: int) -> list[Remembered]:
         """Those that are known of messages that were settled here."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
+from outbox.errors import AmbiguousPut, StoreError
 from outbox.lifecycle import Fate, Record, State
 from outbox.moving import Batch, Remembered
 from outbox.stores import carrying
@@ -26,12 +27,12 @@ from outbox.stores.limits import Load
 from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
 
-from . import body, ids, notes, transitions
+from . import body, ids, notes, transitions, walking
 from .body import Header
 from .crowding import Crowd
 from .disk import Kind
 from .folders import Folders
-from .moving import given_name, keep, kept
+from .moving import given_name, has_left, keep, kept
 from .names import (
     ARRIVING,
     MOVING,
@@ -62,14 +63,29 @@ class _Arrival:
     note: Note | None
 
 
-def give(folders: Folders, batch: Batch, codings: Codings, crowd: Crowd, now: int) -> Sequence[str]:
-    """See :meth:`outbox.moving.SupportsMove.give`."""
+def give(
+    folders: Folders,
+    batch: Batch,
+    codings: Codings,
+    *,
+    crowd: Crowd,
+    require_free: Callable[[], None],
+    now: int,
+) -> Sequence[str]:
+    """See :meth:`outbox.moving.SupportsMove.give`.
+
+    Args:
+        require_free: Raises StoreFull where the disk has less room than has to stay.
+    """
     with folders.lock(MOVING):
         _finish(folders)
         last = _given(folders, batch.source)
         if last.repeats(batch):
             return last.refused
+        if batch.records:
+            require_free()
         _throw_away(folders)
+        _bury_left(folders, [record.message.id for record in batch.records])
         made: list[_Arrival] = []
         refused: list[str] = list(batch.unreadable)
         try:
@@ -84,15 +100,51 @@ def give(folders: Folders, batch: Batch, codings: Codings, crowd: Crowd, now: in
                 folders.sync([ARRIVING, *(note_path(each.ticket.revision) for each in made if each.note)])
                 places = [["/".join(each.to), each.ticket.name] for each in made]
                 keep(folders, _PLACING, [batch.source, Given(batch.name, tuple(refused)).encode(), places])
-        except BaseException:
-            with contextlib.suppress(Exception):
-                if kept(folders, _PLACING) is None:
-                    _throw_away(folders)
-                    for each in made:
-                        notes.discard(folders, each.ticket.id, each.ticket.revision)
-            raise
-        _finish(folders)
+        except BaseException as error:
+            if _undone(folders, made) or not isinstance(error, OSError | StoreError):
+                raise
+            raise _ambiguous(error) from error
+        try:
+            _finish(folders)
+        except (OSError, StoreError) as error:
+            raise _ambiguous(error) from error
         return refused
+
+
+def _undone(folders: Folders, made: Sequence[_Arrival]) -> bool:
+    """Throw away what was written; False where the batch is accepted, or that cannot be told."""
+    try:
+        if kept(folders, _PLACING) is not None:
+            return False
+    except (OSError, StoreError):
+        return False
+    with contextlib.suppress(Exception):
+        _throw_away(folders)
+        for each in made:
+            notes.discard(folders, each.ticket.id, each.ticket.revision)
+    return True
+
+
+def _ambiguous(error: Exception) -> AmbiguousPut:
+    return AmbiguousPut(
+        f"the batch may have been accepted, and is not in its place ({getattr(error, 'strerror', None) or error}): "
+        "give the same batch again"
+    )
+
+
+def _bury_left(folders: Folders, wanted: Iterable[str]) -> None:
+    """Make those files tombstones that are to be, where a kill came before: they are taken for messages otherwise."""
+    doubtful = {
+        id: found.inode
+        for id in wanted
+        if (found := ids.status(folders, id)) is not None and found.links > 1 and not found.buried
+    }
+    for path, name in walking.tombstones(folders) if doubtful else ():
+        ticket = Ticket.parse(name)
+        if ticket is not None and ticket.id in doubtful:
+            with contextlib.suppress(FileNotFoundError):
+                if folders.stat(path, name).inode == doubtful[ticket.id]:
+                    transitions.bury(folders, path, ticket)
 
 
 _WAITING: Final = (State.QUEUED, State.CLAIMED)
@@ -213,17 +265,32 @@ def remember(folders: Folders, known: Sequence[Remembered], retention: Retention
     with folders.lock(MOVING):
         _finish(folders)
         _throw_away(folders)
-        made = [
-            _buried(folders, each)
-            for each in known
-            if retention.remembers and micros(each.settled_at) > since and not _is_known(folders, each.id)
-        ]
-        folders.sync(path for path in made if path is not None)
+        wanted = {each.id: each for each in known if retention.remembers and micros(each.settled_at) > since}
+        known_already = {id for id in wanted if _is_known(folders, id)}
+        made = [_buried(folders, each) for id, each in wanted.items() if id not in known_already]
+        ended = _ended(folders, {id: wanted[id] for id in known_already})
+        folders.sync(dict.fromkeys(path for path in (*made, *ended) if path is not None))
 
 
 def _is_known(folders: Folders, id: str) -> bool:
     found = ids.status(folders, id)
     return found is not None and found.links > 1 and not ids.is_gone(folders, id, found.inode)
+
+
+def _ended(folders: Folders, known: Mapping[str, Remembered]) -> Iterator[Path]:
+    """Of those whose messages have left note that they came to their end elsewhere; the folders that have changed."""
+    maybe = {id for id in known if (found := ids.status(folders, id)) is not None and found.buried}
+    left = [
+        (path, ticket)
+        for path, name in (walking.tombstones(folders) if maybe else ())
+        if (ticket := Ticket.parse(name)) is not None and ticket.id in maybe and has_left(ticket)
+    ]
+    for path, ticket in left:
+        at = max(ticket.at, micros(known[ticket.id].settled_at))
+        to, new = remembered_path(at), attrs.evolve(ticket, at=at, lost=0)
+        if folders.move(path, ticket.name, to, new.name):
+            transitions.bury(folders, to, new)
+            yield from (to, path)
 
 
 def _buried(folders: Folders, known: Remembered) -> Path | None:

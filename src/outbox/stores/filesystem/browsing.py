@@ -12,10 +12,11 @@ from outbox import codec
 from outbox.errors import CorruptRecord, StoreUnavailable
 from outbox.lifecycle import Record, State, Summary
 from outbox.message import Message
+from outbox.moving import ON_ITS_WAY
 from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
-from outbox.stores.instants import moment
+from outbox.stores.instants import FOREVER, moment
 from outbox.stores.standing import Standing
 
 from . import body, notes, reading, transitions, walking
@@ -70,7 +71,7 @@ def record(folders: Folders, place: Place, codings: Codings) -> Record:
     fresh = standings.fresh(message, ticket.submitted)
     told = Note(fates=fresh.fates, since=fresh.since) if note is None else note.about(len(fresh.fates))
     summary = standings.summary(
-        told.on(ticket.standing(place.state)),
+        _on_its_way(told.on(ticket.standing(place.state))),
         id=ticket.id,
         queue=message.queue,
         priority=message.priority,
@@ -145,7 +146,13 @@ def _summarised(folders: Folders, place: Place | None) -> Summary | None:
 def summary(folders: Folders, place: Place) -> Summary:
     """What a list shows of it; raises FileNotFoundError where its ticket has moved on."""
     standing, _ = transitions.learned_or_feared(folders, place.path, place.ticket, place.state)
-    return enveloped(folders, place, standing)
+    return enveloped(folders, place, _on_its_way(standing))
+
+
+def _on_its_way(standing: Standing) -> Standing:
+    """The same with the reason of what leaves for another store: its ticket tells it, and no note."""
+    leaves = standing.state is State.CLAIMED and standing.due >= FOREVER
+    return attrs.evolve(standing, reason=ON_ITS_WAY) if leaves else standing
 
 
 def enveloped(folders: Folders, place: Place, standing: Standing) -> Summary:

@@ -116,6 +116,7 @@ def check(folders: Folders, path: str, codings: Codings, now: int) -> Iterator[F
         "prune removes them",
         (notes.name_of(*each) for each in leftovers.orphans(folders, now)),
     )
+    yield from look.at(moving.check(folders, now))
     yield from look.at(_clock(folders, now))
     yield from look.failures()
 

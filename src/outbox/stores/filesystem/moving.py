@@ -8,6 +8,7 @@ One program at a time takes or concludes, by the lock of the folder.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -18,20 +19,34 @@ import attrs
 
 from outbox.errors import CorruptRecord, FormatError, StoreUnavailable
 from outbox.lifecycle import Record, State
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
+from outbox.protocols import Finding
 from outbox.stores import carrying
 from outbox.stores.content import Codings
 from outbox.stores.instants import FOREVER, micros, moment
 from outbox.stores.retention import Retention
 
-from . import body, browsing, ids, reading, transitions, walking
+from . import body, browsing, ids, notes, reading, transitions, walking
 from .disk import Kind
 from .folders import Folders
 from .names import CLAIMED, GONE, LATER, MOVING, Path, Ticket, claimed_path, queue_of, remembered_path
+from .notes import Note
 from .transitions import Transition
 from .walking import Place
 
-__all__ = ["conclude", "given_name", "identity", "is_name", "keep", "kept", "remembered", "take"]
+__all__ = [
+    "abandon",
+    "check",
+    "conclude",
+    "given_name",
+    "has_left",
+    "identity",
+    "is_name",
+    "keep",
+    "kept",
+    "remembered",
+    "take",
+]
 
 _IDENTITY: Final = "identity"
 _LEAVING: Final = "leaving"
@@ -51,6 +66,11 @@ def is_name(name: str) -> bool:
 def given_name(source: str) -> str:
     """Where stands what was given last from the store of this identity."""
     return f"given-{hashlib.blake2b(source.encode(), digest_size=16).hexdigest()}"
+
+
+def has_left(ticket: Ticket) -> bool:
+    """Whether it is the tombstone of a message that is in another store."""
+    return ticket.lost == _LEFT
 
 
 def keep(folders: Folders, name: str, fields: Any) -> None:
@@ -123,11 +143,15 @@ class _Leaving:
 
     @classmethod
     def read(cls, folders: Folders) -> _Leaving:
-        found = kept(folders, _LEAVING)
-        if found is None:
-            return cls()
-        name, to, stood = found
-        return cls(name, to, tuple(each for each in map(_Stood.read, stood) if _is_aside(folders, each)))
+        try:
+            found = kept(folders, _LEAVING)
+            if found is None:
+                return cls()
+            name, to, stood = found
+            each = tuple(map(_Stood.read, stood))
+        except (CorruptRecord, ValueError, TypeError) as error:
+            raise carrying.damaged(error) from error
+        return cls(name, to, tuple(one for one in each if _is_aside(folders, one)))
 
 
 def _is_aside(folders: Folders, stood: _Stood) -> bool:
@@ -147,6 +171,7 @@ def take(
     limit: int,
     max_bytes: int,
     leave: Collection[str],
+    after: str,
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     source = identity(folders)
@@ -165,7 +190,7 @@ def take(
             chosen, unreadable, missed = _chosen(
                 folders, codings, now, frozenset(leave), limit=limit, room=max_bytes
             )
-            name = carrying.next_name(leaving.name, now)
+            name = carrying.next_name(leaving.name, now, after)
             records = _set_aside(folders, _Leaving(name, to, tuple(chosen)), chosen)
             if records:
                 return Batch(name=name, source=source, records=records, unreadable=unreadable)
@@ -268,6 +293,60 @@ def _farewell(stood: _Stood, retention: Retention, now: int) -> Transition:
     return Transition(path=stood.aside, ticket=stood.frozen, to=to, new=new)
 
 
+def abandon(folders: Folders, retention: Retention, now: int) -> Abandoned:
+    """See :meth:`outbox.moving.SupportsMove.abandon`."""
+    try:
+        leaving = _Leaving.read(folders)
+    except CorruptRecord:
+        return _held(folders, now)
+    ids = [each.place.ticket.id for each in leaving.stood]
+    conclude(folders, retention, now, leaving.name, ids)
+    return Abandoned(given_back=len(ids))
+
+
+def _held(folders: Folders, now: int) -> Abandoned:
+    """Hold what is set aside: which it is tell the names of its tickets."""
+    with folders.lock(MOVING):
+        planned = [
+            _untold(folders, queue_of(path[-1]), aside, ticket, now)
+            for _, path in list(walking.queue_folders(folders))
+            if (aside := claimed_path(queue_of(path[-1]), FOREVER))
+            for name in _names(folders, aside)
+            if (ticket := Ticket.parse(name)) is not None and ticket.at == FOREVER
+        ]
+        held = transitions.make(folders, planned)
+        _Leaving().keep(folders)
+        return Abandoned(held=len(held))
+
+
+def _names(folders: Folders, path: Path) -> list[str]:
+    try:
+        return sorted(folders.entries(path, Kind.FILE))
+    except FileNotFoundError:
+        return []
+
+
+def _untold(folders: Folders, queue: str, path: Path, ticket: Ticket, now: int) -> Transition:
+    standing, history = transitions.learned_or_feared(folders, path, ticket, State.CLAIMED)
+    standing = carrying.untold(standing, now)
+    note = Note.of(standing, history)
+    if ticket.revision:
+        # What is kept without its content stands in its note alone.
+        with contextlib.suppress(CorruptRecord, FileNotFoundError):
+            note = attrs.evolve(note, bare=notes.read(folders, ticket.id, ticket.revision).bare)
+    return transitions.plan(folders, queue, path, ticket, standing, now=now, note=note)
+
+
+def check(folders: Folders, now: int) -> Iterator[Finding]:
+    """What ``check`` says of what is under way."""
+    try:
+        leaving = _Leaving.read(folders)
+    except CorruptRecord as error:
+        yield Finding("error", str(error))
+    else:
+        yield from carrying.findings(len(leaving.stood), leaving.name, now)
+
+
 def remembered(
     folders: Folders, retention: Retention, now: int, after: Remembered | None, limit: int
 ) -> list[Remembered]:
@@ -280,7 +359,7 @@ def remembered(
             continue
         tickets = [t for name in folders.entries(path, Kind.FILE) if (t := Ticket.parse(name)) is not None]
         for ticket in sorted(tickets, key=lambda ticket: (ticket.at, ticket.id)):
-            if ticket.at <= since or (ticket.at, ticket.id) <= behind or ticket.lost == _LEFT:
+            if ticket.at <= since or (ticket.at, ticket.id) <= behind or has_left(ticket):
                 continue
             if (digest := _digest(folders, path, ticket)) is not None:
                 found.append(Remembered(ticket.id, digest, moment(ticket.at)))

@@ -11,7 +11,7 @@ from typing import Final
 
 from outbox.errors import ConfigurationError, CorruptRecord, FormatError, UnsupportedError
 
-from . import body, ids, leftovers, reading, transitions, walking
+from . import body, ids, leftovers, moving, reading, transitions, walking
 from .disk import Disk, Kind, Status
 from .folders import Folders
 from .names import IDS, Path, Ticket, ids_path
@@ -105,6 +105,9 @@ def _make_format(folders: Folders, path: str) -> None:
     finally:
         folders.unlink((), draft)
     folders.root.sync()
+    # With it from the beginning, so that each copy has the same; where there is no room now, it is drawn when it is asked for.
+    with contextlib.suppress(OSError):
+        moving.identity(folders)
 
 
 def _foreign(names: Iterable[str]) -> list[str]:

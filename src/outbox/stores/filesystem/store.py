@@ -14,7 +14,7 @@ from outbox.errors import ConfigurationError, OutboxError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import MAX_BYTES, Change, Expected, Finding, Guarantee, Presence, QueueCount, Suspension
 from outbox.stores import standing as standings, surroundings
 from outbox.stores.content import Codings, ContentCoding
@@ -403,7 +403,13 @@ class FilesystemStore:
             return moving.identity(spool.folders)
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`."""
         now = self._now()
@@ -418,6 +424,7 @@ class FilesystemStore:
                     limit=bounded(limit),
                     max_bytes=max_bytes,
                     leave=leave,
+                    after=after,
                 )
             finally:
                 spool.shelves.changed()
@@ -427,9 +434,15 @@ class FilesystemStore:
         now = self._now()
         with self._inside() as spool:
             spool.require_usable()
-            self._limits.require_free(self._path)
             try:
-                return arriving.give(spool.folders, batch, self._codings, spool.crowd, now)
+                return arriving.give(
+                    spool.folders,
+                    batch,
+                    self._codings,
+                    crowd=spool.crowd,
+                    require_free=lambda: self._limits.require_free(self._path),
+                    now=now,
+                )
             finally:
                 spool.ring(now)
 
@@ -445,6 +458,16 @@ class FilesystemStore:
             spool.require_usable()
             try:
                 moving.conclude(spool.folders, self._retention, now, name, back)
+            finally:
+                spool.ring(now)
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        now = self._now()
+        with self._inside() as spool:
+            spool.require_usable()
+            try:
+                return moving.abandon(spool.folders, self._retention, now)
             finally:
                 spool.ring(now)
 

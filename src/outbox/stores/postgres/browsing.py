@@ -28,14 +28,36 @@ _SHOWN: Final = f"m.id, m.queue, m.priority, m.sender, m.recipients, m.size, m.e
 _ONE: Final = f"""
     SELECT m.digest, m.content, m.coding, {_SHOWN} FROM outbox_message AS m WHERE m.id = %(id)s AND m.stage <> 4
 """  # noqa: S608 - columns of our own
-_PAGE: Final = f"""
-    SELECT {_SHOWN} FROM outbox_message AS m
-    WHERE {{0}} AND m.id > %(after)s{{1}} ORDER BY m.id LIMIT %(limit)s
+# Each state by itself, along the index in which its messages stand in the order of their ids.
+_OF_SETTLED: Final = f"""
+    SELECT p.* FROM unnest(%(states)s::text[]) AS w (state) CROSS JOIN LATERAL (
+        SELECT {_SHOWN} FROM outbox_message AS m
+        WHERE m.stage = 0 AND m.state = w.state AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
+    ) AS p
 """  # noqa: S608 - columns of our own
-_ANY: Final = "m.stage <> 4"
-# What a partial index says of itself is said once more, so that it is used.
-_OF_SETTLED: Final = "m.stage = 0 AND m.state = ANY(%(states)s)"
-_OF_QUEUED: Final = "m.stage IN (1, 2, 3) AND m.state = ANY(%(states)s)"
+# What waits has no index of its ids, which each step of a message would have to write to.  A few are sorted; where
+# there are many they are met soon on the way along all ids.
+_FEW_QUEUED: Final = f"""
+    WITH m AS MATERIALIZED (
+        {" UNION ALL ".join(f"SELECT * FROM outbox_message AS m WHERE m.stage = {stage}" for stage in (1, 2, 3))}
+    )
+    SELECT {_SHOWN} FROM m WHERE m.state = ANY(%(states)s) AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
+"""  # noqa: S608 - columns of our own
+_MANY_QUEUED: Final = f"""
+    SELECT {_SHOWN} FROM outbox_message AS m
+    WHERE m.stage IN (1, 2, 3) AND m.state = ANY(%(states)s) AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
+"""  # noqa: S608 - columns of our own
+FEW: Final = 5_000
+"""So many that wait are sorted for a page."""
+# In the order of the index, so that it is used also where most of the rows are of that stage.
+_OF_STAGE: Final = "(SELECT FROM outbox_message AS m WHERE m.stage = {0} ORDER BY m.queue LIMIT {1})"
+_ARE_FEW: Final = f"""
+    SELECT count(*) <= {FEW} FROM (
+        SELECT FROM (
+            {" UNION ALL ".join(_OF_STAGE.format(stage, FEW + 1) for stage in (1, 2, 3))}
+        ) AS q LIMIT {FEW + 1}
+    ) AS q
+"""  # noqa: S608 - numbers of our own
 _AT_ONCE: Final = 1000
 _COUNT: Final = f"""
     WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now)
@@ -85,14 +107,16 @@ def _page(sql: Sql, sought: Filter, after: str, limit: int) -> list[Summary]:
     conditions, terms = _asked(sought)
     # No id has a NUL, and whatever stands behind one is behind what stands before it.
     parameters = {"after": after.partition("\0")[0], "limit": limit, **terms}
-    settled = [state.value for state in sought.states if state not in QUEUED]
-    queued = [state.value for state in sought.states if state in QUEUED]
+    states = sought.states or tuple(State)
+    settled = [state.value for state in states if state not in QUEUED]
+    queued = [state.value for state in states if state in QUEUED]
     found: list[rows.Row] = []
-    if not sought.states:
-        found += sql.execute(_PAGE.format(_ANY, conditions), parameters).fetchall()
-    for which, states in ((_OF_SETTLED, settled), (_OF_QUEUED, queued)):
-        if states:
-            found += sql.execute(_PAGE.format(which, conditions), {**parameters, "states": states}).fetchall()
+    if settled:
+        found += sql.execute(_OF_SETTLED.format(conditions), {**parameters, "states": settled}).fetchall()
+    if queued:
+        ((few,),) = sql.execute(_ARE_FEW).fetchall()
+        page = _FEW_QUEUED if few else _MANY_QUEUED
+        found += sql.execute(page.format(conditions), {**parameters, "states": queued}).fetchall()
     found.sort(key=lambda row: str(row[0]))
     return [_summary(row) for row in found[:limit]]
 
@@ -166,14 +190,21 @@ def named(recipients: str) -> tuple[str, ...]:
 
 def count(sql: Sql, now: int | None) -> list[QueueCount]:
     """See :meth:`outbox.protocols.SupportsBrowse.count`; nothing of a suspended queue is due."""
-    return [
-        QueueCount(
-            queue=queue,
-            state=State(state),
-            number=number,
-            due=due,
-            oldest_at=moment(oldest),
-            oldest_due_at=None if oldest_due is None else moment(oldest_due),
-        )
-        for queue, state, number, due, oldest, oldest_due in sql.execute(_COUNT, {"now": now})
-    ]
+    groups: dict[tuple[str, State], list[rows.Row]] = {}
+    for queue, state, *group in sql.execute(_COUNT, {"now": now}):
+        # What is in no state that there is counts as what it is going to be.
+        groups.setdefault((queue, rows.state(state)), []).append(tuple(group))
+    return [_counted(*key, groups[key]) for key in sorted(groups)]
+
+
+def _counted(queue: str, state: State, groups: Sequence[rows.Row]) -> QueueCount:
+    numbers, due, oldest, oldest_due = zip(*groups, strict=True)
+    first = min((at for at in oldest_due if at is not None), default=None)
+    return QueueCount(
+        queue=queue,
+        state=state,
+        number=sum(numbers),
+        due=sum(due),
+        oldest_at=moment(rows.legible(min(oldest))),
+        oldest_due_at=None if first is None else moment(rows.legible(first)),
+    )

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from outbox.errors import StoreError
 from outbox.lifecycle import Claim
 from outbox.stores.content import Codings
 from outbox.stores.selection import Turns
 
-from . import claiming, settling
+from . import claiming, plain, settling
 from .claiming import Chosen, Order, Taken
 from .links import Links, transaction
 from .naming import Sql
@@ -32,16 +33,36 @@ class Claimant:
 
     def claim(self, order: Order, settled: Settling | None = None) -> Sequence[Claim]:
         """What there is, and in the same commit what was settled; what cannot be read is held by then."""
-        taken = self._links.use(lambda sql: self._claim(sql, order, settled))
+        taken = self._taken(order, settled)
         while True:
             if taken is None:
                 taken = self._links.use(lambda sql: self._carefully(sql, order))
-            for each in taken.unreadable:
-                self._links.use(functools.partial(settling.hold, found=each, now=self._now()))
+            try:
+                for each in taken.unreadable:
+                    self._links.use(functools.partial(settling.hold, found=each, now=self._now()))
+            except StoreError:
+                # What is not held now is when its lease is over; the others are leased to whoever asked.
+                if not taken.claims:
+                    raise
             if taken.claims or not taken.unreadable:
                 return taken.claims
             # Others are taken for what is held.
-            taken = self._links.use(lambda sql: self._claim(sql, order, None))
+            taken = self._taken(order, None)
+
+    def _taken(self, order: Order, settled: Settling | None) -> Taken | None:
+        """In one statement where that does; None as of :meth:`_claim`."""
+        if not plain.is_plain(order):
+            return self._links.use(lambda sql: self._claim(sql, order, settled))
+        answer = self._links.use(lambda sql: plain.ask(sql, order, settled, self._now()))
+        if answer.plain:
+            return claiming.taken(answer.found, answer.ids, self._codings)
+        try:
+            return self._links.use(lambda sql: self._claim(sql, order, None))
+        except StoreError:
+            # What was settled is, and whoever is told otherwise would settle it again.
+            if settled is None:
+                raise
+            return _NOTHING
 
     def _claim(self, sql: Sql, order: Order, settled: Settling | None) -> Taken | None:
         """None where content is coded at rest, and more has to be seen to."""

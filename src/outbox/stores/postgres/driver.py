@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeAlias
 
 try:
     import psycopg
     from psycopg import conninfo, errors
+    from psycopg.adapt import Dumper
     from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int8BinaryDumper
     from psycopg.types.string import BytesBinaryDumper, BytesDumper, StrBinaryDumper, StrDumper
@@ -21,10 +23,12 @@ __all__ = [
     "Connection",
     "Cursor",
     "Error",
+    "array",
     "catch_up",
     "connect",
     "cursor",
     "errors",
+    "is_active",
     "is_connection",
     "is_idle",
     "is_in_transaction",
@@ -59,13 +63,82 @@ def parameters(dsn: str) -> dict[str, str]:
         raise ValueError(f"it is no connection string: write {_SAYS}") from None
 
 
+class _Own(psycopg.Connection[Any]):
+    """One of this package's, which nobody else sets anything on."""
+
+
+class _Array(list[Any]):
+    """Values of a column."""
+
+
+class _Texts(_Array):
+    pass
+
+
+class _Blobs(_Array):
+    pass
+
+
+class _Numbers(_Array):
+    pass
+
+
+_ARRAYS: Final[Mapping[str, type[_Array]]] = {"text": _Texts, "bytea": _Blobs, "int8": _Numbers}
+
+
+def array(kind: str, values: Sequence[Any]) -> Sequence[Any]:
+    """The values, for a parameter that is an array of *kind*: psycopg looks at each of them, and more than once."""
+    made = _ARRAYS.get(kind)
+    return list(values) if made is None else made(values)
+
+
+_HEAD: Final = struct.Struct("!IIIII").pack
+_LENGTH: Final = struct.Struct("!i").pack
+_NUMBER: Final = struct.Struct("!iq").pack
+_NULL: Final = _LENGTH(-1)
+
+
+class _ArrayDumper(Dumper):
+    """The wire's format of an array: how many dimensions, whether any is NULL, of what, how many, from 1 on; and each by its length."""
+
+    format = psycopg.pq.Format.BINARY
+    of: ClassVar[int]
+
+    def dump(self, obj: Sequence[Any]) -> bytes:
+        if not obj:
+            return struct.pack("!III", 0, 0, self.of)
+        head = _HEAD(1, None in obj, self.of, len(obj), 1)
+        return b"".join((head, *map(self.item, obj)))
+
+    def item(self, value: Any) -> bytes:
+        return _NULL if value is None else _LENGTH(len(value)) + value
+
+
+class _BlobsDumper(_ArrayDumper):
+    oid, of = 1001, 17
+
+
+class _TextsDumper(_ArrayDumper):
+    oid, of = 1009, 25
+
+    def item(self, value: Any) -> bytes:
+        return super().item(None if value is None else value.encode())
+
+
+class _NumbersDumper(_ArrayDumper):
+    oid, of = 1016, 20
+
+    def item(self, value: Any) -> bytes:
+        return _NULL if value is None else _NUMBER(8, value)
+
+
 def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
     """A connection each of whose statements, or pipelines, is a transaction of its own.
 
     Args:
         prepare: Whether statements that are often used are prepared on the server.
     """
-    connection = psycopg.connect(
+    connection = _Own.connect(
         # What relays say has characters that a database of another encoding would not take from its own client.
         **{**_DEFAULTS, **dsn, "client_encoding": "UTF8"},  # type: ignore[arg-type]  # each is one of libpq's parameters
         autocommit=True,
@@ -79,7 +152,8 @@ def cursor(connection: Connection) -> Cursor:
     """One that gives tuples and takes our values, whatever the caller has set on his connection."""
     made = psycopg.Cursor(connection, row_factory=tuple_row)
     made.format = psycopg.pq.Format.BINARY
-    _adapt(made.adapters)
+    if not isinstance(connection, _Own):
+        _adapt(made.adapters)
     return made
 
 
@@ -91,6 +165,9 @@ def _adapt(adapters: Any) -> None:
     adapters.register_dumper(int, Int8BinaryDumper)
     adapters.register_dumper(str, StrBinaryDumper)
     adapters.register_dumper(bytes, BytesBinaryDumper)
+    adapters.register_dumper(_Blobs, _BlobsDumper)
+    adapters.register_dumper(_Texts, _TextsDumper)
+    adapters.register_dumper(_Numbers, _NumbersDumper)
 
 
 def is_connection(thing: object) -> bool:
@@ -107,6 +184,11 @@ def catch_up(connection: Connection) -> None:
 def is_idle(connection: Connection) -> bool:
     """Whether it is between two transactions."""
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def is_active(connection: Connection) -> bool:
+    """Whether it waits for the answer to a query, or for the rest of it."""
+    return connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
 
 
 def is_in_transaction(connection: Connection) -> bool:

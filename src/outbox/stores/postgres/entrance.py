@@ -10,16 +10,17 @@ from typing import Final, TypeVar
 
 import attrs
 
-from outbox.errors import AmbiguousPut, StoreUnavailable
+from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
 from outbox.lifecycle import Claim, PutResult
 from outbox.message import Message
+from outbox.moving import Batch
 from outbox.stores import intake
 from outbox.stores.content import Codings
 from outbox.stores.instants import width
 from outbox.stores.limits import Load
 from outbox.stores.retention import Retention
 
-from . import claiming, putting, rows, settling
+from . import arriving, claiming, putting, rows, settling
 from .claiming import Taken, Unreadable
 from .crowding import Crowd
 from .links import Links, transaction
@@ -32,6 +33,7 @@ __all__ = ["Entrance"]
 T = TypeVar("T")
 
 _TRIES: Final = 10
+_AGAIN: Final = "put it again with the same id"
 
 
 @attrs.define
@@ -61,10 +63,10 @@ class Entrance:
     now: Callable[[], int | None]
 
     def put(self, messages: Sequence[Message]) -> Sequence[PutResult]:
-        """Store them; one message that nobody knows takes one round trip, however many take two."""
+        """Store them; what nobody knows takes one round trip, where no limit has to be asked for."""
         drafts = putting.drafts(messages, self.codings)
         new, results = intake.sift(drafts, {})
-        if len(new) == 1 and not self.crowd.limited and self._alone(new):
+        if new and not self.crowd.limited and self._at_once(new):
             return results
         return self._transaction(drafts, lambda sql: self._stored(sql, drafts).results)
 
@@ -81,7 +83,9 @@ class Entrance:
 
         found = self._transaction(drafts, put)
         taken: Taken = claiming.taken(found, ids, self.codings)
-        self.hold(taken.unreadable)
+        # What is not held now is when its lease is over; the others are stored, and the caller's.
+        with contextlib.suppress(StoreError):
+            self.hold(taken.unreadable)
         return taken.claims
 
     def hold(self, found: Sequence[Unreadable]) -> None:
@@ -95,20 +99,33 @@ class Entrance:
         self.herald.tell_within(sql, _queues(messages))
         return stored.results
 
-    def _alone(self, new: Sequence[putting.Draft]) -> bool:
-        """One statement, which is its own transaction; False where the id is there."""
+    def give(self, batch: Batch) -> Sequence[str]:
+        """Store what comes from another store, once."""
+        made = arriving.arrivals(batch, self.codings)
+        return self._transaction(
+            [each.draft for each in made],
+            lambda sql: arriving.give(
+                sql, batch, made, codings=self.codings, crowd=self.crowd, now=self.now()
+            ),
+            again="give the same batch again",
+        )
+
+    def _at_once(self, new: Sequence[putting.Draft]) -> bool:
+        """One statement, which is its own transaction; False where one of them is there."""
         commit = _Commit(sent=True)
 
         def put(sql: Sql) -> bool:
-            stored = bool(putting.insert(sql, new, self.codings, self.now(), attempted=False).fetchall())
-            if stored:
+            listened = putting.store(sql, new, self.codings, self.now())
+            if listened:
                 self._tell(sql, new)
-            return stored
+            return listened is not None
 
         with _ambiguous(commit):
             return self.links.use(put)
 
-    def _transaction(self, drafts: Sequence[putting.Draft], act: Callable[[Sql], T]) -> T:
+    def _transaction(
+        self, drafts: Sequence[putting.Draft], act: Callable[[Sql], T], *, again: str = _AGAIN
+    ) -> T:
         commit = _Commit()
 
         def put(sql: Sql) -> T:
@@ -120,7 +137,7 @@ class Entrance:
             return answer
 
         try:
-            with _ambiguous(commit):
+            with _ambiguous(commit, again):
                 return self.links.use(put)
         except BaseException:
             self.crowd.forget()
@@ -164,12 +181,10 @@ def _queues(messages: Iterator[Message] | Sequence[Message]) -> set[str]:
 
 
 @contextlib.contextmanager
-def _ambiguous(commit: _Commit) -> Iterator[None]:
+def _ambiguous(commit: _Commit, again: str = _AGAIN) -> Iterator[None]:
     try:
         yield
     except Lost as error:
         if not commit.sent:
             raise
-        raise AmbiguousPut(
-            f"{error}; whether it was stored nobody can tell: put it again with the same id"
-        ) from error.__cause__
+        raise AmbiguousPut(f"{error}; whether it was stored nobody can tell: {again}") from error.__cause__

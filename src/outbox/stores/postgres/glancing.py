@@ -99,7 +99,7 @@ def glance(sql: Sql, most: int, now: int | None) -> Glance:
         more = seen > most
         first = oldest_due if is_open and due else None
         count = _Count(number, due if is_open else 0, None if more else oldest, first, more)
-        key = queue, State(state)
+        key = queue, rows.state(state)
         found[key] = count.joined(found.get(key))
     counts = [_told(*key, found[key]) for key in sorted(found)]
     return Glance(
@@ -114,8 +114,8 @@ def _told(queue: str, state: State, count: _Count) -> QueueCount:
         state=state,
         number=count.number,
         due=count.due,
-        oldest_at=None if count.oldest is None else moment(count.oldest),
-        oldest_due_at=None if count.oldest_due is None else moment(count.oldest_due),
+        oldest_at=None if count.oldest is None else moment(rows.legible(count.oldest)),
+        oldest_due_at=None if count.oldest_due is None else moment(rows.legible(count.oldest_due)),
         more=count.more,
     )
 

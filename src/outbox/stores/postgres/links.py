@@ -21,7 +21,7 @@ from outbox.waiting import Waiting
 
 from .driver import Connection, Error, connect, is_idle, parameters
 from .naming import Names, Sql
-from .translation import is_passing, translated
+from .translation import is_passing, is_spoiled, translated
 
 __all__ = ["Links", "linked", "transaction"]
 
@@ -84,16 +84,20 @@ class Links:
                 return act(Sql(connection, self._names))
             except Error as error:
                 tries -= 1
+                failure = self._failed(error, connection)
                 if not (is_passing(error) and tries):
-                    raise self._failed(error, connection) from error
+                    raise failure from error
             finally:
                 self._give_back(connection)
 
     def _failed(self, error: Error, connection: Connection) -> Exception:
+        failure = translated(error, self.name, connection)
+        if is_spoiled(error):
+            self._drop(connection)
         if connection.closed:
             # Whatever ended this one may have ended those that wait: each of them would cost a verb.
             self._drop_idle()
-        return translated(error, self.name, connection)
+        return failure
 
     def connect(self) -> Connection:
         """One that is nobody else's; whoever asks closes it."""

@@ -32,7 +32,14 @@ from .links import Links
 from .naming import Names, Sql
 from .schema import CHANNEL
 
-__all__ = ["Herald", "Lookout"]
+__all__ = ["LISTENED", "LISTENS", "Herald", "Lookout"]
+
+# The name of the table becomes that of this schema's, in a text too.
+_KEY: Final = "hashtext('who listens'), hashtext('outbox_message')"
+LISTENS: Final = f"SELECT set_config('lock_timeout', '1s', true), pg_advisory_lock_shared({_KEY})"
+"""Says that its connection listens; waited for is at most who just looks whether anybody does."""
+LISTENED: Final = f"CASE WHEN pg_try_advisory_lock({_KEY}) THEN NOT pg_advisory_unlock({_KEY}) ELSE true END"
+"""Whether somebody listens, as an expression: each who does holds a lock together with the others."""
 
 _TELL: Final = """
     SELECT set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, %(by)s || ' ' || queue)
@@ -60,9 +67,13 @@ class Herald:
     """
 
     def __init__(self, names: Names, *, tells: bool) -> None:
-        self.name = os.urandom(6).hex()
+        self.rename()
         self._channel = channel(names)
         self._tells = tells
+
+    def rename(self) -> None:
+        """Take a name that nobody has: in a forked child, whose news is none of its parent's own."""
+        self.name = os.urandom(6).hex()
 
     def tell(self, sql: Sql, queues: Iterable[str]) -> None:
         """Of what is committed; that it cannot be told harms nobody."""
@@ -101,6 +112,7 @@ class _Ear:
         self._closing.atexit = False
         self.told = False
         try:
+            Sql(self._connection, names).execute(LISTENS)
             self._connection.execute(f'LISTEN "{channel(names)}"'.encode())
         except Error as error:
             self.close()
@@ -301,6 +313,7 @@ class Lookout:
         if self._ear is not None:
             self._ear.abandon()
         self._abandoned.append(self._ear)
+        self._herald.rename()
         self._begin()
 
 

@@ -7,6 +7,9 @@ program may know and still work with them (``readable``).  The order is: first
 migrate, then start the new programs, which refuse older tables; the old ones
 go on meanwhile.
 
+A step waits for no other transaction longer than a few seconds, for all others
+would wait behind it.  It is undone then, and may be tried again.
+
 An index is made by its own statement, ``IF NOT EXISTS``, so that whoever has a
 big table makes it beforehand, ``CONCURRENTLY`` and without a lock.
 """
@@ -19,13 +22,26 @@ from typing import Final
 
 import attrs
 
-from outbox.errors import ConfigurationError, FormatError
+from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 
 from .links import linked, transaction
 from .naming import Names, Sql
 from .schema import INDEXES, TABLES, VERSION, Index
+from .upkeep import OLDEST
 
-__all__ = ["STEPS", "PostgresMigration", "Step", "identity", "migrate", "require_known", "script", "version"]
+__all__ = [
+    "STEPS",
+    "PostgresMigration",
+    "Step",
+    "identity",
+    "migrate",
+    "require_fit",
+    "require_known",
+    "script",
+    "version",
+]
+
+_ENCODING: Final = "UTF8"
 
 
 @attrs.frozen
@@ -63,7 +79,32 @@ _SCHEMA: Final = "SELECT FROM pg_namespace WHERE nspname = %(schema)s"
 _THERE: Final = "SELECT to_regclass(%(table)s) IS NOT NULL"
 _SAID: Final = "SELECT name, value FROM outbox_meta WHERE name IN ('version', 'readable')"
 _IDENTITY: Final = "SELECT value FROM outbox_meta WHERE name = 'store'"
+# Whoever waits to alter a table has all wait behind him who only want to use it.
+_PATIENCE: Final = "5s"
+_BRIEFLY: Final = """
+    SELECT set_config('lock_timeout', %(patience)s, true) WHERE current_setting('lock_timeout') = '0'
+"""
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox migration ' || %(schema)s))"
+
+
+def require_fit(sql: Sql, name: str) -> None:
+    """See that the server can hold a store in this database.
+
+    Raises:
+        UnsupportedError: it is too old.
+        ConfigurationError: the database cannot hold every text, or holds any.
+    """
+    info = sql.connection.info
+    if info.server_version < OLDEST:
+        raise UnsupportedError(
+            f"{name} runs PostgreSQL {info.server_version // 10_000}, and PostgresStore needs {OLDEST // 10_000} or newer"
+        )
+    encoding = info.parameter_status("server_encoding")
+    if encoding != _ENCODING:
+        raise ConfigurationError(
+            f"the database {name} has the encoding {encoding}, in which not every address and not every reply of a server "
+            "can be kept: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and keep the outbox there"
+        )
 
 
 def version(sql: Sql, names: Names) -> Mapping[str, int]:
@@ -113,6 +154,7 @@ def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
             before = version(sql, names)["version"]
             if before >= step.version:
                 continue
+            sql.execute(_BRIEFLY, {"patience": _PATIENCE})
             _require_schema(sql, names)
             for statement in step.text(names, concurrently=False):
                 sql.execute_raw(statement)
@@ -140,6 +182,7 @@ def script(found: int, names: Names, steps: Sequence[Step] = STEPS) -> list[str]
             lines += [f"{statement};" for statement in beforehand]
     for step in todo:
         lines += ["BEGIN;", f"SELECT pg_advisory_xact_lock(hashtext('outbox migration {names.schema}'));"]
+        lines += [f"SET LOCAL lock_timeout = '{_PATIENCE}';"]
         lines += [f"CREATE SCHEMA IF NOT EXISTS {names.quoted};"] if not found else []
         lines += [f"{statement};" for statement in step.text(names, concurrently=False)]
         lines += ["COMMIT;"]
@@ -163,7 +206,12 @@ class PostgresMigration:
 
     def run(self) -> Sequence[str]:
         """Do it, under a lock; what was done, in words."""
-        return self._use(lambda sql: migrate(sql, self._names))
+
+        def run(sql: Sql) -> list[str]:
+            require_fit(sql, self._links.name)
+            return migrate(sql, self._names)
+
+        return self._use(run)
 
     def script(self) -> Sequence[str]:
         """What :meth:`run` would do, as a script for psql; nothing where there is nothing to do."""

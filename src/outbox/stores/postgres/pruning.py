@@ -69,5 +69,5 @@ def _forgotten(sql: Sql, since: int, limit: int) -> int:
 
 def _discard(sql: Sql, retention: Retention, *, state: State, since: int, limit: int, now: int) -> int:
     found = sql.execute(_AGED, {"state": state.value, "since": since, "limit": limit}).fetchall()
-    discard(sql, {id: rows.standing(tuple(columns)) for id, *columns in found}, retention, now)
+    discard(sql, {id: rows.steered(tuple(columns), now) for id, *columns in found}, retention, now)
     return len(found)

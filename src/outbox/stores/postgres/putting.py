@@ -16,11 +16,12 @@ from outbox.stores.content import Codings
 from outbox.stores.instants import micros
 
 from . import rows
-from .driver import Cursor
+from .driver import Cursor, array, errors
+from .listening import LISTENED
 from .naming import Sql
 from .suspending import OPEN
 
-__all__ = ["Draft", "drafts", "insert", "known"]
+__all__ = ["Draft", "drafts", "insert", "known", "store"]
 
 _MOST_CONTENT: Final = 500_000_000
 """A row has 1 GB at most, and so has what is said to the server at once."""
@@ -30,17 +31,11 @@ _COLUMNS: Final = (
     "not_before int8, envelope bytea, content bytea"
 )
 _NAMES: Final = [column.split()[0] for column in _COLUMNS.split(", ")]
-_ARRAYS: Final = ", ".join(
-    f"%({name})b::{kind}[]" for name, kind in (column.split() for column in _COLUMNS.split(", "))
-)
-# As `standings.fresh` has it.  In the order of the ids, so that two who put the same ones wait for each other in turn;
-# the generation begins with the clock: a token of an earlier message of this id never fits.
-_INSERT: Final = f"""
-    WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now),
-    w AS (
-        SELECT w.*, t.now, greatest(t.now, coalesce(w.not_before, t.now)) AS first
-        FROM unnest({_ARRAYS}) AS w ({", ".join(_NAMES)}), t
-    )
+_KINDS: Final = [column.split()[1] for column in _COLUMNS.split(", ")]
+_ARRAYS: Final = ", ".join(f"%({name})b::{kind}[]" for name, kind in zip(_NAMES, _KINDS, strict=True))
+_VALUES: Final = ", ".join(f"%({name})b::{kind} AS {name}" for name, kind in zip(_NAMES, _KINDS, strict=True))
+# As `standings.fresh` has it; the generation begins with the clock: a token of an earlier message of this id never fits.
+_FRESH: Final = f"""
     INSERT INTO outbox_message (
         id, queue, priority, stage, state, fates, due, since, submitted, settled, generation, attempts, lost, reason,
         resumes, size, digest, coding, sender, recipients, envelope, content
@@ -48,9 +43,34 @@ _INSERT: Final = f"""
     SELECT id, queue, priority, CASE WHEN first > now THEN 1 ELSE 2 END, 'queued', repeat('{_WAITING}', number::int),
         first, first, now, NULL, {rows.GENERATION}, 0, 0, '', NULL, size, digest, %(coding)s, sender, recipients, envelope,
         content
-    FROM w ORDER BY id
-    ON CONFLICT (id) DO NOTHING
+"""
+_T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
+_W: Final = f"""
+    w AS (
+        SELECT w.*, t.now, greatest(t.now, coalesce(w.not_before, t.now)) AS first
+        FROM unnest({_ARRAYS}) AS w ({", ".join(_NAMES)}), t
+    )
+"""  # noqa: S608 - columns of our own
+# In the order of the ids, so that two who put the same ones wait for each other in turn.
+_INSERT: Final = f"""
+    WITH {_T}, {_W} {_FRESH} FROM w ORDER BY id ON CONFLICT (id) DO NOTHING
     RETURNING id, stage = 2 AND (%(attempted)s OR {OPEN})
+"""
+_ONE: Final = f"""
+    WITH {_T}, w AS (
+        SELECT w.*, t.now, greatest(t.now, coalesce(w.not_before, t.now)) AS first FROM (SELECT {_VALUES}) AS w, t
+    )
+    {_FRESH} FROM w ON CONFLICT (id) DO NOTHING RETURNING {LISTENED}
+"""  # noqa: S608 - columns of our own
+# All or none: where one is there nothing is written, and where one came in meanwhile it fails.
+_ALL: Final = f"""
+    WITH {_T}, {_W},
+    known AS MATERIALIZED (
+        SELECT count(*) AS number FROM unnest(%(id)b::text[]) AS w (id)
+        CROSS JOIN LATERAL (SELECT FROM outbox_message AS m WHERE m.id = w.id LIMIT 1) AS m
+    ),
+    new AS ({_FRESH} FROM w WHERE (SELECT number FROM known) = 0 ORDER BY id RETURNING 1)
+    SELECT {LISTENED} FROM known WHERE number = 0 AND (SELECT count(*) FROM new) > 0
 """  # noqa: S608 - columns of our own
 _KNOWN: Final = f"""
     SELECT id, digest, stage = 4 AND settled <= {rows.NOW} - %(remember)s::bigint FROM outbox_message
@@ -95,9 +115,23 @@ def insert(sql: Sql, new: Sequence[Draft], codings: Codings, now: int | None, *,
     return sql.execute(_INSERT, {**_parameters(new, codings, now), "attempted": attempted})
 
 
+def store(sql: Sql, new: Sequence[Draft], codings: Codings, now: int | None) -> bool | None:
+    """Write them by one statement, all or none: whether somebody listens; None where nothing was, for some are there."""
+    if len(new) == 1:
+        values = {**dict(zip(_NAMES, _row(new[0]), strict=True)), "coding": codings.name, "now": now}
+        found = sql.execute(_ONE, values).fetchone()
+    else:
+        try:
+            found = sql.execute(_ALL, _parameters(new, codings, now)).fetchone()
+        except errors.UniqueViolation:
+            found = None
+    return None if found is None else bool(found[0])
+
+
 def _parameters(new: Sequence[Draft], codings: Codings, now: int | None) -> dict[str, Any]:
     table = zip(*(_row(draft) for draft in new), strict=True)
-    return {**dict(zip(_NAMES, map(list, table), strict=True)), "coding": codings.name, "now": now}
+    arrays = {name: array(kind, values) for name, kind, values in zip(_NAMES, _KINDS, table, strict=True)}
+    return {**arrays, "coding": codings.name, "now": now}
 
 
 def _row(draft: Draft) -> rows.Row:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from outbox.codec import decode_results, encode_results
 from outbox.errors import CorruptRecord
 from outbox.lifecycle import Attempt, Event, Fate, State
-from outbox.stores.instants import moment
+from outbox.stores.instants import EARLIEST, FOREVER, moment
 from outbox.stores.standing import Standing
 
 __all__ = [
@@ -22,8 +22,12 @@ __all__ = [
     "attempts",
     "columns",
     "fates",
+    "legible",
     "letters",
+    "likely_fates",
     "standing",
+    "state",
+    "steered",
     "text",
 ]
 
@@ -58,6 +62,21 @@ def fates(text: str) -> tuple[Fate, ...]:
     return tuple(_FATES[letter] for letter in text)
 
 
+def likely_fates(text: str) -> tuple[Fate, ...]:
+    """The same; of whom it cannot be read nobody can tell whether he received it."""
+    return tuple(_FATES.get(letter, Fate.UNCERTAIN) for letter in text)
+
+
+def state(text: str) -> State:
+    """HELD where it is none that there is: that is what it is going to be."""
+    return _STATES.get(text, State.HELD)
+
+
+def legible(at: int) -> int:
+    """The nearest instant that can be shown."""
+    return min(max(at, EARLIEST), FOREVER)
+
+
 def text(value: str) -> str:
     """The same as PostgreSQL can keep it: what it cannot is escaped, and only what is shown is kept in this way."""
     return _NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], value)
@@ -71,6 +90,9 @@ def standing(row: Row) -> Standing:
     """
     state, letters, due, since, submitted, settled, attempts, lost, reason, resumes = row
     try:
+        _require_instants(due, since, submitted, settled, resumes)
+        if not letters:
+            raise ValueError("it tells of no recipient")  # noqa: TRY301 - as each of the others does
         return Standing(
             state=_STATES[state],
             fates=fates(letters),
@@ -85,6 +107,39 @@ def standing(row: Row) -> Standing:
         )
     except (KeyError, ValueError) as error:
         raise CorruptRecord(f"its row cannot be read: {error!r}") from error
+
+
+def _require_instants(*instants: int | None) -> None:
+    for at in instants:
+        if at is not None and not EARLIEST <= at <= FOREVER:
+            raise ValueError(f"{at} is no instant")
+
+
+def steered(row: Row, now: int) -> Standing:
+    """The same of what somebody removes or steers; what cannot be read keeps nobody from it.
+
+    It is held, unless a worker has it, and nobody can tell who received it.
+    """
+    try:
+        return standing(row)
+    except CorruptRecord as error:
+        return _likely(row, now, str(error))
+
+
+def _likely(row: Row, now: int, reason: str) -> Standing:
+    state, letters, due, since, submitted, settled, attempts, lost, *_ = row
+    leased = state == State.CLAIMED and now < due
+    return Standing(
+        state=State.CLAIMED if leased else State.HELD,
+        fates=likely_fates(letters) or (Fate.UNCERTAIN,),
+        due=legible(due),
+        since=legible(since),
+        submitted=legible(submitted),
+        settled=None if leased else legible(now if settled is None else settled),
+        attempts=attempts,
+        lost=lost,
+        reason=reason,
+    )
 
 
 def columns(standing: Standing) -> Row:

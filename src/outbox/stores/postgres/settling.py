@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -16,10 +16,13 @@ from outbox.stores.standing import Standing
 
 from . import rows
 from .claiming import Unreadable, number
-from .driver import Cursor
+from .driver import Cursor, array
 from .naming import Sql
 
-__all__ = ["Settling", "hold"]
+__all__ = ["BURIED", "BURY", "DELETE", "LOCK", "Settling", "hold"]
+
+LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+"""Locks the rows of several statements in the order of their ids: who waits for a row waits for nobody who waits for him."""
 
 _T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
 _OURS: Final = "m.id = w.id AND m.state = 'claimed' AND m.generation = w.token"
@@ -29,27 +32,29 @@ _BLANK: Final = """
 BURIED: Final = f"stage = 4, state = 'delivered', {_BLANK}"
 """What is written over a message of which only the id is remembered; beside it, when it was settled."""
 _W: Final = "unnest(%(ids)s::text[], %(tokens)s::int8[]) AS w (id, token)"
-_BURY: Final = f"""
-    WITH {_T},
+_CLEARED: Final = "cleared AS (DELETE FROM outbox_attempt AS a USING gone WHERE a.id = gone.id)"
+BURY: Final = f"""
     gone AS (
         UPDATE outbox_message AS m SET settled = t.now, {BURIED} FROM t, {_W} WHERE {_OURS} RETURNING m.id, m.generation
     ),
-    cleared AS (DELETE FROM outbox_attempt AS a USING gone WHERE a.id = gone.id)
-    SELECT id, generation FROM gone
+    {_CLEARED}
 """  # noqa: S608 - columns of our own
-_DELETE: Final = f"""
-    WITH gone AS (DELETE FROM outbox_message AS m USING {_W} WHERE {_OURS} RETURNING m.id, m.generation),
-    cleared AS (DELETE FROM outbox_attempt AS a USING gone WHERE a.id = gone.id)
-    SELECT id, generation FROM gone
+"""As part of a statement that has the time as ``t``: what is delivered, and its id remembered, as ``gone``."""
+DELETE: Final = f"""
+    gone AS (DELETE FROM outbox_message AS m USING {_W} WHERE {_OURS} RETURNING m.id, m.generation), {_CLEARED}
 """  # noqa: S608 - columns of our own
+"""The same where no id is remembered."""
+_GONE: Final = {
+    part: f"WITH {_T}, {part} SELECT id, generation FROM gone"  # noqa: S608 - statements of our own
+    for part in (BURY, DELETE)
+}
 _COLUMNS: Final = (
     "id text, token int8, state text, fates text, delay int8, stays boolean, attempts int8, keeps boolean, reason text, "
     "envelope bytea, made boolean, number int8, event text, relay text, results text, why text, dialogue text"
 )
 _NAMES: Final = [column.split()[0] for column in _COLUMNS.split(", ")]
-_ARRAYS: Final = ", ".join(
-    f"%({name})b::{kind}[]" for name, kind in (column.split() for column in _COLUMNS.split(", "))
-)
+_KINDS: Final = [(name, kind) for name, kind in (column.split() for column in _COLUMNS.split(", "))]
+_ARRAYS: Final = ", ".join(f"%({name})b::{kind}[]" for name, kind in _KINDS)
 _DUE: Final = f"least(t.now + w.delay, {FOREVER})"
 _LOST: Final = "CASE WHEN w.keeps THEN m.lost ELSE 0 END"
 _WRITE: Final = f"""
@@ -67,13 +72,14 @@ _WRITE: Final = f"""
         RETURNING m.id, m.generation
     ),
     hushed AS (
-        UPDATE outbox_attempt AS a SET dialogue = '' FROM settled JOIN w USING (id)
+        UPDATE outbox_attempt AS a SET dialogue = ''
+        FROM settled JOIN w ON w.id = settled.id AND w.token = settled.generation
         WHERE a.id = w.id AND w.dialogue <> '' AND a.dialogue <> ''
     ),
     told AS (
         INSERT INTO outbox_attempt (id, number, at, event, relay, results, reason, dialogue)
-        SELECT id, w.number, t.now, w.event, w.relay, w.results, w.why, w.dialogue
-        FROM t, settled JOIN w USING (id) WHERE w.made
+        SELECT w.id, w.number, t.now, w.event, w.relay, w.results, w.why, w.dialogue
+        FROM t, settled JOIN w ON w.id = settled.id AND w.token = settled.generation WHERE w.made
     )
     SELECT id, generation FROM settled
 """  # noqa: S608 - columns of our own
@@ -98,11 +104,12 @@ class Settling:
         for (key, settlement), new in zip(self._all, fates, strict=True):
             # A second settlement of the same claim comes too late.
             first.setdefault(key, (settlement, new))
-        # In the order of the ids: who locks several rows waits for nobody who waits for him.
+        # In the order of the ids, in which they are locked.
         each = sorted(first.items())
         self._gone = [key for key, (settlement, _) in each if self._goes(settlement.verdict)]
         self._stay = [(key, *rest) for key, rest in each if not self._goes(rest[0].verdict)]
         self._written: list[Cursor] = []
+        self._held: set[tuple[str, int]] | None = None
 
     def _goes(self, verdict: Verdict) -> bool:
         return isinstance(verdict, Delivered) and self._retention.keep_delivered is None
@@ -112,21 +119,38 @@ class Settling:
         """Whether it is one statement at most."""
         return not (self._gone and self._stay)
 
+    @property
+    def part(self) -> str:
+        """:data:`BURY` or :data:`DELETE` where that is all there is to write; "" otherwise."""
+        if self._stay or not self._gone:
+            return ""
+        return BURY if self._retention.remembers else DELETE
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For :attr:`part`."""
+        return {
+            "ids": array("text", [id for id, _ in self._gone]),
+            "tokens": array("int8", [token for _, token in self._gone]),
+        }
+
+    def wrote(self, keys: Iterable[tuple[str, int]] | None) -> None:
+        """Somebody has written :attr:`part`: these rows, or all where there is None."""
+        self._held = set(self._gone if keys is None else keys)
+
     def write(self, sql: Sql, now: int | None) -> None:
         """Without waiting for the answers, where this is a pipeline."""
         self._written = []
+        if not self.alone:
+            keys = [*self._gone, *(key for key, *_ in self._stay)]
+            sql.execute(LOCK, {"ids": [id for id, _ in keys]})
         if self._gone:
-            parameters = {
-                "ids": [id for id, _ in self._gone],
-                "tokens": [token for _, token in self._gone],
-                "now": now,
-            }
-            self._written.append(sql.execute(_BURY if self._retention.remembers else _DELETE, parameters))
+            part = BURY if self._retention.remembers else DELETE
+            self._written.append(sql.execute(_GONE[part], {**self.parameters, "now": now}))
         if self._stay:
             table = zip(*(self._row(*each) for each in self._stay), strict=True)
-            self._written.append(
-                sql.execute(_WRITE, {**dict(zip(_NAMES, map(list, table), strict=True)), "now": now})
-            )
+            arrays = {name: array(kind, each) for (name, kind), each in zip(_KINDS, table, strict=True)}
+            self._written.append(sql.execute(_WRITE, {**arrays, "now": now}))
 
     def _row(self, key: tuple[str, int], settlement: Settlement, fates: tuple[Fate, ...]) -> rows.Row:
         verdict, claim = settlement.verdict, settlement.claim
@@ -149,7 +173,9 @@ class Settling:
 
     def lost(self) -> list[Claim]:
         """Those whose token was stale, once the answers are there."""
-        held = {key for cursor in self._written for key in cursor.fetchall()}
+        held = self._held
+        if held is None:
+            held = {key for cursor in self._written for key in cursor.fetchall()}
         stale = []
         for key, settlement in self._all:
             if key in held:

@@ -13,9 +13,9 @@ from outbox.stores.standing import Standing, Step
 from . import rows
 from .links import Links, transaction
 from .naming import Sql
-from .settling import BURIED
+from .settling import BURIED, LOCK
 
-__all__ = ["Command", "discard", "purge", "steer"]
+__all__ = ["Command", "discard", "purge", "stage", "steer", "write"]
 
 Command: TypeAlias = Callable[[str, Standing, int], Step]
 
@@ -24,7 +24,6 @@ _STANDS: Final = f"""
     SELECT t.now, m.id, {rows.STANDING} FROM t LEFT JOIN outbox_message AS m
     ON m.id = ANY(%(ids)s) AND m.stage <> 4 ORDER BY m.id
 """  # noqa: S608 - columns of our own
-_LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
 _COLUMNS: Final = (
     "id text, stage int8, state text, fates text, due int8, since int8, submitted int8, settled int8, attempts int8, "
     "lost int8, reason text, resumes int8"
@@ -52,7 +51,7 @@ def steer(links: Links, ids: Sequence[str], command: Command, now: int | None) -
             at, found = _standings(sql, ids, now)
             before = dict(found)
             changes = _applied(ids, found, command, at)
-            _write(sql, [(id, new) for id, new in found.items() if new is not before[id]], at)
+            write(sql, [(id, new) for id, new in found.items() if new is not before[id]], at)
         return changes
 
     return links.use(act)
@@ -61,13 +60,10 @@ def steer(links: Links, ids: Sequence[str], command: Command, now: int | None) -
 def _standings(sql: Sql, ids: Sequence[str], now: int | None) -> tuple[int, dict[str, Standing]]:
     """Now, and how each stands; from here on nobody changes them."""
     # Locked by a statement of its own: the next one sees what those have written who were waited for.
-    sql.execute(_LOCK, {"ids": list(ids)})
+    sql.execute(LOCK, {"ids": list(ids)})
     found = sql.execute(_STANDS, {"ids": list(ids), "now": now}).fetchall()
-    return found[0][0], {id: _standing(columns) for _, id, *columns in found if id is not None}
-
-
-def _standing(columns: Sequence[object]) -> Standing:
-    return rows.standing(tuple(columns))
+    at: int = found[0][0]
+    return at, {id: rows.steered(tuple(columns), at) for _, id, *columns in found if id is not None}
 
 
 def _applied(ids: Sequence[str], found: dict[str, Standing], command: Command, now: int) -> list[Change]:
@@ -81,11 +77,12 @@ def _applied(ids: Sequence[str], found: dict[str, Standing], command: Command, n
     return changes
 
 
-def _write(sql: Sql, news: Sequence[tuple[str, Standing]], now: int) -> None:
+def write(sql: Sql, news: Sequence[tuple[str, Standing]], now: int) -> None:
+    """Let the messages of these ids stand so."""
     if news:
         table = zip(
             *(
-                (id, _stage(new, now), *rows.columns(new))
+                (id, stage(new, now), *rows.columns(new))
                 for id, new in sorted(news, key=lambda each: each[0])
             ),
             strict=True,
@@ -93,7 +90,7 @@ def _write(sql: Sql, news: Sequence[tuple[str, Standing]], now: int) -> None:
         sql.execute(_WRITE, dict(zip(_NAMES, map(list, table), strict=True)))
 
 
-def _stage(standing: Standing, now: int) -> int:
+def stage(standing: Standing, now: int) -> int:
     """Where the row belongs; see :mod:`.schema`."""
     if not standing.queued:
         return 0

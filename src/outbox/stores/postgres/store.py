@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from outbox.ages import Group
 from outbox.clock import Clock
-from outbox.errors import ConfigurationError, StoreError, UnsupportedError
+from outbox.errors import ConfigurationError, StoreError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -47,10 +48,12 @@ from outbox.stores.selection import distinct
 from . import (
     aging,
     announcing,
+    arriving,
     browsing,
     claiming,
     glancing,
     migrations,
+    moving,
     pruning,
     registering,
     steering,
@@ -95,12 +98,13 @@ class PostgresStore:
         notify: Whether what is put is told to those who wait.
         listen: Whether ``wait`` has a connection of its own that listens; of no use behind a pooler.
         prepare: Whether statements are prepared on the server; not for a
-            pooler that knows nothing of them (PgBouncer before 1.21).
+            pooler in transaction mode that does not keep track of them
+            (PgBouncer before 1.22, or with ``max_prepared_statements = 0``).
         migrate: Whether the tables are made where there are none.
 
     Raises:
-        ConfigurationError: the dsn cannot be used, a setting makes no sense, or there are no tables and
-            none are to be made.
+        ConfigurationError: the dsn cannot be used, a setting makes no sense, there are no tables and
+            none are to be made, or the database's encoding is not UTF8.
         FormatError: another release made the tables, in a format that this one does not know.
         StoreUnavailable: the database cannot be reached now.
         UnsupportedError: the server is older than PostgreSQL 14.
@@ -169,11 +173,7 @@ class PostgresStore:
         """Look at the server and the tables; return what this store is told from every other by."""
 
         def look(sql: Sql) -> str:
-            if sql.connection.info.server_version < upkeep.OLDEST:
-                raise UnsupportedError(
-                    f"{self._links.name} runs PostgreSQL {sql.connection.info.server_version // 10_000}, "
-                    f"and PostgresStore needs {upkeep.OLDEST // 10_000} or newer"
-                )
+            migrations.require_fit(sql, self._links.name)
             found = migrations.version(sql, self._names)
             if migrate and not found["version"]:
                 migrations.migrate(sql, self._names)
@@ -425,6 +425,66 @@ class PostgresStore:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         return self._links.use(lambda sql: announcing.announced(sql, self._now()))
 
+    # -- from one store to another
+
+    def identity(self) -> str:
+        """See :meth:`outbox.moving.SupportsMove.identity`; a copy of the database is the same store."""
+        return self._links.use(migrations.identity)
+
+    def take(
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
+    ) -> Batch | None:
+        """See :meth:`outbox.moving.SupportsMove.take`; what a claim or a command has in hand is waited for."""
+        return self._links.use(
+            lambda sql: moving.take(
+                sql,
+                self._codings,
+                self._now(),
+                to=to,
+                limit=bounded(limit),
+                max_bytes=max_bytes,
+                leave=leave,
+                after=after,
+            )
+        )
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        """See :meth:`outbox.moving.SupportsMove.give`."""
+        refused = self._entrance.give(batch)
+        self._lookout.news.tell()
+        return refused
+
+    def last_given(self, source: str, /) -> str:
+        """See :meth:`outbox.moving.SupportsMove.last_given`."""
+        return self._links.use(lambda sql: arriving.last_given(sql, source))
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        """See :meth:`outbox.moving.SupportsMove.conclude`."""
+        self._links.use(lambda sql: moving.conclude(sql, self._retention, self._now(), name, back))
+        self._lookout.news.tell()
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        abandoned = self._links.use(lambda sql: moving.abandon(sql, self._retention, self._now()))
+        self._lookout.news.tell()
+        return abandoned
+
+    def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
+        """See :meth:`outbox.moving.SupportsMove.remembered`."""
+        return self._links.use(
+            lambda sql: moving.remembered(sql, self._retention, self._now(), after, bounded(limit))
+        )
+
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        """See :meth:`outbox.moving.SupportsMove.remember`."""
+        self._links.use(lambda sql: arriving.remember(sql, known, self._retention, self._now()))
+
     # -- what is kept together
 
     def register(self, name: str, /) -> Register:
@@ -453,6 +513,7 @@ class PostgresStore:
                     upkeep.check(sql, self._links.name, self._names, self._codings, self._now())
                 )
             )
+            self._links.use(lambda sql: found.extend(moving.check(sql, self._now())))
         except StoreError as error:
             found.append(
                 Finding("error", str(error), "until then nothing can be submitted, claimed or settled")

@@ -9,11 +9,17 @@ from outbox.values import printable
 
 from .driver import Connection, Error, errors
 
-__all__ = ["Lost", "is_passing", "translated"]
+__all__ = ["Lost", "is_passing", "is_spoiled", "translated"]
 
 _SHUTTING_DOWN: Final = "57P0"
 _CONNECTION: Final = "08"
+_PREPARED: Final = (
+    "a pooler has mixed up prepared statements: give it max_prepared_statements (PgBouncer 1.22 or newer), "
+    "or say prepare=no"
+)
 _ADVICE: Final = {
+    "26000": _PREPARED,
+    "42P05": _PREPARED,
     "25006": "it takes no writes: it is a standby, or was made read-only; "
     "name the primary, or all of them with target_session_attrs=read-write",
     "42P01": "its tables are not there: outbox migrate makes them",
@@ -29,8 +35,25 @@ class Lost(StoreUnavailable):
 
 
 def is_passing(error: Error) -> bool:
-    """Whether the same may go well at once: two transactions were in each other's way, and this one was undone."""
-    return isinstance(error, errors.DeadlockDetected | errors.SerializationFailure)
+    """Whether the same may go well at once: it was undone, for others were in its way, or had changed the tables."""
+    return isinstance(
+        error, errors.DeadlockDetected | errors.SerializationFailure | errors.FeatureNotSupported
+    )
+
+
+def is_spoiled(error: Error) -> bool:
+    """Whether what came over this connection may come over it again and again, and over another may not.
+
+    It leads to what is the primary no more; or what was prepared on it is not
+    what the server knows, or is of tables that have changed since.
+    """
+    return isinstance(
+        error,
+        errors.ReadOnlySqlTransaction
+        | errors.InvalidSqlStatementName
+        | errors.DuplicatePreparedStatement
+        | errors.FeatureNotSupported,
+    )
 
 
 def translated(error: Error, name: str, connection: Connection | None = None) -> StoreError:

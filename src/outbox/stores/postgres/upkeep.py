@@ -10,8 +10,7 @@ from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.values import quoted
 
-from . import rows
-from .driver import Error
+from . import rows, vacuuming
 from .naming import Names, Sql
 from .schema import INDEXES, VERSION
 
@@ -28,16 +27,6 @@ _MADE: Final = """
     JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = %(schema)s AND c.relname = ANY(%(names)s)
 """
-_DEAD: Final = """
-    SELECT n_live_tup, n_dead_tup FROM pg_stat_all_tables WHERE schemaname = %(schema)s AND relname = 'outbox_message'
-"""
-_PINNED: Final = """
-    SELECT coalesce(extract(epoch FROM max(clock_timestamp() - coalesce(xact_start, state_change))), 0)::bigint,
-        coalesce(max(application_name) FILTER (WHERE pid <> pg_backend_pid()), '')
-    FROM pg_stat_activity
-    WHERE backend_xmin IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()
-        AND clock_timestamp() - coalesce(xact_start, state_change) > interval '10 minutes'
-"""
 _CODINGS: Final = "SELECT coding, count(*) FROM outbox_message WHERE coding <> '' GROUP BY coding"
 _FROM_THE_FUTURE: Final = f"""
     WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now)
@@ -46,7 +35,6 @@ _FROM_THE_FUTURE: Final = f"""
         FROM outbox_message AS m WHERE m.stage = 1 AND m.state = 'queued' AND m.due > t.now
     ) AS w WHERE latest > t.now + {surroundings.AHEAD}
 """  # noqa: S608 - columns of our own
-_MANY: Final = 100_000
 
 
 def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) -> Iterator[Finding]:
@@ -58,7 +46,7 @@ def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) 
     )
     yield from _durability(settings)
     yield from _indexes(sql, names)
-    yield from _vacuum(sql, names, settings)
+    yield from vacuuming.check(sql, names, autovacuum=settings["autovacuum"])
     for coding, number in sql.execute(_CODINGS).fetchall():
         if codings.missing(coding):
             yield Finding(
@@ -109,31 +97,3 @@ def _indexes(sql: Sql, names: Names) -> Iterator[Finding]:
                 f"the index {index.name} {state}: claims and lists grow slow with the number of messages",
                 f"DROP INDEX IF EXISTS {names.quoted}.{index.name}; {index.statement(names.quoted, concurrently=True)}",
             )
-
-
-def _vacuum(sql: Sql, names: Names, settings: dict[str, str]) -> Iterator[Finding]:
-    if settings["autovacuum"] == "off":
-        yield Finding(
-            "error", "autovacuum is off: claims grow slower with every message", "set autovacuum to on"
-        )
-    try:
-        live, dead = (sql.execute(_DEAD, {"schema": names.schema}).fetchall() or [(0, 0)])[0]
-        ((seconds, who),) = sql.execute(_PINNED).fetchall()
-    except Error:
-        return
-    if seconds:
-        by = f" (application {quoted(who)})" if who else ""
-        yield Finding(
-            "warning",
-            f"a transaction has been open for {seconds // 60} min{by}: until it ends no dead row is removed, "
-            f"and claims wade through them ({dead:,} by now)",
-            "end it: SELECT pid, state, query FROM pg_stat_activity ORDER BY xact_start",
-        )
-    elif dead > max(_MANY, 2 * live):
-        yield Finding(
-            "warning",
-            f"there are {dead:,} dead rows beside {live:,}: autovacuum does not keep up, and claims wade through them",
-            f"VACUUM {names.quoted}.outbox_message; raise autovacuum_vacuum_cost_limit",
-        )
-    else:
-        yield Finding("ok", f"autovacuum keeps up: {dead:,} dead rows beside {live:,}")

@@ -14,7 +14,7 @@ from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 
-from .driver import Connection, Error, catch_up, errors, is_connection, is_idle, is_in_transaction
+from .driver import Connection, Error, catch_up, errors, is_active, is_connection, is_idle, is_in_transaction
 from .naming import Names, Sql
 from .translation import translated
 
@@ -59,10 +59,12 @@ class Within:
 
         Raises:
             ConfigurationError: the connection commits each statement by itself,
-                and no transaction was begun; or it leads to another database than the store.
+                and no transaction was begun; or it leads to another database than the store;
+                or a query is under way on it.
+            psycopg.Error: a statement of the caller's has failed, in a pipeline of his.
         """
+        self._require_transaction()
         with self._translated():
-            self._require_transaction()
             return self._put_through(messages)
 
     def _put_through(self, messages: Sequence[Message]) -> Sequence[PutResult]:
@@ -75,6 +77,7 @@ class Within:
     def _require_transaction(self) -> None:
         if self._connection.closed:
             raise ConfigurationError("the connection is closed")
+        # What it raises is the caller's own: it tells of a statement of his.
         catch_up(self._connection)
         if is_in_transaction(self._connection) or (
             is_idle(self._connection) and not self._connection.autocommit
@@ -84,6 +87,11 @@ class Within:
             raise ConfigurationError(
                 "the connection commits each statement by itself: put within `with connection.transaction():`"
             )
+        if is_active(self._connection):
+            raise ConfigurationError(
+                "a query is under way on the connection (a stream or a COPY that is not at its end, or another thread's): "
+                "put when it is over"
+            )
         raise ConfigurationError("the connection's transaction has failed: roll it back, and begin it anew")
 
     @contextlib.contextmanager
@@ -92,6 +100,11 @@ class Within:
             yield
         except Error as error:
             raise translated(error, self._name, self._connection) from error
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(
+                f"the connection says all text in {error.encoding}, which has no {error.object[error.start]!a}: "
+                "set its client_encoding to UTF8"
+            ) from error
 
     @contextlib.contextmanager
     def _undone_on_error(self, sql: Sql) -> Iterator[None]:

@@ -6,28 +6,24 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import attrs
-
 from outbox.ages import Group, domains
 from outbox.codec import attributes_of
 from outbox.errors import CorruptRecord
 from outbox.filters import Filter
 from outbox.lifecycle import Record, State, Summary
-from outbox.protocols import QueueCount
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings
-from outbox.stores.instants import micros, moment
+from outbox.stores.instants import micros
 
 from .caller import Caller
 from .claiming import read
 from .envelopes import envelope_of, sender_and_recipients
 from .rows import Row, history
-from .scripts import COUNT, LOOK, OF_STATES, PAGE
+from .scripts import LOOK, OF_STATES, PAGE
 from .steering import is_gone
 
-__all__ = ["ages", "browse", "count", "find", "get"]
+__all__ = ["ages", "browse", "find", "get"]
 
-_COUNTED: Final = 4000
 _PAGE: Final = 1000
 _AT_FIRST: Final = 100
 _FEW: Final = 5000
@@ -104,7 +100,7 @@ def _summary(id: str, text: bytes, envelope: bytes | None) -> Summary:
     try:
         row = Row.read(id, text)
     except CorruptRecord as error:
-        row = _unreadable(text, str(error))
+        row = Row.unreadable(text, str(error))
     return standings.summary(
         row.standing,
         id=id,
@@ -115,12 +111,6 @@ def _summary(id: str, text: bytes, envelope: bytes | None) -> Summary:
         size=row.size,
         attributes=attributes_of(head),
     )
-
-
-def _unreadable(text: bytes, reason: str) -> Row:
-    queue = text.partition(b"\t")[0].decode("utf-8", "backslashreplace")
-    standing = standings.Standing(state=State.HELD, fates=(), due=0, since=0, submitted=0, reason=reason)
-    return Row(queue=queue, priority=0, size=0, digest=b"", token="", standing=standing)
 
 
 def ages(caller: Caller, borders: Sequence[dt.datetime]) -> Iterator[Group]:
@@ -142,53 +132,4 @@ def _row(id: str, text: bytes) -> Row:
     try:
         return Row.read(id, text)
     except CorruptRecord as error:
-        return _unreadable(text, str(error))
-
-
-def count(caller: Caller) -> list[QueueCount]:
-    """See :meth:`outbox.protocols.SupportsBrowse.count`; several thousand at a time, so exact while nothing moves."""
-    groups: dict[tuple[str, State], _Group] = {}
-    after: str | None = ""
-    while after is not None:
-        _, last, told = caller.run(COUNT, {"after": after, "many": _COUNTED})
-        for name, *counted in told:
-            queue, _, state = name.decode().partition("\t")
-            key = queue, State(state)
-            groups[key] = _Group.of(*counted).joined(groups.get(key))
-        after = last.decode() or None
-    return [groups[key].told(*key) for key in sorted(groups)]
-
-
-@attrs.frozen
-class _Group:
-    """The messages of a queue in a state."""
-
-    number: int
-    due: int
-    first: int
-    first_due: int | None
-
-    @classmethod
-    def of(cls, number: int, due: int, first: bytes, first_due: bytes) -> _Group:
-        return cls(number, due, int(first), int(first_due) if first_due else None)
-
-    def joined(self, other: _Group | None) -> _Group:
-        if other is None:
-            return self
-        dues = [at for at in (self.first_due, other.first_due) if at is not None]
-        return _Group(
-            self.number + other.number,
-            self.due + other.due,
-            min(self.first, other.first),
-            min(dues, default=None),
-        )
-
-    def told(self, queue: str, state: State) -> QueueCount:
-        return QueueCount(
-            queue=queue,
-            state=state,
-            number=self.number,
-            due=self.due,
-            oldest_at=moment(self.first),
-            oldest_due_at=None if self.first_due is None else moment(self.first_due),
-        )
+        return Row.unreadable(text, str(error))

@@ -15,7 +15,7 @@ from .bell import Bell
 from .driver import Cut, Driver, Packed, Refused, Unreachable
 from .keys import Keys
 from .place import Place
-from .scripts import Script
+from .scripts import PUT_NEW, Script
 from .tidings import Tidings
 from .translation import translated
 
@@ -39,6 +39,7 @@ class Caller:
         self._clock = clock
         self._closed = False
         self._known: dict[tuple[str, ...], Packed] = {}
+        self._of_new: dict[str, Packed] = {}
         self.place = place
 
     def run(
@@ -60,6 +61,15 @@ class Caller:
         text = _JSON({"queues": named, **args, "now": self._now()})
         keys = self._packed(named)
         return self._asked(lambda: self._driver.run(script, keys, [text, *content]), put=put)
+
+    def run_new(self, queue: str, args: Sequence[str | bytes]) -> Any:
+        """What the script answers that puts what is new in one queue; *args* are all that it takes but the time."""
+        keys = self._of_new.get(queue)
+        if keys is None:
+            if len(self._of_new) >= _MANY:
+                self._of_new.clear()
+            keys = self._of_new[queue] = Packed.of(self._keys.of_new(queue))
+        return self._asked(lambda: self._driver.run(PUT_NEW, keys, [self._now(), *args]), put=True)
 
     def _packed(self, queues: tuple[str, ...]) -> Packed:
         found = self._known.get(queues)

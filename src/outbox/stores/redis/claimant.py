@@ -17,6 +17,7 @@ from . import claiming
 from .caller import Caller
 from .claiming import Found, Order
 from .scripts import CLAIM, SETTLE
+from .steering import hold
 from .tidings import Tidings, number
 
 __all__ = ["Claimant"]
@@ -59,6 +60,7 @@ class Claimant:
         except claiming.UNREADABLE_NOW:
             claiming.released(self._caller, found)
             raise
+        hold(self._caller, found.damaged)
         if held:
             queues = [row.queue for _, row, _, _ in found.taken]
             self._caller.run(SETTLE, {"settlements": held, "keep": True, "remembers": True}, queues=queues)

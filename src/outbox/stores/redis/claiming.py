@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -49,24 +49,25 @@ class Order:
 
 @attrs.frozen
 class Found:
-    """What the server gave under a lease: which queue was first, and each message with its row."""
+    """What the server gave under a lease: which queue was first, each message with its row, and rows that cannot be read."""
 
     first: str
     now: int
     taken: Sequence[tuple[str, Row, bytes, bytes]]
+    damaged: Mapping[str, bytes] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, now: bytes, answer: Sequence[Any]) -> Found:
         first, *rest = answer
-        parts = zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True)
-        return cls(
-            first.decode(),
-            int(now),
-            [
-                (id.decode(), Row.read(id.decode(), text), envelope or b"", content or b"")
-                for id, text, envelope, content in parts
-            ],
-        )
+        taken: list[tuple[str, Row, bytes, bytes]] = []
+        damaged: dict[str, bytes] = {}
+        for raw, text, envelope, content in zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True):
+            id = raw.decode()
+            try:
+                taken.append((id, Row.read(id, text), envelope or b"", content or b""))
+            except CorruptRecord:
+                damaged[id] = text
+        return cls(first.decode(), int(now), taken, damaged)
 
 
 def sorted_out(found: Found, codings: Codings) -> tuple[list[Claim], list[list[Any]]]:

@@ -16,7 +16,7 @@ import attrs
 
 try:
     import redis
-    from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+    from redis.connection import Connection, UnixDomainSocketConnection
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         'RedisStore needs redis-py: pip install "durable-outbox[redis]"', name=error.name
@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
 
 from .place import Place
 from .scripts import Script
+from .tls import context_of
 
 __all__ = ["Cut", "Driver", "Packed", "Refused", "Unreachable"]
 
@@ -68,6 +69,22 @@ class Packed:
         return cls(len(keys), _packed(keys))
 
 
+class _TlsConnection(Connection):
+    """A connection under a context that is made once: redis-py's own reads all authorities for each."""
+
+    def __init__(self, *, context: ssl.SSLContext, **settings: Any) -> None:
+        self._context = context
+        super().__init__(**settings)  # type: ignore[no-untyped-call]  # redis-py says nothing of it
+
+    def _connect(self) -> Any:
+        line = super()._connect()  # type: ignore[no-untyped-call]  # redis-py says nothing of it
+        try:
+            return self._context.wrap_socket(line, server_hostname=self.host)
+        except BaseException:
+            line.close()
+            raise
+
+
 class Driver:
     """Connections, one for each call under way; a fork's child makes its own.
 
@@ -77,7 +94,7 @@ class Driver:
     def __init__(self, place: Place, *, timeout: float) -> None:
         kinds: dict[str, Callable[..., Any]] = {
             "redis": Connection,
-            "rediss": SSLConnection,
+            "rediss": _TlsConnection,
             "unix": UnixDomainSocketConnection,
         }
         self._closed = False
@@ -263,11 +280,5 @@ def _settings(place: Place) -> dict[str, Any]:
         "socket_keepalive": True,
     }
     if place.scheme == "rediss":
-        where |= {
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-            "ssl_check_hostname": True,
-            "ssl_ca_certs": place.ca_file,
-            "ssl_certfile": place.client_cert,
-            "ssl_keyfile": place.client_key,
-        }
+        where["context"] = context_of(place)
     return where

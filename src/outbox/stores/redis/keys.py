@@ -19,6 +19,8 @@ _FIXED: Final = (
     *("delivered", "dead", "held", "expired", "cancelled"),
 )
 """In the order in which ``lua/common.lua`` takes them."""
+_OF_NEW: Final = ("row", "envelope", "content", "ids", "meta", "news")
+"""In the order in which ``lua/put_new.lua`` takes them."""
 _OF_QUEUE: Final = ("scheduled", "ready", "suspects")
 
 
@@ -49,3 +51,7 @@ class Keys:
             *(self.name(what) for what in _FIXED),
             *(self.name(f"{what}:{queue}") for queue in queues for what in _OF_QUEUE),
         ]
+
+    def of_new(self, queue: str) -> list[str]:
+        """Those that a message of *queue* is laid in which nobody has put before."""
+        return [*map(self.name, _OF_NEW), self.name(f"ready:{queue}")]

@@ -9,10 +9,11 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import attrs
 
 from outbox.errors import ConfigurationError
-from outbox.values import printable
+from outbox.values import printable, quoted
 
 __all__ = ["Place"]
 
+_HOST: Final = re.compile(r"[^\s/@\x00-\x20\x7f]+")
 _DB: Final = re.compile(r"\d{1,5}", re.ASCII)
 _FORMS: Final = "redis://user:password@host:6379/0, rediss://… for TLS, or unix:///run/redis.sock?db=0"
 
@@ -57,11 +58,18 @@ class Place:
                 f"{', '.join(name for name in tls if tls[name])}: only rediss:// speaks TLS"
             )
         socket = parts.scheme == "unix"
-        if socket and (parts.hostname or not parts.path.strip("/")):
+        if socket and (parts.hostname or not parts.path.startswith("/") or not parts.path.strip("/")):
             raise ConfigurationError("unix:// names a socket: write unix:///run/redis.sock (three slashes)")
+        if "%00" in parts.path or port == 0:
+            raise ConfigurationError(f"not the URL of a Redis server: write {_FORMS}")
+        if parts.username and parts.password is None:
+            raise ConfigurationError(
+                "there is a user and no password before the @: write redis://user:password@host, or "
+                "redis://:password@host where a server has a password and no users"
+            )
         return cls(
             scheme=parts.scheme,
-            host="" if socket else unquote(parts.hostname or "localhost"),
+            host="" if socket else _host(parts),
             port=port or 6379,
             path=unquote(parts.path) if socket else "",
             db=_db(parts, socket),
@@ -77,6 +85,18 @@ class Place:
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return printable(f"{self.scheme}://{user}{host}:{self.port}/{self.db}")
+
+
+def _host(parts: SplitResult) -> str:
+    name = unquote(parts.hostname or "localhost")
+    try:
+        # As the system does it when it looks for the address; an address of IPv6 is none of its business.
+        whole = _HOST.fullmatch(name) is not None and (":" in name or bool(name.encode("idna")))
+    except UnicodeError:
+        whole = False
+    if not whole:
+        raise ConfigurationError(f"{quoted(name)} is no name of a host: write {_FORMS}")
+    return name
 
 
 def _db(parts: SplitResult, socket: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from outbox.errors import CorruptRecord
 from outbox.lifecycle import State
 from outbox.stores.instants import width
 from outbox.stores.retention import FAILED, Retention
@@ -11,7 +12,7 @@ from outbox.stores.retention import FAILED, Retention
 from .caller import Caller
 from .rows import Row
 from .scripts import AGED, FORGET
-from .steering import Edit, apply, is_gone
+from .steering import Edit, apply, hold
 
 __all__ = ["prune"]
 
@@ -42,21 +43,28 @@ def _discard(caller: Caller, retention: Retention, state: State, since: int, lim
     removed = 0
     while removed < limit:
         number = min(_AT_ONCE, limit - removed)
-        now, ids, texts = caller.run(AGED, {"state": state.value, "since": str(since), "limit": number})
-        edits = _edits(retention, ids, texts, int(now))
+        now, ids, texts, seen = caller.run(AGED, {"state": state.value, "since": str(since), "limit": number})
+        edits, damaged = _edits(retention, ids, texts, int(now))
         changed, _ = apply(caller, edits)
-        gone = len(edits) - len(changed)
-        removed += gone
-        if gone < number:
+        hold(caller, damaged)
+        removed += len(edits) - len(changed)
+        if seen < number or changed:
             break
     return removed
 
 
-def _edits(retention: Retention, ids: Sequence[bytes], texts: Sequence[bytes | None], now: int) -> list[Edit]:
-    edits = []
+def _edits(
+    retention: Retention, ids: Sequence[bytes], texts: Sequence[bytes], now: int
+) -> tuple[list[Edit], dict[str, bytes]]:
+    """What is removed, and the rows that cannot be read."""
+    edits: list[Edit] = []
+    damaged: dict[str, bytes] = {}
     for raw, text in zip(ids, texts, strict=True):
         id = raw.decode()
-        if text is not None and not is_gone(text):
+        try:
             row = Row.read(id, text)
+        except CorruptRecord:
+            damaged[id] = text
+        else:
             edits.append(Edit(id, row, text, "", retention.buries(id, row.standing, now)))
-    return edits
+    return edits, damaged

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from outbox.codec import encode_envelope
-from outbox.errors import InvalidMessage
+from outbox.errors import InvalidMessage, UnsupportedError
 from outbox.lifecycle import Claim, Fate, PutResult
 from outbox.message import Message
 from outbox.stores import intake, standing as standings
@@ -27,6 +27,13 @@ __all__ = ["Putting", "Stored", "kept_envelope", "kept_span"]
 
 _MOST_CONTENT: Final = (512 << 20) - (1 << 16)
 """Redis keeps 512 MiB in one value."""
+_MOST_MESSAGES: Final = 5_000
+"""All or none is one script, and for as long as a script runs the server does nothing else."""
+_MOST_PLAIN: Final = 500
+"""So many values a script can hand to one command, and more."""
+_WAITING: Final = letters([Fate.WAITING])
+_MOST_AT_ONCE: Final = 256 << 20
+"""A request of 1 GiB the server would not read to its end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,16 +66,44 @@ class Putting:
         self, messages: Sequence[Message], *, lease: dt.timedelta | None = None, attempted: bool = False
     ) -> Stored:
         """See :meth:`outbox.protocols.Intake.put`; with a *lease*, see :meth:`~outbox.protocols.SupportsHandOver.put_claimed`."""
+        if lease is None and self._may_be_plain(messages):
+            news = self._put_new(messages)
+            if news is not None:
+                return Stored([PutResult(message.id, "stored") for message in messages], [], number(news))
         drafts = [intake.Draft(message, message.envelope_digest) for message in messages]
         unique, _ = intake.sift(drafts, {})
         if not unique:
             return Stored([], [], (0, 0))
+        _require_few(unique)
         content = [part for draft in unique for part in self._kept(draft.message)]
         held = None if lease is None else _Lease(width=lease, attempted=attempted)
         answer = self.caller.run(
             PUT, self._args(unique, held), queues=[d.message.queue for d in unique], content=content, put=True
         )
         return self._stored(drafts, answer)
+
+    def _may_be_plain(self, messages: Sequence[Message]) -> bool:
+        """Whether they are what most puts are, as far as it can be told here."""
+        if not 0 < len(messages) <= _MOST_PLAIN or self.limits.any:
+            return False
+        queue = messages[0].queue
+        return len({message.id for message in messages}) == len(messages) and all(
+            message.queue == queue and message.not_before is None for message in messages
+        )
+
+    def _put_new(self, messages: Sequence[Message]) -> bytes | None:
+        """The news; None where there was more to be decided, and nothing was written."""
+        size = 0
+        args: list[str | bytes] = [f"queue:{messages[0].queue}", ""]
+        for message in messages:
+            envelope, content = self._kept(message)
+            size += len(message.content)
+            args += (message.id, _beginning(message), f"{100 - message.priority:03d}:", envelope, content)
+        if len(messages) > 1 and size > _MOST_AT_ONCE:
+            return None
+        args[1] = str(size)
+        news: bytes | None = self.caller.run_new(messages[0].queue, args)
+        return news
 
     def _kept(self, message: Message) -> tuple[bytes, bytes]:
         content = self.codings.encode(message.content, message.id)
@@ -107,6 +142,16 @@ class Putting:
         return Stored(results, claims, number(news))
 
 
+def _require_few(drafts: Sequence[intake.Draft]) -> None:
+    size = sum(len(draft.message.content) for draft in drafts)
+    if len(drafts) > _MOST_MESSAGES or (len(drafts) > 1 and size > _MOST_AT_ONCE):
+        raise UnsupportedError(
+            f"{len(drafts):,} messages with {size / (1 << 20):,.0f} MiB of content are too much for one put: Redis does "
+            f"nothing else meanwhile, and takes {_MOST_MESSAGES:,} with {_MOST_AT_ONCE >> 20} MiB at most; "
+            "put them in several parts"
+        )
+
+
 def _known(pairs: Sequence[bytes]) -> dict[str, bytes]:
     return {
         id.decode(): bytes.fromhex(digest.decode())
@@ -117,6 +162,13 @@ def _known(pairs: Sequence[bytes]) -> dict[str, bytes]:
 def _claim(message: Message, text: bytes, now: int) -> Claim:
     row = Row.read(message.id, text)
     return standings.claim(message, row.standing, row.token, now)
+
+
+def _beginning(message: Message) -> str:
+    """Of the row of a message that is put, as far as the time that the server writes."""
+    digest = message.envelope_digest.hex()
+    fates = _WAITING * len(message.recipients)
+    return f"{message.queue}\t{message.priority}\t{len(message.content)}\t{digest}\t0\t\tqueued\t{fates}\t"
 
 
 def _draft(draft: intake.Draft) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,9 +17,24 @@ from outbox.stores.standing import Standing
 
 __all__ = ["Row", "attempt_text", "history", "letters"]
 
-_FIELDS: Final = 16
+# Held to the last detail: lua/common.lua reads the same rows, and no others.
+_INSTANT: Final = rb"\t(-[0-9]{1,17}|[0-9]{1,18})"
+_INSTANT_OR_NOTHING: Final = rb"\t(-[0-9]{1,17}|[0-9]{0,18})"
+_PATTERN: Final = re.compile(
+    rb"([a-z0-9._-]{1,64})\t(-?[0-9]{1,3})\t([0-9]{1,14})\t((?:[0-9A-Fa-f]{2})*)\t([0-9]{1,14})\t([0-9A-Fa-f]*)"
+    rb"\t([a-z]+)\t([wdafu]*)"
+    + 3 * _INSTANT
+    + _INSTANT_OR_NOTHING
+    + rb"\t([0-9]{1,14})\t([0-9]{1,14})"
+    + _INSTANT_OR_NOTHING
+    + rb"\t(.*)",
+    re.DOTALL,
+)
+_PRIORITIES: Final = range(-100, 101)
+_QUEUE: Final = re.compile(rb"[a-z0-9._-]{1,64}(?=\t|$)")
 _LETTERS: Final = {fate: fate.value[0] for fate in Fate}
 _FATES: Final = {letter: fate for fate, letter in _LETTERS.items()}
+_IN_THE_QUEUE: Final = frozenset({State.QUEUED, State.CLAIMED})
 
 
 def letters(fates: Sequence[Fate]) -> str:
@@ -45,19 +61,30 @@ class Row:
     @classmethod
     def read(cls, id: str, text: bytes) -> Row:
         """The inverse of :attr:`text`; raises CorruptRecord."""
+        found = _PATTERN.fullmatch(text)
+        if found is None:
+            raise CorruptRecord(f"{id}: its row cannot be read")
+        *fields, reason = found.groups()
+        queue, priority, size, digest, generation, nonce, *columns = (field.decode() for field in fields)
         try:
-            fields = text.decode().split("\t", _FIELDS - 1)
-            queue, priority, size, digest, generation, nonce, *columns = fields
             return cls(
                 queue=queue,
-                priority=int(priority),
+                priority=_priority(priority),
                 size=int(size),
                 digest=bytes.fromhex(digest),
                 token=f"{int(generation)}-{nonce}",
-                standing=_standing(columns),
+                standing=_standing(columns, reason.decode("utf-8", "backslashreplace")),
             )
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise CorruptRecord(f"{id}: its row cannot be read: {error}") from error
+
+    @classmethod
+    def unreadable(cls, text: bytes, reason: str) -> Row:
+        """What is shown of a row that cannot be read: it is held as soon as anybody comes upon it."""
+        queue = _QUEUE.match(text)
+        standing = Standing(state=State.HELD, fates=(), due=0, since=0, submitted=0, reason=reason)
+        name = "unreadable" if queue is None else queue[0].decode()
+        return cls(queue=name, priority=0, size=0, digest=b"", token="", standing=standing)
 
     @property
     def text(self) -> str:
@@ -79,8 +106,17 @@ class Row:
         return "\t".join(map(str, columns))
 
 
-def _standing(columns: Sequence[str]) -> Standing:
-    state, fates, due, since, submitted, settled, attempts, lost, resumes, reason = columns
+def _priority(text: str) -> int:
+    value = int(text)
+    if value in _PRIORITIES:
+        return value
+    raise ValueError(f"{value} is no priority")
+
+
+def _standing(columns: Sequence[str], reason: str) -> Standing:
+    state, fates, due, since, submitted, settled, attempts, lost, resumes = columns
+    if (State(state) in _IN_THE_QUEUE) == bool(settled):
+        raise ValueError(f"it is {state}, and settled at {settled!r}")
     return Standing(
         state=State(state),
         fates=tuple([_FATES[letter] for letter in fates]),

@@ -17,11 +17,14 @@ __all__ = [
     "EXCHANGE",
     "EXTEND",
     "FORGET",
+    "GLANCE",
+    "HOLD",
     "LOOK",
     "NEXT_DUE",
     "OF_STATES",
     "PAGE",
     "PUT",
+    "PUT_NEW",
     "REGISTER",
     "SETTLE",
     "SUSPEND",
@@ -40,8 +43,8 @@ class Script:
     digest: str
 
     @classmethod
-    def of(cls, name: str, parts: Sequence[str] = ()) -> Script:
-        text = "\n".join(_read(part) for part in ("common", *parts, name))
+    def of(cls, name: str, parts: Sequence[str] = (), *, common: bool = True) -> Script:
+        text = "\n".join(_read(part) for part in (*(["common"] if common else []), *parts, name))
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -50,6 +53,7 @@ def _read(name: str) -> str:
 
 
 PUT: Final = Script.of("put")
+PUT_NEW: Final = Script.of("put_new", common=False)
 CLAIM: Final = Script.of("claim", ["claiming"])
 SETTLE: Final = Script.of("settle", ["settling"])
 EXCHANGE: Final = Script.of("exchange", ["settling", "claiming"])
@@ -57,9 +61,11 @@ EXTEND: Final = Script.of("extend")
 APPLY: Final = Script.of("apply")
 LOOK: Final = Script.of("look")
 PAGE: Final = Script.of("page")
-COUNT: Final = Script.of("count")
+COUNT: Final = Script.of("count", ["grouping"])
+GLANCE: Final = Script.of("glance", ["grouping"])
 NEXT_DUE: Final = Script.of("next_due")
 FORGET: Final = Script.of("forget")
+HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states")
 REGISTER: Final = Script.of("register")

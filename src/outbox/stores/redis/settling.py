@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -14,23 +14,50 @@ from outbox.stores.retention import Retention
 from .putting import kept_envelope, kept_span
 from .rows import attempt_text, letters
 
-__all__ = ["lost", "queues_of", "settlements_of"]
+__all__ = ["Batch", "batches"]
+
+_AT_ONCE: Final = 1000
+"""One script writes no more: for as long as it runs, the server does nothing else."""
 
 
-def settlements_of(settlements: Sequence[Settlement], retention: Retention) -> dict[str, Any]:
-    """What the scripts take for them."""
-    return {
-        "settlements": [_one(each, retention) for each in settlements],
-        "keep": retention.keep_delivered is not None,
-        "remembers": retention.remembers,
-    }
+@attrs.frozen
+class Batch:
+    """Settlements that one script writes, and what it takes for them."""
+
+    settlements: Sequence[Settlement]
+    args: dict[str, Any]
+
+    @property
+    def queues(self) -> list[str]:
+        return [each.claim.message.queue for each in self.settlements]
+
+    def lost(self, places: Sequence[int]) -> list[Claim]:
+        """The claims at these places."""
+        return [self.settlements[place].claim for place in places]
+
+
+def batches(settlements: Sequence[Settlement], retention: Retention) -> list[Batch]:
+    """All of them, in order: one at least, which may be empty.
+
+    Raises as :func:`outbox.stores.standing.fates_of` does, before any is written.
+    """
+    prepared = [_one(each, retention) for each in settlements]
+    shared = {"keep": retention.keep_delivered is not None, "remembers": retention.remembers}
+    return [
+        Batch(
+            settlements[first : first + _AT_ONCE],
+            {"settlements": prepared[first : first + _AT_ONCE], **shared},
+        )
+        for first in range(0, max(1, len(prepared)), _AT_ONCE)
+    ]
 
 
 def _one(settlement: Settlement, retention: Retention) -> Sequence[Any]:
     claim, verdict = settlement.claim, settlement.verdict
     fates = standings.fates_of(verdict, claim.message)
-    # The time is the server's, and is written before the text.
-    attempt, dialogue = attempt_text(standings.attempt(claim.attempt, verdict, 0))
+    # The time is the server's, and is written before the text.  Of what is not kept nothing is told.
+    gone = retention.keep_delivered is None and isinstance(verdict, Delivered)
+    attempt, dialogue = attempt_text(None if gone else standings.attempt(claim.attempt, verdict, 0))
     return (
         claim.message.id,
         claim.token,
@@ -50,12 +77,3 @@ def _redacted(claim: Claim, verdict: Verdict, retention: Retention) -> str:
     if retention.keep_delivered is None or retention.keep_content or not isinstance(verdict, Delivered):
         return ""
     return kept_envelope(attrs.evolve(claim.message, content=b""), "").decode()
-
-
-def queues_of(settlements: Sequence[Settlement]) -> list[str]:
-    return [each.claim.message.queue for each in settlements]
-
-
-def lost(settlements: Sequence[Settlement], places: Sequence[int]) -> list[Claim]:
-    """The claims at these places."""
-    return [settlements[place].claim for place in places]

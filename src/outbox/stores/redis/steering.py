@@ -15,10 +15,10 @@ from outbox.stores.standing import Standing, Step
 
 from .caller import Caller
 from .rows import Row
-from .scripts import APPLY, LOOK
+from .scripts import APPLY, HOLD, LOOK
 from .tidings import Number, number
 
-__all__ = ["Command", "Edit", "apply", "is_gone", "purge", "steer"]
+__all__ = ["Command", "Edit", "apply", "hold", "is_gone", "purge", "steer"]
 
 Command: TypeAlias = Callable[[str, Standing, int], Step]
 _AT_ONCE = 500
@@ -44,9 +44,20 @@ def apply(caller: Caller, edits: Sequence[Edit]) -> tuple[set[str], Number]:
     """Write them; return the ids of those that had changed meanwhile, and stay as they are."""
     if not edits:
         return set(), (0, 0)
-    changes = [(each.id, each.read.decode(), each.text, each.buried) for each in edits]
-    _, news, changed = caller.run(APPLY, {"changes": changes}, queues=[each.row.queue for each in edits])
+    _, news, changed = caller.run(
+        APPLY,
+        {"changes": [(each.id, each.text, each.buried) for each in edits]},
+        queues=[each.row.queue for each in edits],
+        content=[each.read for each in edits],
+    )
     return {edits[place].id for place in changed}, number(news)
+
+
+def hold(caller: Caller, damaged: Mapping[str, bytes]) -> None:
+    """Hold what has these rows, which cannot be read; from then on they can be."""
+    if damaged:
+        queues = [Row.unreadable(text, "").queue for text in damaged.values()]
+        caller.run(HOLD, {"ids": list(damaged)}, queues=queues, content=list(damaged.values()))
 
 
 def steer(caller: Caller, ids: Sequence[str], command: Command) -> tuple[list[Change], Number]:
@@ -97,14 +108,29 @@ def _decided(
     caller: Caller, ids: Sequence[str], edited: _Edited, retention: Retention
 ) -> tuple[list[Change], list[Edit]]:
     unique = list(dict.fromkeys(ids))
-    now, texts = caller.run(LOOK, {"ids": unique})
-    read = dict(zip(unique, texts, strict=True))
-    standing: dict[str, Row | None] = {}
+    now, read, rows = _looked_at(caller, unique)
     edits: dict[str, Edit] = {}
-    changes = [
-        _one(id, int(now), edited, read=read, rows=standing, edits=edits, retention=retention) for id in ids
-    ]
+    changes = [_one(id, now, edited, read=read, rows=rows, edits=edits, retention=retention) for id in ids]
     return changes, list(edits.values())
+
+
+def _looked_at(
+    caller: Caller, ids: Sequence[str]
+) -> tuple[int, Mapping[str, bytes | None], dict[str, Row | None]]:
+    """The rows of *ids* as they stand now, None of what is gone; what could not be read is held by then."""
+    while True:
+        now, texts = caller.run(LOOK, {"ids": ids})
+        read: dict[str, bytes | None] = dict(zip(ids, texts, strict=True))
+        rows: dict[str, Row | None] = {}
+        damaged: dict[str, bytes] = {}
+        for id, text in read.items():
+            try:
+                rows[id] = None if text is None or is_gone(text) else Row.read(id, text)
+            except CorruptRecord:
+                damaged[id] = text or b""
+        if not damaged:
+            return int(now), read, rows
+        hold(caller, damaged)
 
 
 def _one(
@@ -117,11 +143,7 @@ def _one(
     edits: dict[str, Edit],
     retention: Retention,
 ) -> Change:
-    text = read[id]
-    try:
-        row = rows[id] if id in rows else None if text is None or is_gone(text) else Row.read(id, text)
-    except CorruptRecord as error:
-        return Change(id=id, status="refused", reason=f"{error}: it is held when a worker comes upon it")
+    text, row = read[id], rows[id]
     if row is None or text is None:
         return standings.unknown(id)
     change, new, gone = edited(id, row, now)

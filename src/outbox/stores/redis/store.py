@@ -19,6 +19,7 @@ from outbox.protocols import (
     Exchanged,
     Expected,
     Finding,
+    Glance,
     Guarantee,
     Presence,
     QueueCount,
@@ -42,7 +43,7 @@ from outbox.stores.presence import Said
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
-from . import announcing, browsing, opening, pruning, registering, steering, suspending, upkeep
+from . import announcing, browsing, counting, opening, pruning, registering, steering, suspending, upkeep
 from .caller import Caller
 from .claimant import Claimant
 from .claiming import Order
@@ -52,7 +53,7 @@ from .lookout import Lookout
 from .place import Place
 from .putting import Putting, kept_span
 from .scripts import EXCHANGE, EXTEND, LOOK, NEXT_DUE, SETTLE
-from .settling import lost, queues_of, settlements_of
+from .settling import Batch, batches
 from .tidings import Tidings, number
 
 __all__ = ["RedisStore"]
@@ -60,6 +61,8 @@ __all__ = ["RedisStore"]
 _DAY: Final = dt.timedelta(days=1)
 _WEEK: Final = 7 * _DAY
 _ZERO: Final = dt.timedelta(0)
+_AT_ONCE: Final = 1000
+"""So many leases one script extends."""
 
 
 class RedisStore:
@@ -146,7 +149,13 @@ class RedisStore:
     # -- the five verbs
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
-        """See :meth:`outbox.protocols.Intake.put`."""
+        """See :meth:`outbox.protocols.Intake.put`.
+
+        Raises:
+            UnsupportedError: it is more than 5,000 messages, or several of
+                more than 256 MiB together: for as long as it took, the server
+                could do nothing else.  None was stored.
+        """
         stored = self._putting.put(messages)
         self._tidings.learn(stored.news)
         return stored.results
@@ -170,20 +179,26 @@ class RedisStore:
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.extend`; a lease that ran out and was not taken is extended."""
-        held = [(claim.message.id, claim.token) for claim in claims]
-        _, gone = self._caller.run(
-            EXTEND,
-            {"claims": held, "lease": kept_span(lease)},
-            queues=[claim.message.queue for claim in claims],
-        )
-        return [claims[place] for place in gone]
+        lost: list[Claim] = []
+        for first in range(0, len(claims), _AT_ONCE):
+            some = claims[first : first + _AT_ONCE]
+            held = [(claim.message.id, claim.token) for claim in some]
+            args = {"claims": held, "lease": kept_span(lease)}
+            _, gone = self._caller.run(EXTEND, args, queues=[claim.message.queue for claim in some])
+            lost += [some[place] for place in gone]
+        return lost
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
-        """See :meth:`outbox.protocols.Store.settle`."""
-        args = settlements_of(settlements, self._retention)
-        _, news, stale = self._caller.run(SETTLE, args, queues=queues_of(settlements))
-        self._tidings.learn(number(news))
-        return lost(settlements, stale)
+        """See :meth:`outbox.protocols.Store.settle`; a thousand at a time, each thousand durable when the next begins."""
+        return self._settle(batches(settlements, self._retention))
+
+    def _settle(self, some: Sequence[Batch]) -> list[Claim]:
+        lost: list[Claim] = []
+        for batch in some:
+            _, news, stale = self._caller.run(SETTLE, batch.args, queues=batch.queues)
+            self._tidings.learn(number(news))
+            lost += batch.lost(stale)
+        return lost
 
     def exchange(
         self,
@@ -195,18 +210,20 @@ class RedisStore:
         queues: Sequence[str],
         max_bytes: int = MAX_BYTES,
     ) -> Exchanged:
-        """See :meth:`outbox.protocols.SupportsExchange.exchange`."""
+        """See :meth:`outbox.protocols.SupportsExchange.exchange`; of more than a thousand settlements the first are settled before."""
         names = distinct(queues)
         if limit < 1 or not names:
             return Exchanged(self.settle(settlements), [])
+        *before, last = batches(settlements, self._retention)
+        lost = self._settle(before)
         order = self._claimant.in_turn(Order(queues=names, limit=limit, lease=lease, max_bytes=max_bytes))
-        args = {**settlements_of(settlements, self._retention), **order.args()}
-        answer = self._caller.run(EXCHANGE, args, queues=[*order.queues, *queues_of(settlements)])
+        args = {**last.args, **order.args()}
+        answer = self._caller.run(EXCHANGE, args, queues=[*order.queues, *last.queues])
         claims, more = self._claimant.received(answer[:4])
         self._tidings.learn(number(answer[4]))
         if more and not claims:
             claims = self._claimant.claim(order)
-        return Exchanged(lost(settlements, answer[2]), claims)
+        return Exchanged([*lost, *last.lost(answer[2])], claims)
 
     def close(self) -> None:
         """See :meth:`outbox.protocols.Store.close`."""
@@ -256,7 +273,11 @@ class RedisStore:
 
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
-        return browsing.count(self._caller)
+        return counting.count(self._caller)
+
+    def glance(self, *, most: int = 2_500) -> Glance:
+        """See :meth:`outbox.protocols.SupportsGlance.glance`."""
+        return counting.glance(self._caller, max(1, bounded(most)))
 
     # -- a person's word
 

@@ -120,9 +120,10 @@ def _replication(told: Mapping[str, str]) -> Finding:
         return Finding("ok", "it has no replica: there is no failover, and so none that loses messages")
     return Finding(
         "warning",
-        f"it has {replicas} replicas, which follow it a moment later: what was acknowledged in that moment is lost "
+        f"it has {replicas} replica{'' if replicas == 1 else 's'}, which follow it a moment later: what was acknowledged in that moment is lost "
         "in a failover",
-        f"set min-replicas-to-write and min-replicas-max-lag, which make that moment short; {_DOCS}",
+        "set min-replicas-to-write and min-replicas-max-lag, so that a primary which no replica hears does not go on "
+        f"acknowledging, or use a store that loses nothing there; {_DOCS}",
     )
 
 

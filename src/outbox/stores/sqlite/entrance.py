@@ -75,7 +75,12 @@ class Entrance:
         size = sum(len(record.message.content) for record in batch.records)
 
         def give(sql: Sql) -> Sequence[str]:
-            self._require_room()
+            last = moving.given(sql, batch.source)
+            if last.repeats(batch):
+                # Where it is full, too: nothing is to be written.
+                return last.refused
+            if made:
+                self._require_room()
             return moving.give(sql, batch, made, self.crowd, self.now())
 
         try:

@@ -9,16 +9,17 @@ store is a row there, too.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
 
 from outbox.errors import CorruptRecord, FormatError
 from outbox.lifecycle import Record
-from outbox.moving import Batch, Remembered
+from outbox.moving import ON_ITS_WAY, Abandoned, Batch, Remembered
+from outbox.protocols import Finding
 from outbox.stores import carrying, standing as standings
-from outbox.stores.carrying import LEFT, ON_ITS_WAY, Given
+from outbox.stores.carrying import LEFT, Given
 from outbox.stores.content import Codings
 from outbox.stores.instants import FOREVER, micros, moment
 from outbox.stores.limits import Load
@@ -30,7 +31,7 @@ from .claiming import BODIES, read
 from .crowding import Crowd
 from .naming import Sql
 
-__all__ = ["conclude", "give", "given", "last_given", "remember", "remembered", "take"]
+__all__ = ["abandon", "check", "conclude", "give", "given", "last_given", "remember", "remembered", "take"]
 
 _GONE: Final = 4
 _LEAVING: Final = "leaving"
@@ -66,6 +67,10 @@ _FROZEN: Final = f"""
     SELECT m.id FROM json_each(?) AS w CROSS JOIN outbox_message AS m ON m.id = w.value
     WHERE m.state = 'claimed' AND m.due = {FOREVER} AND m.reason = ?
 """  # noqa: S608 - a number of our own
+_DETAINED: Final = f"""
+    SELECT m.id, {rows.STANDING} FROM outbox_message AS m INDEXED BY outbox_scheduled
+    WHERE m.stage = 1 AND m.state = 'claimed' AND m.due = {FOREVER} AND m.reason = ?
+"""  # noqa: S608 - column names of our own
 _LEAVE: Final = (
     "UPDATE outbox_message SET reason = ? WHERE stage = 4 AND id IN (SELECT value FROM json_each(?))"
 )
@@ -77,10 +82,12 @@ _REMEMBERED: Final = """
     WHERE stage = 4 AND settled > :since AND (settled > :settled OR settled = :settled AND id > :id) AND reason <> :left
     ORDER BY settled, id LIMIT :limit
 """
+# Of a message that has left: it came to its end in another store, and that is known from now on.
 _REMEMBER: Final = f"""
     INSERT INTO outbox_message (id, queue, priority, generation, size, digest, body, stage, {rows.STANDING})
     VALUES (?, '', 0, 0, 0, ?, -1, 4, 'delivered', 'a', ?, ?, ?, ?, 0, 0, '', NULL)
-    ON CONFLICT (id) DO NOTHING
+    ON CONFLICT (id) DO UPDATE SET settled = max(settled, excluded.settled), reason = ''
+    WHERE stage = 4 AND reason = '{LEFT}'
 """  # noqa: S608 - column names of our own
 
 
@@ -108,8 +115,11 @@ def _leaving(sql: Sql) -> _Leaving:
     row = sql.execute(_VALUE, (_LEAVING,)).fetchone()
     if row is None:
         return _Leaving()
-    name, to, *stood = json.loads(rows.text(row[0]))
-    return _Leaving(name, to, tuple(map(tuple, stood)))
+    try:
+        name, to, *stood = json.loads(rows.text(row[0]))
+        return _Leaving(rows.text(name), rows.text(to), tuple(map(tuple, stood)))
+    except (ValueError, TypeError) as error:
+        raise carrying.damaged(error) from error
 
 
 def take(
@@ -121,6 +131,7 @@ def take(
     limit: int,
     max_bytes: int,
     leave: Collection[str],
+    after: str,
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     leaving, source = _leaving(sql), schema.identity(sql)
@@ -135,7 +146,7 @@ def take(
     records, unreadable = _records(sql, ids, codings, {})
     if not records:
         return Batch(name="", source=source, unreadable=unreadable)
-    name = carrying.next_name(leaving.name, now)
+    name = carrying.next_name(leaving.name, now, after)
     taken = rows.listed(record.message.id for record in records)
     stood_as = tuple((name, size, *columns) for name, size, _, _, *columns in sql.execute(_ROWS, (taken,)))
     sql.execute(_KEEP, (_LEAVING, _Leaving(name, to, stood_as).encode()))
@@ -220,6 +231,31 @@ def conclude(sql: Sql, retention: Retention, now: int, name: str, back: Collecti
     sql.execute(_KEEP, (_LEAVING, attrs.evolve(leaving, stood=()).encode()))
 
 
+def abandon(sql: Sql, retention: Retention, now: int) -> Abandoned:
+    """See :meth:`outbox.moving.SupportsMove.abandon`."""
+    try:
+        leaving = _leaving(sql)
+        conclude(sql, retention, now, leaving.name, leaving.ids)
+        return Abandoned(given_back=len(leaving.stood))
+    except (CorruptRecord, IndexError):
+        frozen = sql.execute(_DETAINED, (ON_ITS_WAY,)).fetchall()
+        rows.write(
+            sql, [(name, carrying.untold(_standing(name, columns), now)) for name, *columns in frozen], now
+        )
+        sql.execute(_KEEP, (_LEAVING, _Leaving().encode()))
+        return Abandoned(held=len(frozen))
+
+
+def check(sql: Sql, now: int) -> Iterator[Finding]:
+    """What ``check`` says of what is under way."""
+    try:
+        leaving = _leaving(sql)
+    except CorruptRecord as error:
+        yield Finding("error", str(error))
+    else:
+        yield from carrying.findings(len(leaving.stood), leaving.name, now)
+
+
 def remembered(
     sql: Sql, retention: Retention, now: int, after: Remembered | None, limit: int
 ) -> list[Remembered]:
@@ -272,14 +308,11 @@ def last_given(sql: Sql, source: str) -> str:
 
 
 def give(sql: Sql, batch: Batch, made: Sequence[_Arrival], crowd: Crowd, now: int) -> Sequence[str]:
-    """See :meth:`outbox.moving.SupportsMove.give`; *made* are the arrivals of *batch*."""
-    last = given(sql, batch.source)
-    if last.repeats(batch):
-        return last.refused
+    """Store a batch that is no repeat; *made* are its arrivals.  See :meth:`outbox.moving.SupportsMove.give`."""
     stages = dict(sql.execute(_HERE, (rows.listed(each.id for each in made),)).fetchall())
     refused = (*(each.id for each in made if stages.get(each.id, _GONE) != _GONE), *batch.unreadable)
     new = [each for each in made if each.id not in refused]
-    if crowd.limited:
+    if crowd.limited and new:
         load = Load.of(each.record.summary.size for each in new if each.standing.queued)
         crowd.admit(sql, load, now, unwritten=Load())
     # Of a message that was here before only the id is left, and it stands again.

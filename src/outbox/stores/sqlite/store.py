@@ -16,7 +16,7 @@ from outbox.errors import ConfigurationError, CorruptRecord, StoreError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Released, Retry, Settlement, State, Summary
 from outbox.message import Message
-from outbox.moving import Batch, Remembered
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -419,12 +419,25 @@ class SQLiteStore:
         return self._database.read(schema.identity)
 
     def take(
-        self, *, to: str, limit: int, max_bytes: int = MAX_BYTES, leave: Collection[str] = ()
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
     ) -> Batch | None:
         """See :meth:`outbox.moving.SupportsMove.take`."""
         return self._database.write(
             lambda sql: moving.take(
-                sql, self._codings, self._now(), to=to, limit=bounded(limit), max_bytes=max_bytes, leave=leave
+                sql,
+                self._codings,
+                self._now(),
+                to=to,
+                limit=bounded(limit),
+                max_bytes=max_bytes,
+                leave=leave,
+                after=after,
             )
         )
 
@@ -440,6 +453,12 @@ class SQLiteStore:
         """See :meth:`outbox.moving.SupportsMove.conclude`."""
         self._database.write(lambda sql: moving.conclude(sql, self._retention, self._now(), name, back))
         self._database.news.tell()
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        abandoned = self._database.write(lambda sql: moving.abandon(sql, self._retention, self._now()))
+        self._database.news.tell()
+        return abandoned
 
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""
@@ -465,6 +484,7 @@ class SQLiteStore:
             self._database.read(
                 lambda sql: found.extend(upkeep.check(sql, self._database.file, self._codings, self._now()))
             )
+            self._database.read(lambda sql: found.extend(moving.check(sql, self._now())))
         except CorruptRecord as error:
             found.append(Finding("error", str(error), "look for a backup of the file"))
         return [*found, self._writable(), self._entrance.room()]

@@ -19,12 +19,12 @@ _KEY: Final = re.compile(r"[a-z0-9_-]{1,128}", re.ASCII)
 class Blobs(Protocol):
     """Bytes by key, for every process that uses the queue.  Safe to use from many threads.
 
-    A key is 1 to 128 of ``a-z``, ``0-9``, ``_`` and ``-``, is written once
-    and never changed.
+    A key is 1 to 128 of ``a-z``, ``0-9``, ``_`` and ``-``, and stands for the
+    same bytes always.  What was put a month ago nobody needs any more.
     """
 
     def put(self, key: str, data: bytes, /) -> None:
-        """Keep *data*, durable when it returns.
+        """Keep *data*, durable when it returns; put again, the same is kept from now on.
 
         Raises:
             StoreUnavailable: it cannot be kept now.

@@ -14,11 +14,16 @@ try:
         BotoCoreError,
         ClientError,
         ConnectTimeoutError,
+        CredentialRetrievalError,
         EndpointConnectionError,
+        MetadataRetrievalError,
         NoCredentialsError,
         ParamValidationError,
         PartialCredentialsError,
+        ProfileNotFound,
         ProxyConnectionError,
+        SSOError,
+        TokenRetrievalError,
     )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -35,23 +40,43 @@ _READ: Final = 40
 """Longer than the longest poll, 20 s, by what an answer may take."""
 _NOT_SENT: Final = (
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    MetadataRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
     ProxyConnectionError,
+    SSOError,
+    TokenRetrievalError,
 )
 _SERVER: Final = 500
+_PERMISSION: Final = "its credentials lack a permission: docs/sqs.md lists those that are needed"
+_UNKNOWN: Final = "its credentials are not known there: look at the profile or the environment"
+_EXPIRED: Final = "its credentials have expired: renew them"
+_CLOCK: Final = "look at this machine's clock"
+_SLOWER: Final = "it asks for fewer requests a second"
+_KEY: Final = (
+    "the key that encrypts the queue is denied, disabled or gone: docs/sqs.md lists what is needed of it"
+)
 _ADVICE: Final = {
-    "AccessDenied": "its credentials lack a permission: docs/sqs.md lists those that are needed",
-    "AccessDeniedException": "its credentials lack a permission: docs/sqs.md lists those that are needed",
-    "ExpiredToken": "its credentials have expired: renew them",
-    "ExpiredTokenException": "its credentials have expired: renew them",
-    "InvalidClientTokenId": "its credentials are not known there: look at the profile or the environment",
+    "AccessDenied": _PERMISSION,
+    "AccessDeniedException": _PERMISSION,
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "InvalidAccessKeyId": _UNKNOWN,
+    "InvalidClientTokenId": _UNKNOWN,
+    "NoSuchBucket": "content is set aside in a bucket that is not there: look at its name and its region",
     "OverLimit": "too many messages are in flight in this queue: see that those claimed are settled",
-    "RequestThrottled": "it asks for fewer requests a second",
+    "QueueDeletedRecently": "SQS makes a queue of that name again a minute after it was deleted",
+    "RequestExpired": _CLOCK,
+    "RequestThrottled": _SLOWER,
+    "RequestTimeTooSkewed": _CLOCK,
     "SignatureDoesNotMatch": "its secret key is wrong, or this machine's clock is",
-    "UnrecognizedClientException": "its credentials are not known there: look at the profile or the environment",
+    "Throttling": _SLOWER,
+    "ThrottlingException": _SLOWER,
+    "UnrecognizedClientException": _UNKNOWN,
 }
 
 
@@ -79,7 +104,7 @@ class Client:
         self._make: Callable[[], Any] = lambda: _made(service, region, endpoint, profile, session)
         self._lock = threading.Lock()
         self._clients: dict[int, Any] = {}
-        self._client()
+        self.region: str | None = self._client().meta.region_name
 
     def call(self, verb: str, what: str, *, sending: bool = False, **asked: Any) -> dict[str, Any]:
         """The answer to *verb*.
@@ -149,8 +174,8 @@ def _answered(error: ClientError, what: str, *, sending: bool) -> StoreUnavailab
     text = printable(f"{what}: {code}: {told.get('Message', '')}".rstrip(": "))
     if sending and status >= _SERVER:
         return AmbiguousPut(f"{text}: nobody can tell what was stored")
+    advice = _KEY if code.upper().startswith("KMS") else _ADVICE.get(code.rpartition(".")[2])
     code = code.rpartition(".")[2]
-    advice = _ADVICE.get(code)
     return Refused(f"{text}: {advice}" if advice else text, code)
 
 

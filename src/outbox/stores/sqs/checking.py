@@ -11,7 +11,7 @@ from outbox.protocols import Finding
 
 from .naming import DEAD, HELD
 from .packing import Packing
-from .post import RETENTION, Post
+from .post import REDRIVEN, RETENTION, Post
 
 __all__ = ["findings"]
 
@@ -23,13 +23,16 @@ _FEWEST: Final = 5
 def findings(post: Post, queues: Sequence[str], packing: Packing) -> Iterator[Finding]:
     """One or more for each queue and what stands beside it."""
     for queue in queues:
+        found: dict[str, Mapping[str, str]] = {}
         for side in ("", DEAD, HELD):
             try:
-                attributes = post.attributes(queue, side)
+                found[side] = post.attributes(queue, side)
             except StoreError as error:
                 yield Finding("error", str(error), "outbox migrate   makes what is missing")
                 continue
-            yield from _of(f"queue {queue}{side}", attributes, side, packing)
+            yield from _of(f"queue {queue}{side}", found[side], side, packing)
+        if DEAD in found:
+            yield from _way_back(f"queue {queue}{DEAD}", found)
 
 
 def _of(name: str, attributes: Mapping[str, str], side: str, packing: Packing) -> Iterator[Finding]:
@@ -55,6 +58,17 @@ def _of(name: str, attributes: Mapping[str, str], side: str, packing: Packing) -
         )
     if not side:
         yield from _redrive(name, attributes.get("RedrivePolicy"))
+
+
+def _way_back(name: str, found: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+    dead = found[DEAD].get("QueueArn", "")
+    if not dead or not any(dead in each.get("RedrivePolicy", "") for each in found.values()):
+        yield Finding(
+            "warning",
+            f"{name}: SQS moves nothing back from it, for no redrive policy names it",
+            f"""give {name.removesuffix(DEAD)}{HELD} the RedrivePolicy {{"deadLetterTargetArn": "{dead}", """
+            f'"maxReceiveCount": {REDRIVEN[HELD][1]}}}',
+        )
 
 
 def _redrive(name: str, policy: str | None) -> Iterator[Finding]:

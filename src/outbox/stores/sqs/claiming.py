@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
-from outbox.errors import ConfigurationError, FormatError, StoreError, StoreUnavailable
+from outbox.errors import ConfigurationError, CorruptRecord, FormatError, StoreError, StoreUnavailable
 from outbox.lifecycle import Claim, State
 from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.content import intact
-from outbox.stores.instants import later, width
 from outbox.stores.standing import Standing
 
 from .fetching import Fetching
+from .filling import Asked, Filling
 from .hand import Given, Got, Hand, Out, by_queue
 from .packing import Packing
-from .post import BATCH, LONGEST_LEASE, Post
-from .settling import seconds
+from .post import Post
 from .slips import Slip
+from .spans import Lease
 from .tokens import Token
 
-__all__ = ["Claiming", "Lease"]
+__all__ = ["Claiming"]
 
 _WAITS: Final = (StoreUnavailable, ConfigurationError, FormatError)
 """What says nothing against a message: it can be read by another process, or another time."""
-
-
-@attrs.frozen
-class Lease:
-    """As SQS gives it: whole seconds from *now* on, from one to twelve hours."""
-
-    now: int
-    seconds: int
-    until: int
-
-    @classmethod
-    def of(cls, lease: dt.timedelta, now: int) -> Lease:
-        hidden = min(max(1, seconds(width(lease))), LONGEST_LEASE)
-        return cls(now, hidden, later(now, dt.timedelta(seconds=hidden)))
 
 
 class Claiming:
@@ -52,19 +37,29 @@ class Claiming:
         self._post = post
         self._packing = packing
         self._fetching = Fetching(post, packing)
-        self._poll = poll
         self._lock = lock
         self._hand = Hand()
+        self._filling = Filling(self._fetching, self._hand, lock, poll=poll)
 
     def claim(self, names: Sequence[str], limit: int, max_bytes: int, lease: Lease) -> list[Claim]:
+        """The claims; what is asked for of one queue is not kept back by another that fails.
+
+        Raises:
+            StoreError: a queue failed, and there is nothing of the others.
+        """
         self._renew(names, lease)
+        asked = Asked(names=names, limit=limit, max_bytes=max_bytes, lease=lease)
         while True:
-            self._fill(names, limit, max_bytes, lease)
+            self._filling.fill(asked)
             with self._lock:
                 chosen = self._hand.choose(names, limit, max_bytes)
             claims = self._claimed(chosen, lease)
-            if claims or not chosen:
+            if claims:
                 return claims
+            if not chosen:
+                if asked.error is not None:
+                    raise asked.error
+                return []
 
     def give_back(self) -> None:
         """Put back what was received and not claimed, as though it had not been received."""
@@ -80,20 +75,20 @@ class Claiming:
         with self._lock:
             given = self._hand.given(token.handle)
         if given is None:
-            given = self._strange(claim, token, now)
+            given = self._strange(claim, token)
             with self._lock:
                 given = self._hand.give(token.handle, given, now)
-        if given.settled or given.slip.id != claim.message.id:
+        if given.slip is None or given.slip.id != claim.message.id:
             return None
-        return Out(claim, token.handle, given)
+        return Out(claim, token.handle, given.slip, given)
 
-    def _strange(self, claim: Claim, token: Token, now: int) -> Given:
+    def _strange(self, claim: Claim, token: Token) -> Given:
         """What a claim itself tells, which another process or an earlier object gave out."""
         message = claim.message
         standing = Standing(
             state=State.CLAIMED,
             fates=tuple(claim.fates[recipient] for recipient in message.recipients),
-            due=now,
+            due=token.until,
             since=token.since,
             submitted=token.submitted,
             attempts=claim.attempt,
@@ -103,49 +98,19 @@ class Claiming:
             slip = Slip(id=message.id, size=len(message.content), standing=standing, key=token.key)
         else:
             slip = self._packing.pack(message, standing)
-        return Given(slip=slip, until=later(now, dt.timedelta(seconds=LONGEST_LEASE)))
-
-    # -- the hand
+        return Given(slip=slip, until=token.until, last=token.last)
 
     def _renew(self, names: Sequence[str], lease: Lease) -> None:
-        """What was received and left over stays ours while we go on claiming."""
+        """What was received and left over stays ours while we go on claiming; what SQS hides no longer goes back."""
         with self._lock:
             ageing = self._hand.ageing(names, lease.now, lease.until)
-        for queue, group in by_queue(ageing).items():
-            gone = self._post.hide(queue, [each.handle for each in group], lease.seconds)
+            aged = self._hand.aged(names, lease.until)
+        self._fetching.give_back(aged)
+        gone_back = {each.handle for each in aged}
+        for queue, group in by_queue(each for each in ageing if each.handle not in gone_back).items():
+            gone = self._post.hide(queue, {each.handle: lease.seconds for each in group})
             with self._lock:
                 self._hand.renew([each.handle for each in group], gone, lease.until)
-
-    def _fill(self, names: Sequence[str], limit: int, max_bytes: int, lease: Lease) -> None:
-        """Fetch until there is as much in hand as was asked for, or nothing more comes."""
-        with self._lock:
-            left = [] if self._hand.lone(names) else self._hand.in_turn(names)
-        wait = self._poll
-        while left:
-            with self._lock:
-                ready = {queue: self._hand.ready(queue) for queue in names}
-                full = self._hand.size(names) >= max_bytes and any(ready.values())
-            missing = limit - sum(ready.values())
-            if missing <= 0 or full:
-                return
-            queue = min(left, key=ready.__getitem__)
-            number = min(-(-missing // len(left)), BATCH)
-            if not self._fetched(queue, number, lease, wait):
-                left.remove(queue)
-            else:
-                wait = 0
-
-    def _fetched(self, queue: str, number: int, lease: Lease, wait: int) -> bool:
-        """Whether there may be more of this queue."""
-        fetched = self._fetching.fetch(queue, number, lease=lease.seconds, wait=wait, now=lease.now)
-        with self._lock:
-            self._hand.add(
-                Got(queue=queue, handle=handle, slip=slip, until=lease.until)
-                for handle, slip in fetched.ready
-            )
-            crowded = self._hand.crowded(queue)
-        self._fetching.pass_on(queue, fetched)
-        return bool(fetched) and not crowded
 
     # -- the claims
 
@@ -162,13 +127,13 @@ class Claiming:
     def _extended(self, letters: Sequence[Got], lease: Lease) -> set[str]:
         gone: set[str] = set()
         for queue, group in by_queue(letters).items():
-            gone |= self._post.hide(queue, [each.handle for each in group], lease.seconds)
+            gone |= self._post.hide(queue, {each.handle: lease.seconds for each in group})
         return gone
 
     def _claim(self, letter: Got, lease: Lease) -> Claim | None:
         """The claim on it; None where it cannot be read, and is aside or waits."""
         try:
-            message = self._read(letter.slip)
+            message = self._read(letter)
         except _WAITS as error:
             self._fetching.postpone(letter, str(error))
             return None
@@ -178,9 +143,23 @@ class Claiming:
         standing = standings.claimed(letter.slip.standing, lease.until)
         slip = attrs.evolve(letter.slip, standing=standing)
         with self._lock:
-            self._hand.give(letter.handle, Given(slip=slip, until=lease.until), lease.now)
-        token = Token(since=standing.since, submitted=standing.submitted, key=slip.key, handle=letter.handle)
+            given = Given(slip=slip, until=lease.until, last=letter.last)
+            self._hand.give(letter.handle, given, lease.now)
+        token = Token(
+            since=standing.since,
+            submitted=standing.submitted,
+            until=lease.until,
+            last=letter.last,
+            key=slip.key,
+            handle=letter.handle,
+        )
         return standings.claim(message, standing, str(token), lease.now)
 
-    def _read(self, slip: Slip) -> Message:
-        return intact(slip.id, lambda: self._packing.unpack(slip))
+    def _read(self, letter: Got) -> Message:
+        message = intact(letter.slip.id, lambda: self._packing.unpack(letter.slip))
+        if message.queue != letter.queue:
+            raise CorruptRecord(
+                f"{message.id} is of the queue {message.queue}, and came in {letter.queue}: somebody has sent it "
+                "there, or the names of two stores overlap"
+            )
+        return message

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from outbox.errors import CorruptRecord, StoreError
+from outbox.errors import CorruptRecord, FormatError, StoreError
 from outbox.lifecycle import State
 from outbox.stores import standing as standings
 
@@ -32,7 +32,7 @@ class Fetched:
 
     Attributes:
         ready: What can be claimed, with the receipt handle of each.
-        onward: What is not due yet.
+        onward: What is not due yet, or can be read by a newer release only.
         aside: What nobody can claim.
     """
 
@@ -59,12 +59,16 @@ class Fetching:
                 slip = Slip.read(each.text)
                 sent_back = slip.standing.state is not State.QUEUED
                 slip = _returned(slip, now) if sent_back else _counted(slip, each.number, now)
+            except FormatError as error:
+                _LOG.warning("a letter in %s is left to a newer release for %d s: %s", queue, _AGAIN, error)
+                fetched.onward.append((each.handle, each.again(_AGAIN)))
+                continue
             except StoreError as error:
                 fetched.aside.append((each.handle, Letter(text=each.text, reason=str(error))))
                 continue
             if sent_back or (slip.later and slip.standing.due > now):
                 # What was sent back is written anew, so that what SQS counts from now on is claims.
-                slip, delay = postponed(slip, slip.standing.due - now)
+                slip, delay = postponed(self._packing.renewed(slip, now), slip.standing.due - now)
                 fetched.onward.append((each.handle, Letter(text=self._packing.text(slip), delay=delay)))
             else:
                 fetched.ready.append((each.handle, slip))

@@ -19,18 +19,20 @@ from .slips import Slip
 __all__ = ["Given", "Got", "Hand", "Out", "by_queue"]
 
 _MANY: Final = 1000
+"""Claims that are remembered whether they matter or not."""
 _SUSPECTS: Final = 10
 """No more letters are fetched from a queue of which so many suspects are there already."""
 
 
 @attrs.frozen(kw_only=True)
 class Got:
-    """A letter that was received; until *until* nobody else gets it."""
+    """A letter that was received; until *until* nobody else gets it, and SQS hides it no longer than to *last*."""
 
     queue: str
     handle: str
     slip: Slip
     until: int
+    last: int
 
     @property
     def suspect(self) -> bool:
@@ -41,16 +43,26 @@ class Got:
 class Given:
     """What is known of a claim that was given out.
 
-    *sent* and *settled* tell how far its verdict has come, so that a settle
-    that failed goes on where it stood, and one that did not changes nothing;
-    *busy* is it while somebody settles it.
+    *slip* is None once it was settled: bodies are large, and what is left
+    says no more than that this token is worth nothing.  *sent* tells how far
+    its verdict has come, so that a settle that failed goes on where it
+    stood; *busy* is it while somebody settles it.  Its lease runs until
+    *until*, and SQS extends it to *last* at most.
     """
 
-    slip: Slip
+    slip: Slip | None
     until: int
+    last: int
     sent: bool = False
-    settled: bool = False
     busy: bool = False
+
+    @property
+    def settled(self) -> bool:
+        return self.slip is None
+
+    def matters(self, now: int) -> bool:
+        """Whether it has to be remembered: what is not is fenced by what its token says."""
+        return self.until > now or (self.sent and not self.settled) or self.busy
 
 
 @attrs.frozen
@@ -59,6 +71,7 @@ class Out:
 
     claim: Claim
     handle: str
+    slip: Slip
     given: Given
 
     @property
@@ -72,6 +85,7 @@ class Hand:
     def __init__(self) -> None:
         self._got: dict[str, Got] = {}
         self._given: dict[str, Given] = {}
+        self._many = 0
         self._turns: dict[str, int] = {}
         self._turn = 0
         self._alone = False
@@ -101,9 +115,18 @@ class Hand:
         self.drop(each.handle for each in mine if each.until <= now)
         return [each for each in mine if now < each.until <= (now + until) // 2]
 
+    def aged(self, queues: Sequence[str], until: int) -> list[Got]:
+        """Those that SQS does not hide until then; they are in hand no longer."""
+        aged = [each for each in self._got.values() if each.queue in queues and each.last < until]
+        self.drop(each.handle for each in aged)
+        return aged
+
     def in_turn(self, queues: Sequence[str]) -> list[str]:
         """The queues, that first which was first longest ago."""
         return sorted(queues, key=lambda queue: self._turns.get(queue, 0))
+
+    def any(self, queues: Sequence[str]) -> bool:
+        return any(each.queue in queues for each in self._got.values())
 
     def ready(self, queue: str) -> int:
         return sum(1 for each in self._got.values() if each.queue == queue and not each.suspect)
@@ -143,13 +166,18 @@ class Hand:
     # -- claims
 
     def give(self, handle: str, given: Given, now: int) -> Given:
-        """Remember a claim, and return what is remembered; those whose lease ran out are forgotten once there are many."""
-        if len(self._given) % _MANY == _MANY - 1:
-            self._given = {name: each for name, each in self._given.items() if each.until > now}
+        """Remember a claim, and return what is remembered; once there are many, those that do not matter are forgotten."""
+        if len(self._given) >= max(_MANY, self._many):
+            self._given = {name: each for name, each in self._given.items() if each.matters(now)}
+            self._many = 2 * len(self._given)
         return self._given.setdefault(handle, given)
 
     def given(self, handle: str) -> Given | None:
         return self._given.get(handle)
+
+    def waited_for(self, now: int) -> bool:
+        """Whether somebody has a claim that he may settle any moment."""
+        return any(each.until > now and not each.settled for each in self._given.values())
 
 
 class _Queued(Protocol):

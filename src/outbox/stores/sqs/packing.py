@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 from collections.abc import Iterable
 from typing import Final
+
+import attrs
 
 from outbox.codec import decode, encode
 from outbox.errors import ConfigurationError, CorruptRecord, StoreError, UnsupportedError
@@ -17,8 +20,15 @@ from .slips import Slip
 
 __all__ = ["Packing"]
 
+_LOG: Final = logging.getLogger("outbox.stores.sqs")
 _REST: Final = 8192
 """Bytes kept free for what is learned of a message: its attempts, and the reason why it stands where it stands."""
+_FRESH: Final = 7 * 86_400 * 1_000_000
+"""Content that was set aside longer ago is so anew when a letter is written that names it.
+
+SQS keeps a letter for 14 days, so that no letter names content that is older than three weeks, and what is
+older than a month can be swept.
+"""
 
 
 class Packing:
@@ -32,7 +42,7 @@ class Packing:
         self.most = most
 
     def pack(self, message: Message, standing: Standing) -> Slip:
-        """The slip of a message; what is large is set aside first, durable when this returns.
+        """The slip of a message that is put; what is large is set aside first, durable when this returns.
 
         Raises:
             UnsupportedError: it is too large, and cannot be set aside.
@@ -51,7 +61,20 @@ class Packing:
             )
         key = f"{message.id}-{secrets.token_hex(8)}"
         self._blobs.put(key, data)
-        return Slip(id=message.id, size=len(message.content), standing=standing, key=key)
+        return Slip(
+            id=message.id, size=len(message.content), standing=standing, key=key, kept=standing.submitted
+        )
+
+    def renewed(self, slip: Slip, now: int) -> Slip:
+        """The same, its content set aside anew where that is long ago; what cannot be so now is the next time."""
+        if not slip.key or self._blobs is None or now - slip.kept < _FRESH:
+            return slip
+        try:
+            self._blobs.put(slip.key, self._blobs.get(slip.key))
+        except StoreError as error:
+            _LOG.warning("%s: its content is not kept for longer: %s", slip.id, error)
+            return slip
+        return attrs.evolve(slip, kept=now)
 
     def unpack(self, slip: Slip) -> Message:
         """The message of a slip.
@@ -65,8 +88,9 @@ class Packing:
             raise CorruptRecord(f"{slip.id}: what is kept of it is of another message")
         return message
 
-    def text(self, slip: Slip) -> str:
-        return slip.text(self.most)
+    def text(self, slip: Slip, beside: int = 0) -> str:
+        """As it is sent; so many bytes are to fit in the letter beside it."""
+        return slip.text(self.most - beside)
 
     def forget(self, slips: Iterable[Slip]) -> None:
         """Remove what was set aside of these; what cannot be removed costs room and nothing else."""

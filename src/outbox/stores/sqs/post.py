@@ -9,35 +9,61 @@ from typing import Any, Final
 
 import attrs
 
-from outbox.errors import StoreError, StoreUnavailable
+from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
 from outbox.values import printable
 
 from .boto3 import Client, Refused
 from .naming import DEAD, HELD, sqs_name
 
-__all__ = ["BATCH", "LONGEST_DELAY", "LONGEST_LEASE", "RETENTION", "Letter", "Post", "Received", "Sent"]
+__all__ = ["BATCH", "REDRIVEN", "RETENTION", "Letter", "Post", "Received", "Sent"]
 
 BATCH: Final = 10
 """As many as SQS takes and gives in one request."""
-LONGEST_DELAY: Final = 900
-LONGEST_LEASE: Final = 43_200
 RETENTION: Final = 1_209_600
 """Seconds: what SQS keeps no longer, whatever is asked."""
-RECEIVES: Final = 20
-"""After so many claims that never settled SQS itself moves a message aside; the Runner does so long before."""
+REDRIVEN: Final = {"": (HELD, 20), HELD: (DEAD, 1000)}
+"""Whereto SQS itself moves a message of a queue, after how many claims that never settled.
+
+A Runner holds it long before.  What is held nobody claims: that policy is there because SQS moves messages back
+from no queue which none names.
+"""
 
 _GONE: Final = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
 """What is said of a receipt handle that leads to nothing any more."""
+_REASON: Final = "reason"
+_RECEIVES: Final = "receives"
+"""How often it had been received in vain before it was sent on as it was."""
 _NO_QUEUE: Final = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 
 
 @attrs.frozen(kw_only=True)
 class Letter:
-    """One to be sent; *delay* is in seconds."""
+    """One to be sent; *delay* is in seconds, *labels* as SQS has attributes."""
 
     text: str = attrs.field(repr=False)
     delay: int = 0
     reason: str = ""
+    labels: Mapping[str, Any] = attrs.Factory(dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as SQS counts them."""
+        return len(self.text.encode()) + sum(
+            len(name) + len(value["DataType"]) + len(value.get("StringValue", "").encode())
+            for name, value in self.attributes.items()
+        )
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        return {**self.labels, _REASON: _string(self.reason)} if self.reason else self.labels
+
+    def fitting(self, most: int) -> Letter:
+        """The same, its reason cut to what is free of *most* bytes."""
+        over = self.size - most
+        if over <= 0 or not self.reason:
+            return self
+        words = self.reason.encode()
+        return attrs.evolve(self, reason=words[: max(0, len(words) - over)].decode(errors="ignore"))
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +73,12 @@ class Received:
     handle: str
     text: str = attrs.field(repr=False)
     number: int
+    labels: Mapping[str, Any] = attrs.Factory(dict)
+
+    def again(self, delay: int) -> Letter:
+        """As it came, with what SQS has counted, which it begins anew."""
+        counted = {_RECEIVES: _string(str(self.number - 1))} if self.number > 1 else {}
+        return Letter(text=self.text, delay=delay, labels={**self.labels, **counted})
 
 
 @attrs.frozen
@@ -76,13 +108,19 @@ class Post:
     def send(self, queue: str, letters: Sequence[Letter], side: str = "") -> Sent:
         """Put them in the queue; stops at the first request that fails."""
         stored: set[int] = set()
+        letters = [letter.fitting(self._most) for letter in letters]
         try:
-            url = self.url(queue, side)
             for places in self._batches(letters):
-                refused = self._send(url, queue, letters, places)
-                stored.update(place for place in places if place not in refused)
-                if refused:
-                    return Sent(frozenset(stored), _refusal(f"queue {queue}", refused))
+                answer = self._call(
+                    "send_message_batch",
+                    queue,
+                    side,
+                    sending=True,
+                    Entries=[_entry(place, letters[place]) for place in places],
+                )
+                stored.update(int(each["Id"]) for each in answer.get("Successful", ()))
+                if not stored.issuperset(places):
+                    return Sent(frozenset(stored), _not_sent(f"queue {queue}{side}", places, answer))
         except StoreError as error:
             return Sent(frozenset(stored), error)
         return Sent(frozenset(stored))
@@ -96,27 +134,24 @@ class Post:
             VisibilityTimeout=lease,
             WaitTimeSeconds=wait,
             MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageAttributeNames=["All"],
         )
-        return [
-            Received(
-                handle=each["ReceiptHandle"],
-                text=each["Body"],
-                number=int(each.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
-            )
-            for each in answer.get("Messages", ())
-        ]
+        return [_received(each) for each in answer.get("Messages", ())]
 
-    def hide(self, queue: str, handles: Sequence[str], seconds: int) -> set[str]:
-        """Let these be hidden for so many seconds from now; returns those that are lost."""
-        return self._each("change_message_visibility_batch", queue, handles, {"VisibilityTimeout": seconds})
+    def hide(self, queue: str, seconds: Mapping[str, int]) -> set[str]:
+        """Let these be hidden for so many seconds from now, each; returns those that are lost."""
+        entries = [
+            {"ReceiptHandle": handle, "VisibilityTimeout": number} for handle, number in seconds.items()
+        ]
+        return self._each("change_message_visibility_batch", queue, entries)
 
     def delete(self, queue: str, handles: Sequence[str]) -> set[str]:
         """Take these out of the queue; returns those that are lost."""
-        return self._each("delete_message_batch", queue, handles, {})
+        return self._each("delete_message_batch", queue, [{"ReceiptHandle": handle} for handle in handles])
 
     def attributes(self, queue: str, side: str = "") -> Mapping[str, str]:
         """All that SQS says of the queue."""
-        return self._attributes(self.url(queue, side), queue)
+        return self._attributes(self.url(queue, side), queue + side)
 
     def url(self, queue: str, side: str = "") -> str:
         """Where it is.
@@ -149,22 +184,22 @@ class Post:
         return made
 
     def _found(self, name: str) -> str:
-        what = f"queue {name}"
         try:
-            url: str = self._client.call("get_queue_url", what, QueueName=name)["QueueUrl"]
+            url: str = self._client.call("get_queue_url", f"queue {name}", QueueName=name)["QueueUrl"]
         except Refused as error:
             if error.code in _NO_QUEUE:
-                raise Refused(f"{what} is not there: `outbox migrate` makes it", error.code) from error
+                raise self._missing(name, error) from error
             raise
         return url
 
     def _made(self, queue: str, side: str) -> str:
         attributes = {"MessageRetentionPeriod": str(RETENTION)}
-        if not side:
+        if side in REDRIVEN:
+            target, receives = REDRIVEN[side]
             aside = self._attributes(
-                self.url(queue, HELD) if self._create else self._made(queue, HELD), queue
+                self.url(queue, target) if self._create else self._made(queue, target), queue
             )
-            redrive = {"deadLetterTargetArn": aside["QueueArn"], "maxReceiveCount": RECEIVES}
+            redrive = {"deadLetterTargetArn": aside["QueueArn"], "maxReceiveCount": receives}
             attributes["RedrivePolicy"] = json.dumps(redrive)
         name = sqs_name(self._prefix, queue, side)
         try:
@@ -188,7 +223,7 @@ class Post:
         batch: list[int] = []
         room = self._most
         for place, letter in enumerate(letters):
-            size = len(letter.text) + len(letter.reason.encode())
+            size = letter.size
             if batch and (len(batch) == BATCH or size > room):
                 yield batch
                 batch, room = [], self._most
@@ -197,30 +232,16 @@ class Post:
         if batch:
             yield batch
 
-    def _send(
-        self, url: str, queue: str, letters: Sequence[Letter], places: Sequence[int]
-    ) -> Mapping[int, Mapping[str, Any]]:
-        """What was refused, by its place."""
-        answer = self._client.call(
-            "send_message_batch",
-            f"queue {queue}",
-            sending=True,
-            QueueUrl=url,
-            Entries=[_entry(place, letters[place]) for place in places],
-        )
-        return {int(each["Id"]): each for each in answer.get("Failed", ())}
-
-    def _each(self, verb: str, queue: str, handles: Sequence[str], more: Mapping[str, Any]) -> set[str]:
+    def _each(self, verb: str, queue: str, things: Sequence[Mapping[str, Any]]) -> set[str]:
         lost: set[str] = set()
         failed: dict[int, Mapping[str, Any]] = {}
-        for start in range(0, len(handles), BATCH):
+        for start in range(0, len(things), BATCH):
             entries = [
-                {"Id": str(place), "ReceiptHandle": handles[place], **more}
-                for place in range(start, min(start + BATCH, len(handles)))
+                {"Id": str(place), **things[place]} for place in range(start, min(start + BATCH, len(things)))
             ]
             for each in self._tried(verb, queue, entries):
                 if _code(each) in _GONE:
-                    lost.add(handles[int(each["Id"])])
+                    lost.add(things[int(each["Id"])]["ReceiptHandle"])
                 else:
                     failed[int(each["Id"])] = each
         if failed:
@@ -231,7 +252,7 @@ class Post:
         self, verb: str, queue: str, entries: Sequence[Mapping[str, Any]]
     ) -> Sequence[Mapping[str, Any]]:
         try:
-            failed: Sequence[Mapping[str, Any]] = self._call(verb, queue, Entries=entries).get("Failed", ())
+            answer = self._call(verb, queue, Entries=entries)
         except Refused as error:
             if error.code not in _GONE:
                 raise
@@ -239,24 +260,70 @@ class Post:
             if len(entries) == 1:
                 return [{"Id": entries[0]["Id"], "Code": error.code}]
             return [each for entry in entries for each in self._tried(verb, queue, [entry])]
-        return failed
+        done = {each["Id"] for each in answer.get("Successful", ())}
+        failed = {each["Id"]: each for each in answer.get("Failed", ())}
+        return [failed.get(entry["Id"], entry) for entry in entries if entry["Id"] not in done]
 
-    def _call(self, verb: str, queue: str, **asked: Any) -> dict[str, Any]:
-        return self._client.call(verb, f"queue {queue}", QueueUrl=self.url(queue), **asked)
+    def _call(
+        self, verb: str, queue: str, side: str = "", *, sending: bool = False, **asked: Any
+    ) -> dict[str, Any]:
+        url = self.url(queue, side)
+        try:
+            return self._client.call(verb, f"queue {queue}{side}", sending=sending, QueueUrl=url, **asked)
+        except Refused as error:
+            if error.code not in _NO_QUEUE:
+                raise
+            # Somebody has deleted it; it may be made anew.
+            self._urls.pop((queue, side), None)
+            raise self._missing(sqs_name(self._prefix, queue, side), error) from error
+
+    def _missing(self, name: str, error: Refused) -> Refused:
+        where = (
+            f"the region {self._client.region} is meant" if self._client.region else "it is the right server"
+        )
+        return Refused(
+            f"queue {name} is not there: `outbox migrate` makes it; or see that {where}", error.code
+        )
+
+
+def _received(each: Mapping[str, Any]) -> Received:
+    labels = dict(each.get("MessageAttributes", {}))
+    before = labels.pop(_RECEIVES, {}).get("StringValue", "0")
+    number = int(each.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+    return Received(
+        handle=each["ReceiptHandle"],
+        text=each["Body"],
+        number=number + (int(before) if before.isdecimal() else 0),
+        labels=labels,
+    )
+
+
+def _string(text: str) -> Mapping[str, str]:
+    return {"DataType": "String", "StringValue": text}
 
 
 def _entry(place: int, letter: Letter) -> dict[str, Any]:
     entry: dict[str, Any] = {"Id": str(place), "MessageBody": letter.text, "DelaySeconds": letter.delay}
-    if letter.reason:
-        entry["MessageAttributes"] = {"reason": {"DataType": "String", "StringValue": letter.reason}}
-    return entry
+    return entry | ({"MessageAttributes": letter.attributes} if letter.attributes else {})
 
 
 def _code(failed: Mapping[str, Any]) -> str:
     return str(failed.get("Code", "")).rpartition(".")[2]
 
 
+def _not_sent(what: str, places: Sequence[int], answer: Mapping[str, Any]) -> StoreError:
+    """Why some of these are not surely in the queue."""
+    failed = {int(each["Id"]): each for each in answer.get("Failed", ())}
+    done = {int(each["Id"]) for each in answer.get("Successful", ())}
+    unknown = [place for place in places if place not in failed and place not in done]
+    if unknown:
+        return AmbiguousPut(
+            f"{what}: of {len(unknown)} of a request the answer says nothing: nobody can tell"
+        )
+    return _refusal(what, failed)
+
+
 def _refusal(what: str, failed: Mapping[int, Mapping[str, Any]]) -> StoreUnavailable:
     first = next(iter(failed.values()))
     text = printable(f"{what}: {len(failed)} of a request failed: {_code(first)}: {first.get('Message', '')}")
-    return StoreUnavailable(text)
+    return StoreUnavailable(text.rstrip(": "))

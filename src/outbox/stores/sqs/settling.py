@@ -16,18 +16,13 @@ from outbox.stores.instants import width
 from .hand import Out, by_queue
 from .naming import DEAD, HELD
 from .packing import Packing
-from .post import LONGEST_DELAY, Letter, Post
+from .post import Letter, Post
 from .slips import Slip
+from .spans import LONGEST_DELAY, seconds
 
-__all__ = ["Settling", "Work", "postponed", "seconds"]
+__all__ = ["Settling", "Work", "postponed"]
 
-_SECOND: Final = 1_000_000
-_FAR: Final = LONGEST_DELAY * _SECOND
-
-
-def seconds(microseconds: int) -> int:
-    """As whole seconds, rounded up: nothing comes before its time."""
-    return -(-max(0, microseconds) // _SECOND)
+_FAR: Final = LONGEST_DELAY * 1_000_000
 
 
 def postponed(slip: Slip, delay: int) -> tuple[Slip, int]:
@@ -62,16 +57,18 @@ class Settling:
         self._packing = packing
 
     def settle(self, work: Sequence[Work], now: int) -> list[Out]:
-        """Write the verdicts; returns those whose letter was gone.
+        """Write the verdicts; returns those that came to nothing, for their letter was gone.
 
         Raises:
             StoreError: some are not written; repeated, those that are count as stale.
         """
         steps = [self._step(each, now) for each in work]
         failure = self._sent([step for step in steps if step.letter is not None and not step.out.given.sent])
-        lost, failed = self._deleted([s.out for s in steps if s.letter is None or s.out.given.sent])
-        delivered = [s.out.given.slip for s in steps if s.letter is None and s.out.given.settled]
-        self._packing.forget(delivered)
+        done = [step for step in steps if step.letter is None or step.out.given.sent]
+        # What a successor was sent with is that one's.
+        slips = [(step.out.slip, step.out) for step in done if not step.out.given.sent]
+        lost, failed = self._deleted([step.out for step in done])
+        self._packing.forget(slip for slip, out in slips if out.given.settled)
         if (failure := failure or failed) is not None:
             raise failure
         return lost
@@ -80,7 +77,7 @@ class Settling:
         out, verdict = work.out, work.verdict
         if isinstance(verdict, Delivered):
             return _Step(out, None, "")
-        before = out.given.slip
+        before = self._packing.renewed(out.slip, now)
         standing = standings.settled(before.standing, work.fates, verdict, now)
         made = standings.attempt(before.standing.attempts, verdict, now)
         slip = attrs.evolve(before, standing=standing, history=standings.recorded(before.history, made))
@@ -88,8 +85,8 @@ class Settling:
             slip, delay = postponed(slip, width(verdict.delay))
             return _Step(out, Letter(text=self._packing.text(slip), delay=delay), "")
         side = HELD if isinstance(verdict, Held) else DEAD
-        reason = standing.reason or str(standing.state)
-        return _Step(out, Letter(text=self._packing.text(slip), reason=reason), side)
+        label = Letter(text="", reason=standing.reason or str(standing.state))
+        return _Step(out, attrs.evolve(label, text=self._packing.text(slip, label.size)), side)
 
     def _sent(self, steps: Sequence[_Step]) -> StoreError | None:
         failure: StoreError | None = None
@@ -113,6 +110,7 @@ class Settling:
                 failure = failure or error
                 continue
             for out in group:
-                out.given.settled = True
-            lost += [out for out in group if out.handle in gone]
+                out.given.slip = None
+            # Where a successor was sent the verdict stands in that, whatever became of the letter.
+            lost += [out for out in group if out.handle in gone and not out.given.sent]
         return lost, failure

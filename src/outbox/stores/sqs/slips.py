@@ -34,6 +34,7 @@ class Slip:
         sealed: What :func:`outbox.codec.encode` made of the message, as
             base64; ``""`` where it was set aside.
         key: Where it was set aside; ``""`` where it was not.
+        kept: Since when, by which it may be swept one day; 0 is not known.
         later: Whether it may come before it is due, for SQS delays nothing
             for longer than a quarter of an hour.
     """
@@ -44,16 +45,19 @@ class Slip:
     history: tuple[Attempt, ...] = ()
     sealed: str = attrs.field(default="", repr=False)
     key: str = ""
+    kept: int = 0
     later: bool = False
 
     def text(self, most: int) -> str:
-        """As it is sent, of *most* characters: where it is longer, the oldest attempts go first."""
+        """As it is sent, of *most* characters: where it is longer, the oldest attempts go first, then words of the reason."""
         text = _written(self)
         history = self.history
         while len(text) > most and history:
             history = history[1:]
             text = _written(attrs.evolve(self, history=history))
-        return text
+        if len(text) <= most:
+            return text
+        return _written(attrs.evolve(self, history=(), standing=_shortened(self.standing, len(text) - most)))
 
     @classmethod
     def read(cls, text: str) -> Slip:
@@ -65,10 +69,7 @@ class Slip:
         """
         try:
             fields = json.loads(text)
-            if fields["outbox"] != _FORMAT:
-                raise FormatError(
-                    f"it has format {fields['outbox']!r}, this release reads {_FORMAT}: upgrade outbox"
-                )
+            _require_known(_count(fields["outbox"]))
             return cls(
                 id=_text(fields["id"]),
                 size=_count(fields["size"]),
@@ -76,6 +77,7 @@ class Slip:
                 history=tuple(map(_attempt, fields["history"])),
                 sealed=_text(fields.get("message", "")),
                 key=_text(fields.get("blob", "")),
+                kept=_instant(fields.get("kept", 0)),
                 later=bool(fields.get("later", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -87,6 +89,13 @@ class Slip:
             return base64.b64decode(self.sealed, validate=True)
         except binascii.Error as error:
             raise CorruptRecord(f"{self.id}: its message cannot be read: {error}") from error
+
+
+def _require_known(version: int) -> None:
+    if version > _FORMAT:
+        raise FormatError(f"it has format {version}, this release reads {_FORMAT}: upgrade outbox")
+    if version != _FORMAT:
+        raise ValueError(f"there is no format {version}")
 
 
 def _written(slip: Slip) -> str:
@@ -108,7 +117,16 @@ def _written(slip: Slip) -> str:
     }
     if slip.later:
         fields["later"] = True
-    return _JSON(fields | ({"blob": slip.key} if slip.key else {"message": slip.sealed}))
+    return _JSON(fields | ({"blob": slip.key, "kept": slip.kept} if slip.key else {"message": slip.sealed}))
+
+
+def _shortened(standing: Standing, over: int) -> Standing:
+    """The same with a reason that is shorter by so many characters as it is written, if it is so long."""
+    room = max(0, len(_JSON(standing.reason)) - over - len(_JSON("…")))
+    reason = standing.reason
+    while reason and len(_JSON(reason)) > room:
+        reason = reason[: len(reason) * 3 // 4]
+    return attrs.evolve(standing, reason=reason + "…")
 
 
 def _standing(fields: dict[str, Any]) -> Standing:

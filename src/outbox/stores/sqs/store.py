@@ -30,13 +30,14 @@ from outbox.stores.selection import distinct
 from . import checking
 from .blobs import Blobs
 from .boto3 import Client
-from .claiming import Claiming, Lease
+from .claiming import Claiming
 from .hand import Out, by_queue
 from .naming import require_prefix
 from .packing import Packing
 from .post import Letter, Post
-from .settling import Settling, Work, postponed, seconds
+from .settling import Settling, Work, postponed
 from .slips import Slip
+from .spans import Lease, seconds
 
 __all__ = ["SQSStore"]
 
@@ -59,8 +60,9 @@ class SQSStore:
         blobs: Where content is set aside that SQS does not take.
         max_message: Bytes of the largest message that these queues take, and
             of the largest request: 256 KiB, which every queue does, up to 1 MiB.
-        poll: How long a claim waits for the first message, to the second, 20 at most.
-            Zero asks some of the servers only, and may find nothing where there is something.
+        poll: How long a claim waits for the first message, to the second, 20 at most: a second at first, and
+            twice as long each time in vain.  It does not wait while there is a claim that may be settled any
+            moment.  Zero asks some of the servers only, and may find nothing where there is something.
         create: Whether a queue that is not there is made when it is used.
         clock: Decides how old a message is, and when one is due whose delay is longer than 15 minutes.
 
@@ -81,7 +83,7 @@ class SQSStore:
         queues: Sequence[str] = ("mail",),
         blobs: Blobs | None = None,
         max_message: int = 256 << 10,
-        poll: dt.timedelta = dt.timedelta(seconds=1),
+        poll: dt.timedelta = dt.timedelta(seconds=_LONGEST_POLL),
         create: bool = False,
         clock: Clock | None = None,
     ) -> None:
@@ -161,19 +163,21 @@ class SQSStore:
             else:
                 held.append(out)
         for queue, group in by_queue(held).items():
-            gone = self._post.hide(queue, [out.handle for out in group], span.seconds)
+            hidden = {out.handle: left for out in group if (left := _extension(out, span))}
+            gone = self._post.hide(queue, hidden)
             for out in group:
                 if out.handle in gone:
                     lost.append(out.claim)
-                else:
-                    out.given.until = span.until
+                elif out.handle in hidden:
+                    out.given.until = span.end(hidden[out.handle])
         return lost
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.settle`.
 
         A verdict that comes after its lease ran out changes nothing here,
-        unless it is that everybody has received the message.
+        unless it is that everybody has received the message, or it was
+        written by half: then the rest of it is.
         """
         fates = [standings.fates_of(each.verdict, each.claim.message) for each in settlements]
         now = self._now()
@@ -272,5 +276,12 @@ def _require_repeatable(messages: Sequence[Message]) -> None:
             )
 
 
+def _extension(out: Out, span: Lease) -> int:
+    """Seconds from now on, to twelve hours after the claim at most: beyond them SQS refuses it, and extends nothing."""
+    left = span.within(out.given.last)
+    return left if left == span.seconds or span.end(left) > out.given.until else 0
+
+
 def _in_time(out: Out, settlement: Settlement, now: int) -> bool:
-    return out.given.until > now or isinstance(settlement.verdict, Delivered)
+    given = out.given
+    return given.sent or given.until > now or isinstance(settlement.verdict, Delivered)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import threading
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -13,9 +16,11 @@ from outbox.moving import Batch, Remembered, SupportsMove
 from outbox.protocols import Guarantee, SupportsBrowse, SupportsHold, SupportsMaintain, SupportsManage
 from outbox.testing.clock import ManualClock
 
+from .crowding import together
 from .scene import (
     DAY,
     LEASE,
+    LONG,
     SECOND,
     Beside,
     Clauses,
@@ -529,6 +534,84 @@ class MoveClauses(Clauses):
         if self.persistent:
             assert reopen(crash=True).identity() == identity
 
+    @clause(SupportsMove, SupportsBrowse)
+    def test_two_who_move_the_same_messages_at_once_move_each_of_them_once(
+        self, store: Whole, beside: Beside
+    ) -> None:
+        other = beside()
+        names = [f"m{number:02}" for number in range(30)]
+        put(store, *names)
+        both = threading.Barrier(2)
+        sent: Counter[str] = Counter()
+
+        def work(_: int) -> None:
+            batch = store.take(to=other.identity(), limit=4)
+            # The first batch is in the hands of both of them.
+            both.wait(LONG.total_seconds())
+            while batch is not None:
+                # The other one may be further already.
+                with contextlib.suppress(ConflictError):
+                    back = other.give(batch)
+                    for claim in take(other):
+                        settle(other, claim, delivered(claim))
+                        sent[claim.message.id] += 1
+                    store.conclude(batch.name, back=back)
+                batch = store.take(to=other.identity(), limit=4)
+
+        together(2, work)
+        sent.update(ids(take(other)))
+
+        assert (states(store), sent) == ({}, Counter(names))
+
+    @clause(SupportsMove, SupportsBrowse)
+    def test_nothing_of_a_batch_arrives_once_it_was_given_without_its_records(
+        self, store: Whole, beside: Beside
+    ) -> None:
+        other = beside(max_messages=1)
+        put(other, "here")
+        put(store, "a", "b")
+        batch = taken(store, to=other.identity())
+        closed = attrs.evolve(batch, records=(), unreadable=["a", "b"])
+
+        assert list(other.give(closed)) == ["a", "b"]
+        assert list(other.give(batch)) == ["a", "b"]
+        assert set(states(other)) == {"here"}
+
+    @clause(SupportsMove, SupportsBrowse)
+    def test_what_was_refused_of_a_batch_is_told_to_who_gives_it_again_without_its_records(
+        self, store: Whole, beside: Beside
+    ) -> None:
+        other = beside()
+        put(store, "a", "b")
+        put(other, "a")
+        batch = taken(store, to=other.identity())
+        other.give(batch)
+
+        assert list(other.give(attrs.evolve(batch, records=(), unreadable=["a", "b"]))) == ["a"]
+        assert set(states(other)) == {"a", "b"}
+
+    @clause(SupportsMove)
+    def test_a_batch_that_has_arrived_is_known_where_there_is_no_room_left(
+        self, store: Whole, beside: Beside
+    ) -> None:
+        other = beside(max_messages=2)
+        put(store, "a", "b")
+        batch = taken(store, to=other.identity())
+        other.give(batch)
+
+        assert list(other.give(batch)) == []
+
+    @clause(SupportsMove)
+    def test_a_batch_is_named_after_one_that_the_other_store_has_accepted(self, store: Whole) -> None:
+        put(store, "a", "b")
+        late = "900000000000000000-aaaaaaaa"
+
+        batch = store.take(to=ELSEWHERE, limit=1, after=late)
+        assert batch is not None
+        assert batch.name > late
+        store.conclude(batch.name)
+        assert taken(store).name > batch.name
+
     @clause(SupportsMove)
     def test_where_there_is_no_room_nothing_is_given(self, store: Whole, beside: Beside) -> None:
         other = beside(max_messages=2)
@@ -587,6 +670,22 @@ class MoveClauses(Clauses):
         assert statuses(other.put([mail("a")])) == ["known"]
         clock.advance(2 * SECOND)
         assert statuses(other.put([mail("a")])) == ["stored"]
+
+    @clause(SupportsMove, Guarantee.DEDUPLICATION)
+    def test_the_id_of_what_has_left_is_told_on_when_it_came_to_its_end_elsewhere(
+        self, store: Whole, beside: Beside, clock: ManualClock
+    ) -> None:
+        other = beside()
+        put(store, "a", "b")
+        assert move(store, other) == []
+        clock.advance(HOUR)
+        (claim,) = take(other, 1)
+        settle(other, claim, delivered(claim))
+
+        assert list(store.remembered()) == []
+        store.remember(other.remembered())
+        assert list(store.remembered()) == list(other.remembered()) != []
+        assert statuses(store.put([mail("a"), mail("b")])) == ["known", "known"]
 
     @clause(SupportsMove, SupportsBrowse)
     def test_an_id_is_remembered_of_no_message_that_is_there(self, store: Whole, clock: ManualClock) -> None:

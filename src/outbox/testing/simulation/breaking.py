@@ -11,7 +11,7 @@ import attrs
 
 from outbox.breakers import Breakers
 from outbox.clock import Clock
-from outbox.errors import RelayFault
+from outbox.errors import RelayFault, RelayUnavailable
 from outbox.relay import Admission, Go, Pause, RelayLimits, Wait
 
 from .kernel import Signal
@@ -93,16 +93,11 @@ class SimulatedBreakers(Breakers):
         pause = super().failed(key, fault, message)
         relay = self._of(key)
         relay.met.add(message)
-        now = self._clock.monotonic()
         if fault.retry_after is not None:
+            now = self._clock.monotonic()
             relay.asked = max(relay.asked, now + fault.retry_after.total_seconds())
         if pause.news:
-            self.ever_paused = True
-            relay.passed.clear()
-            relay.fault, relay.until = fault, now + self._least_pause(fault)
-            told = pause.delay.total_seconds()
-            long = told >= self._least_pause(fault) - _ROUNDING
-            self._must(long, f"{key or 'the relay'} is left alone for {told} s only, after {fault}", message)
+            self._is_paused(key, fault, pause, message)
         return pause
 
     def cut(self, key: str, message: str, relay: str = "") -> Pause | None:
@@ -116,6 +111,11 @@ class SimulatedBreakers(Breakers):
             f"{len(watched.cut)} messages lost their connection to {key}: {pause}",
             message,
         )
+        if pause is not None and pause.news:
+            fault = RelayUnavailable(
+                relay or key, f"{len(watched.cut)} messages in a row lost their connection"
+            )
+            self._is_paused(key, fault, pause, message)
         return pause
 
     def answered(self, key: str, message: str) -> bool:
@@ -145,6 +145,15 @@ class SimulatedBreakers(Breakers):
 
     def worth_waiting(self, errand_behind: Sequence[str]) -> bool:
         return any(self._known.relays.probing(key) for key in errand_behind)
+
+    def _is_paused(self, key: str, fault: RelayFault, pause: Pause, message: str) -> None:
+        relay, least = self._of(key), self._least_pause(fault)
+        self.ever_paused = True
+        relay.passed.clear()
+        relay.fault, relay.until = fault, self._clock.monotonic() + least
+        told = pause.delay.total_seconds()
+        long = told >= least - _ROUNDING
+        self._must(long, f"{key or 'the relay'} is left alone for {told} s only, after {fault}", message)
 
     # -- what may go
 

@@ -1,10 +1,12 @@
 -- Rows that a person's command or their age has changed, each only where it is still what was read:
--- args.changes are {id, row as read, row from now on or "", whether its id is remembered}; the places (from 0) of the rest.
+-- args.changes are {id, row from now on or "", whether its id is remembered}, what follows the rows as read; the places
+-- (from 0) of the rest.
 go_on_when_full()
 local changed, ids, news = {}, {}, false
 for place, each in ipairs(args.changes) do ids[place] = each[1] end
 for place, text in ipairs(fetch(ROW, ids)) do
-  local id, read, new, buried = unpack(args.changes[place])
+  local id, new, buried = unpack(args.changes[place])
+  local read = ARGV[place + 1]
   if text ~= read then
     changed[#changed + 1] = place - 1
   else

@@ -7,14 +7,14 @@ local function promote(queue, most)
   if #ids == 0 then return end
   for place, text in ipairs(fetch(ROW, ids)) do
     local id = ids[place]
-    local row = text and not is_gone(text) and parse(text) or nil
+    local row = read_of(text, queue)
     write('ZREM', lane.scheduled, id)
     if row and (row.state == 'claimed' or row.lost > 0) then
       write('ZADD', lane.suspects, '0', place_of(id, row))
     elseif row then
       write('ZADD', lane.ready, '0', place_of(id, row))
-    elseif text then
-      damaged(id, queue)
+    else
+      set_aside(id, text, queue)
     end
   end
   flush()
@@ -34,9 +34,9 @@ local function offer(queue, limit)
 end
 
 local function take(claims, queue, place, text, till)
-  local id, row = id_of(place), text and parse(text)
+  local id, row = id_of(place), read_of(text, queue)
   if not row then
-    damaged(id, queue)
+    set_aside(id, text, queue)
     return nil
   end
   claims[#claims + 1] = { id, lease(id, row, till, args.nonce) }

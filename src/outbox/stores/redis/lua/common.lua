@@ -42,18 +42,25 @@ end
 -- Writes are gathered, and each command is called once for a key and many members.
 local pending, gathered = {}, {}
 
-local function write(command, key, ...)
-  local name = command .. key
-  local list = pending[name]
+local function write(command, key, first, second)
+  local of_key = pending[key]
+  if not of_key then
+    of_key = {}
+    pending[key] = of_key
+  end
+  local list = of_key[command]
   if not list then
     list = { command = command, key = key, n = 0 }
-    pending[name] = list
+    of_key[command] = list
     gathered[#gathered + 1] = list
   end
-  for place = 1, select('#', ...) do
-    list.n = list.n + 1
-    list[list.n] = select(place, ...)
+  local n = list.n + 1
+  list[n] = first
+  if second then
+    n = n + 1
+    list[n] = second
   end
+  list.n = n
 end
 
 local function flush()
@@ -82,13 +89,30 @@ local function fetch(key, ids)
   return found
 end
 
-local PATTERN = '^([^\t]+)\t(-?%d+)\t(%d+)\t(%x*)\t(%d+)\t(%x*)\t(%l+)\t([wdafu]*)\t(-?%d+)\t(-?%d+)\t(-?%d+)'
+-- Held to the last detail: outbox.stores.redis.rows reads the same rows, and no others.
+local PATTERN = '^([a-z0-9._-]+)\t(-?%d%d?%d?)\t(%d+)\t(%x*)\t(%d+)\t(%x*)\t(%l+)\t([wdafu]*)\t(-?%d+)\t(-?%d+)\t(-?%d+)'
   .. '\t(-?%d*)\t(%d+)\t(%d+)\t(-?%d*)\t(.*)$'
+-- More digits a number loses on its way into a text.
+local DIGITS = 14
+local EARLIEST = '-62135596800000000'
+
+local function instant(text)
+  local size = #text
+  if size < 17 then return text ~= '-' end
+  if string.sub(text, 1, 1) == '-' then return size == 17 or size == 18 and text <= EARLIEST end
+  return size == 17 or size == 18 and text <= FOREVER
+end
 
 local function parse(text)
   local queue, priority, size, digest, generation, nonce, state, fates, due, since, submitted, settled, attempts,
     lost, resumes, reason = string.match(text, PATTERN)
-  if not queue then return nil end
+  if not queue or not (state == 'queued' or state == 'claimed' or DONE[state]) or #queue > 64 or #digest % 2 == 1
+    or #size > DIGITS or #generation > DIGITS or #attempts > DIGITS or #lost > DIGITS
+    or tonumber(priority) < -100 or tonumber(priority) > 100
+    or (settled == '') ~= (DONE[state] == nil)
+    or not (instant(due) and instant(since) and instant(submitted) and instant(settled) and instant(resumes)) then
+    return nil
+  end
   return {
     queue = queue, priority = tonumber(priority), size = tonumber(size), digest = digest,
     generation = tonumber(generation), nonce = nonce, state = state, fates = fates, due = due, since = since,
@@ -178,16 +202,41 @@ local function discard(id, row, buried)
   end
 end
 
--- What cannot be read is held, as what it was found in.
-local function damaged(id, queue)
-  local row = {
-    queue = queue, priority = 0, size = 0, digest = '', generation = 0, nonce = '', state = 'held', fates = '',
-    due = now, since = now, submitted = now, settled = now, attempts = 0, lost = 0, resumes = '',
-    reason = 'its row cannot be read',
+-- A row that cannot be read, as far as it can: who may have had it, may have it.
+local function salvaged(text, queue)
+  local fields = {}
+  for field in string.gmatch(text .. '\t', '([^\t]*)\t') do fields[#fields + 1] = field end
+  local function field(place, pattern, otherwise)
+    return string.match(fields[place] or '', pattern) or otherwise
+  end
+  local name, size, digest = field(1, '^[a-z0-9._-]+$', ''), field(3, '^%d+$', '0'), field(4, '^%x+$', '')
+  local state, fates = field(7, '^%l+$', ''), field(8, '^[wdafu]+$', 'u')
+  if name == '' or #name > 64 then name = 'unreadable' end
+  if not (state == 'queued' or DONE[state]) then fates = string.gsub(fates, 'w', 'd') end
+  return {
+    queue = queue or name, priority = 0, size = #size > DIGITS and 0 or tonumber(size),
+    digest = #digest % 2 == 0 and digest or '', generation = 0, nonce = '', state = 'held', fates = fates, due = now,
+    since = now, submitted = now, settled = now, attempts = 0, lost = 0, resumes = '', reason = 'its row cannot be read',
   }
+end
+
+-- What a queue gives out that is none of its messages is held, unless its place there is all that is wrong.
+local function set_aside(id, text, queue)
+  if not text then
+    if redis.call('HEXISTS', ENVELOPE, id) == 0 then return end
+  else
+    local row = parse(text)
+    if is_gone(text) or row and not queued(row) then return end
+  end
+  local row = salvaged(text or '', queue)
   write('HSET', ROW, id, render(row))
   write('ZADD', DONE.held, now, id)
-  messages = messages - 1
+  weigh(-1, row)
+end
+
+local function read_of(text, queue)
+  local row = text and not is_gone(text) and parse(text) or nil
+  return row and queued(row) and row.queue == queue and row or nil
 end
 
 local function suspended(queue)
@@ -205,9 +254,10 @@ local function served(queues)
   return going_on
 end
 
--- Something may have become claimable; who waits reads this.
+-- Something may have become claimable; who waits reads this, and of it the last. To remove each as the next comes takes
+-- longer than to remove many together.
 local function tell()
-  return redis.call('XADD', NEWS, 'MAXLEN', '1', '*', 'n', '1')
+  return redis.call('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
 end
 
 local function latest()

@@ -5,7 +5,7 @@ for place, each in ipairs(args.claims) do ids[place] = each[1] end
 for place, text in ipairs(fetch(ROW, ids)) do
   local id, token = unpack(args.claims[place])
   local row = text and not is_gone(text) and parse(text) or nil
-  if not row or row.state ~= 'claimed' or string.format('%.0f', row.generation) .. '-' .. row.nonce ~= token then
+  if not row or not LANE[row.queue] or row.state ~= 'claimed' or string.format('%.0f', row.generation) .. '-' .. row.nonce ~= token then
     lost[#lost + 1] = place - 1
   else
     write('ZREM', LANE[row.queue].suspects, place_of(id, row))

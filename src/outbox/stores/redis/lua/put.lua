@@ -13,7 +13,13 @@ for place, text in ipairs(fetch(ROW, ids)) do
   local was = nil
   if text and is_gone(text) then
     local buried, settled = string.match(text, '^\t(%x*)\t(%d+)$')
-    if settled and tonumber(settled) > since then was = buried else forgotten[#forgotten + 1] = id end
+    if not settled or #buried % 2 == 1 then
+      was = ''
+    elseif tonumber(settled) > since then
+      was = buried
+    else
+      forgotten[#forgotten + 1] = id
+    end
   elseif text then
     local row = parse(text)
     was = row and row.digest or ''
@@ -42,7 +48,6 @@ if too_much(args.max_messages, 'messages', new_messages) or too_much(args.max_by
 end
 
 if not format then redis.call('HSET', META, 'format', '1') end
-for _, id in ipairs(forgotten) do write('ZREM', GONE, id) end
 local claims, going_on = {}, {}
 if args.lease then
   for _, queue in ipairs(args.attempted and args.queues or served(args.queues)) do going_on[queue] = true end
@@ -68,6 +73,12 @@ for _, place in ipairs(fresh) do
     attach(id, row)
   end
 end
+if #fresh > 0 then
+  -- Also one that is empty by now: who counts looks whether it is.
+  for _, queue in ipairs(args.queues) do write('HSET', META, 'queue:' .. queue, '1') end
+end
+-- Behind all that asks for memory: who writes at all is let go on.
+for _, id in ipairs(forgotten) do write('ZREM', GONE, id) end
 flush()
 note_load()
 return { 'stored', now, #fresh > 0 and tell() or '', known, claims }

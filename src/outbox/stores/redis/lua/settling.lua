@@ -7,7 +7,7 @@ local function settle(settlements)
   for place, each in ipairs(settlements) do
     local id, token, state, fates, delay, refunded, reason, attempt, dialogue, redacted = unpack(each)
     local row = texts[place] and not is_gone(texts[place]) and not seen[id] and parse(texts[place]) or nil
-    if not row or row.state ~= 'claimed' or string.format('%.0f', row.generation) .. '-' .. row.nonce ~= token then
+    if not row or not LANE[row.queue] or row.state ~= 'claimed' or string.format('%.0f', row.generation) .. '-' .. row.nonce ~= token then
       stale[#stale + 1] = place - 1
     else
       seen[id] = true

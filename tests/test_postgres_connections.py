@@ -1,0 +1,223 @@
+"""A connection that went bad without being cut is not used again; and what a fork, a pooler and a database's encoding do."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgres_places import Places
+from postgres_pooler import pooling
+
+from outbox.errors import ConfigurationError, StoreUnavailable
+from outbox.lifecycle import Settlement, State
+from outbox.stores.postgres import PostgresStore
+from outbox.stores.postgres.migrations import PostgresMigration
+from outbox.testing.clauses.scene import LEASE, delivered, ids, mail, put, settle, statuses, take
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture
+def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
+    yield tmp_path
+    postgres.leave(tmp_path)
+
+
+@pytest.fixture
+def store(path: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(path)) as store:
+        yield store
+
+
+def warmed(store: PostgresStore) -> None:
+    """Have two connections wait, and what is put and cancelled prepared on the one that is used next."""
+    used = [store._links._taken() for _ in range(2)]
+    for connection in used:
+        store._links._give_back(connection)
+    for n in range(4):
+        put(store, f"warm-{n}")
+        store.cancel([f"warm-{n}"])
+
+
+def said(store: PostgresStore, *statements: str) -> None:
+    """Behind the back of the driver, on every connection."""
+    assert len(store._links._open) == 2
+    for connection in store._links._open:
+        for statement in statements:
+            connection.pgconn.exec_(statement.encode())
+
+
+def some_verbs(store: PostgresStore) -> None:
+    """So often that they are prepared."""
+    for n in range(5):
+        put(store, f"m{n}")
+        store.count()
+
+
+def test_a_connection_to_what_is_the_primary_no_more_is_given_up_with_all_that_wait(
+    store: PostgresStore,
+) -> None:
+    """Nothing was stored, and nobody is told that it may have been; what comes next goes to whoever is it now."""
+    warmed(store)
+    said(store, "SET default_transaction_read_only = on")
+
+    with pytest.raises(StoreUnavailable, match="takes no writes"):
+        put(store, "a")
+    assert store._links._open == set()
+    assert statuses(store.put([mail("a")])) == ["stored"]
+
+
+def test_many_that_are_put_at_once_on_such_a_connection_are_not_stored_for_certain(
+    store: PostgresStore,
+) -> None:
+    warmed(store)
+    said(store, "SET default_transaction_read_only = on")
+
+    with pytest.raises(StoreUnavailable, match="takes no writes"):
+        store.put([mail("a"), mail("b")])
+    assert statuses(store.put([mail("a"), mail("b")])) == ["stored", "stored"]
+
+
+@pytest.mark.parametrize(
+    "statements", [["DEALLOCATE ALL"], [f"PREPARE _pg3_{n} AS SELECT 1" for n in range(50)]]
+)
+def test_a_connection_on_which_prepared_statements_are_not_what_they_were_is_given_up(
+    store: PostgresStore, statements: list[str]
+) -> None:
+    warmed(store)
+    said(store, *statements)
+
+    with pytest.raises(StoreUnavailable, match="prepare=no"):
+        some_verbs(store)
+    assert store._links._open == set()
+    assert statuses(store.put([mail("b")])) == ["stored"]
+
+
+def test_tables_that_are_changed_under_prepared_statements_cost_no_verb(
+    store: PostgresStore, postgres: Places
+) -> None:
+    """As the migration of the next release may, while this one goes on."""
+    put(store, "a")
+    for _ in range(4):
+        store.hold(["a"], reason="wait")
+        store.release(["a"])
+    table = f"{store._names.schema}.outbox_message"
+    with psycopg.connect(postgres.dsn, autocommit=True) as other:
+        other.execute(f"ALTER TABLE {table} ALTER COLUMN reason TYPE varchar".encode())
+        try:
+            (change,) = store.hold(["a"], reason="wait")
+            assert change.status == "done"
+        finally:
+            other.execute(f"ALTER TABLE {table} ALTER COLUMN reason TYPE text".encode())
+
+
+# -- forks
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_what_a_forked_child_puts_is_news_to_its_parent_who_listens(path: Path, postgres: Places) -> None:
+    """And the child says nothing on its parent's connections, neither by its verbs nor by its end."""
+    with contextlib.closing(postgres.open(path, poll=HOUR)) as store:
+        take(store)
+        store.wait(dt.timedelta(0))  # it listens from here on
+        mine = {connection.info.backend_pid for connection in store._links._open}
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                put(store, "a")
+                os._exit(bool(mine & {each.info.backend_pid for each in store._links._open}))
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+
+        assert store.wait(dt.timedelta(seconds=20)), "it heard of it, and did not look"
+        assert ids(take(store)) == ["a"]
+        assert {connection.info.backend_pid for connection in store._links._open} >= mine
+
+
+@pytest.fixture
+def pooled(postgres: Places) -> Iterator[str]:
+    """The dsn that leads through a pooler."""
+    if not str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", "")).startswith("/"):
+        pytest.skip("the server is the user's own, and not behind a Unix socket that can be stood before")
+    with pooling(postgres.dsn) as dsn:
+        yield dsn
+
+
+# -- what a pooler between two transactions hands on to others
+
+
+def test_behind_a_pooler_that_keeps_no_session_every_verb_works_where_nothing_is_prepared(
+    path: Path, postgres: Places, pooled: str
+) -> None:
+    """And with a limit, for which those who put wait for each other."""
+    schema = postgres.schema(path)
+    with contextlib.closing(
+        PostgresStore(pooled, schema=schema, prepare=False, listen=False, max_messages=1000)
+    ) as store:
+        for n in range(5):
+            store.put([mail(f"{n}-{name}") for name in "abcdef"])
+            put(store, f"{n}-g")
+            first, second, *others = take(store)
+            settle(store, first, delivered(first))
+            store.extend([second], lease=LEASE)
+            exchanged = store.exchange(
+                [Settlement(each, delivered(each)) for each in [second, *others]],
+                limit=10,
+                lease=LEASE,
+                queues=["mail"],
+            )
+            assert list(exchanged.lost) == []
+            put(store, "kept")
+            store.hold(["kept"], reason="wait")
+            store.release(["kept"])
+            store.cancel(["kept"])
+            assert store.get("kept") is not None
+            assert [each.id for each in store.browse(states=[State.CANCELLED])] == ["kept"]
+            store.purge(["kept"])
+            store.announce("here", "{}", for_=HOUR)
+            store.count()
+            store.glance()
+            store.next_due(["mail"])
+            store.prune()
+            store.check()
+            with psycopg.connect(pooled, prepare_threshold=None) as shop:
+                store.within(shop).put([mail(f"{n}-within")])
+            (claim,) = take(store)
+            settle(store, claim, delivered(claim))
+        assert [each.number for each in store.count()] == []
+
+
+def test_and_where_something_is_prepared_it_is_told_what_to_do(
+    path: Path, postgres: Places, pooled: str
+) -> None:
+    with (
+        contextlib.closing(PostgresStore(pooled, schema=postgres.schema(path), listen=False)) as store,
+        pytest.raises(StoreUnavailable, match="prepare=no"),
+    ):
+        some_verbs(store)
+
+
+# -- what the database can hold
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_in_which_not_every_text_can_be_kept_is_refused_and_gets_no_tables(
+    encoding: str, postgres: Places
+) -> None:
+    name = f"d{os.getpid()}_{encoding.lower()}"
+    dsn = f"{postgres.dsn} dbname={name}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0".encode())
+        try:
+            for attempt in (lambda: PostgresStore(dsn), PostgresMigration(dsn).run):
+                with pytest.raises(ConfigurationError, match=f"{encoding}.*ENCODING 'UTF8'"):
+                    attempt()
+            with psycopg.connect(dsn) as inside:
+                assert inside.execute("SELECT to_regclass('outbox_meta')").fetchone() == (None,)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

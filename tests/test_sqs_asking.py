@@ -1,0 +1,165 @@
+"""How often SQS is asked for messages, in what order, for how long; and what comes of a queue that does not answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqs_server import prefix_of
+from sqs_wire import LEASE, SECOND, Raw, Wire, ids, mail, opening, retry, settle, take
+
+from outbox.errors import StoreUnavailable
+from outbox.lifecycle import Claim
+from outbox.shift import _POLL_WITHOUT_WAIT
+from outbox.stores.sqs import SQSStore
+from outbox.testing.clock import ManualClock
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., SQSStore]]:
+    yield from opening(clock, tmp_path)
+
+
+class Asked:
+    """What was asked for, and how long each waited; no wait takes any time but the clock's."""
+
+    def __init__(self, store: SQSStore, clock: ManualClock) -> None:
+        self.waits: list[tuple[str, int]] = []
+        self.clock = clock
+        self.wire = Wire(store)
+        self.wire.acts["receive_message"] = self.receive
+
+    def receive(self, real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        wait = asked["WaitTimeSeconds"]
+        self.waits.append((asked["QueueUrl"].rpartition("-")[2], wait))
+        answer = real(**asked | {"WaitTimeSeconds": 0})
+        if not answer.get("Messages"):
+            self.clock.advance(wait * SECOND)
+        return answer
+
+
+def claim(store: SQSStore, *queues: str, limit: int = 10) -> list[Claim]:
+    return list(store.claim(limit=limit, lease=LEASE, queues=queues))
+
+
+def test_a_queue_with_mail_does_not_wait_behind_those_that_are_empty(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    store = open_store(poll=20 * SECOND)
+    store.put([mail("a", queue="c")])
+    asked = Asked(store, clock)
+
+    assert ids(claim(store, "a", "b", "c")) == ["a"]
+    assert {wait for _, wait in asked.waits} == {0}
+
+
+def test_where_all_are_empty_each_is_waited_for_in_its_turn_and_all_of_them_no_longer_than_was_said(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    store = open_store(poll=20 * SECOND)
+    asked = Asked(store, clock)
+    for _ in range(10):
+        assert claim(store, "a", "b") == []
+    last = asked.waits[-4:]
+
+    assert sorted(last) == [("a", 10), ("a", 10), ("b", 10), ("b", 10)]
+
+
+def test_an_idle_runner_asks_less_than_two_hundred_times_an_hour(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    store = open_store(poll=dt.timedelta(seconds=20))
+    asked = Asked(store, clock)
+    end = clock.now() + HOUR
+    while clock.now() < end:
+        assert claim(store, "mail") == []
+        clock.advance(_POLL_WITHOUT_WAIT)
+
+    assert 150 < len(asked.waits) < 200
+    assert [wait for _, wait in asked.waits[:6]] == [1, 2, 4, 8, 16, 20]
+
+
+def test_whoever_has_mail_in_his_hands_is_not_kept_from_settling_it_by_a_long_poll(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    store = open_store(poll=20 * SECOND)
+    store.put([mail("a")])
+    (held,) = claim(store, "mail")
+    asked = Asked(store, clock)
+    assert claim(store, "mail") == []
+    assert {wait for _, wait in asked.waits} == {0}
+
+    settle(store, held, retry(held, HOUR / 10))
+    asked.waits.clear()
+    assert claim(store, "mail") == []
+    assert {wait for _, wait in asked.waits} == {1}
+
+
+def test_what_is_not_due_is_passed_on_by_some_at_a_time_and_keeps_nothing_that_is(
+    open_store: Callable[..., SQSStore], clock: ManualClock, tmp_path: Path
+) -> None:
+    """There may be more of it than a claim can pass on before its lease is over."""
+    store = open_store()
+    store.put([mail("a"), mail("far", not_before=clock.now() + 100 * HOUR)])
+    clock.advance(HOUR / 4)
+    raw = Raw(prefix_of(tmp_path))
+    texts = {json.loads(letter["Body"])["id"]: letter["Body"] for letter in raw.letters()}
+    wire = Wire(store)
+    rounds = iter(range(300))
+
+    def endless(_: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        number = next(rounds)
+        some = [{"ReceiptHandle": f"{number}.{n}", "Body": texts["far"], "Attributes": {}} for n in range(10)]
+        if number == 100:
+            some[0]["Body"] = texts["a"]
+        return {"Messages": some[: asked["MaxNumberOfMessages"]]}
+
+    def done(_: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        return {"Successful": [{"Id": each["Id"]} for each in asked["Entries"]]}
+
+    wire.acts = {"receive_message": endless, "send_message_batch": done, "delete_message_batch": done}
+
+    found: list[Claim] = []
+    while not found:
+        before = len(wire.calls)
+        found = take(store)
+        assert len(wire.calls) - before <= 300
+    assert ids(found) == ["a"]
+    assert next(rounds) < 105
+
+
+def test_a_queue_that_does_not_answer_keeps_no_other_from_being_served(
+    open_store: Callable[..., SQSStore], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(create=False, queues=["a", "b"])
+    store.migrate()
+    store.put([mail("x", queue="a"), mail("y", queue="b"), mail("z", queue="b")])
+    raw = Raw(prefix_of(tmp_path))
+    raw.client.delete_queue(QueueUrl=raw.url("a"))
+
+    assert ids(claim(store, "a", "b", limit=1) + claim(store, "a", "b", limit=1)) in (["y", "z"], ["z", "y"])
+    assert len([each for each in caplog.records if "queue" in each.getMessage()]) == 1
+    with pytest.raises(StoreUnavailable, match="`outbox migrate` makes it"):
+        claim(store, "a", "b")
+
+
+def test_a_queue_that_was_deleted_is_made_anew_where_that_was_said_and_what_was_in_hand_goes_on(
+    open_store: Callable[..., SQSStore], tmp_path: Path
+) -> None:
+    store = open_store()
+    store.put([mail("a")])
+    (held,) = take(store)
+    raw = Raw(prefix_of(tmp_path))
+    raw.client.delete_queue(QueueUrl=raw.url())
+    with pytest.raises(StoreUnavailable, match="mail is not there"):
+        store.put([mail("b")])
+
+    store.put([mail("b")])
+    assert settle(store, held, retry(held)) == []
+    assert ids(take(store)) == ["a", "b"]
