@@ -140,8 +140,9 @@ local function render(row)
   }, '\t')
 end
 
+-- What is kept of an id that is remembered: anything else that begins so is a row whose queue is damaged.
 local function is_gone(text)
-  return string.sub(text, 1, 1) == '\t'
+  return string.find(text, '^\t%x*\t%d+$') ~= nil
 end
 
 local function queued(row)
