@@ -290,7 +290,7 @@ end
 local function latest()
   local found = redis.pcall('XREVRANGE', NEWS, '+', '-', 'COUNT', '1')
   if found.err then return '' end
-  return found[1] and found[1][1] or '0-0'
+  return found[1] and found[1][1] or '0-1'
 end
 
 local format = redis.call('HGET', META, 'format')
