@@ -15,7 +15,7 @@ from outbox.relay import Draft, Go, Order, RelayLimits, Relays, draw
 from outbox.relay.rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit
 from outbox.relay.sharing import LATE, LATE_TO_CONNECT
 
-__all__ = ["Host", "Town", "worst_window"]
+__all__ = ["Host", "Sent", "Town", "passed", "worst_window"]
 
 STORE_SINCE = 1_750_000_000
 """The store's clock, in seconds, when a simulation begins."""
@@ -198,10 +198,10 @@ def allowed(kind: Limit, limits: RelayLimits) -> tuple[float, float]:
 def worst_window(sent: Sequence[Sent], limits: RelayLimits) -> float:
     """By how many messages the worst of all windows passes what any limit lets go in it; below 0 where none does."""
     kinds = [kind for kind in LIMITS_OF_MESSAGES if kind.of(limits) is not None]
-    return max((_passed(sent, *allowed(kind, limits)) for kind in kinds), default=-math.inf)
+    return max((passed(sent, *allowed(kind, limits)) for kind in kinds), default=-math.inf)
 
 
-def _passed(sent: Sequence[Sent], burst: float, rate: float) -> float:
+def passed(sent: Sequence[Sent], burst: float, rate: float) -> float:
     """The greatest sum of a window beyond its due, in one pass: as in the search for the greatest part of a sum."""
     worst, running, last = -math.inf, 0.0, 0.0
     for each in sent:

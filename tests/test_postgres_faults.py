@@ -135,7 +135,19 @@ def test_and_of_many_that_nobody_knows(cut: PostgresStore, cutter: Cutter, momen
     assert statuses(cut.put(batch)) == [answer] * 2
 
 
-def test_a_batch_that_is_cut_before_its_commit_was_not_stored_and_says_so(
+@pytest.mark.parametrize(("moment", "answer"), [("unanswered", "known"), ("unheard", "stored")])
+def test_the_same_holds_of_a_transaction_of_several_statements(
+    cut: PostgresStore, cutter: Cutter, moment: str, answer: str
+) -> None:
+    batch = [mail(name) for name in "abc"]
+    cutter.cut_at(b"COMMIT", moment)  # type: ignore[arg-type]  # one of the two
+    with pytest.raises(AmbiguousPut):
+        cut.put_claimed(batch, lease=LEASE)
+
+    assert statuses(cut.put(batch)) == [answer] * 3
+
+
+def test_one_that_is_cut_before_its_commit_was_not_stored_and_says_so(
     cut: PostgresStore, straight: PostgresStore, cutter: Cutter
 ) -> None:
     put(cut, "known")  # or it is one statement, as one message is

@@ -15,13 +15,14 @@ import psycopg
 import pytest
 from postgres_places import Places
 
+from outbox.errors import StoreUnavailable
 from outbox.lifecycle import Claim, Settlement, State, Verdict
 from outbox.outcome import Outcome, TempFailed
 from outbox.stores.postgres import PostgresStore, links
 from outbox.stores.postgres.driver import Cursor, Error
 from outbox.stores.postgres.naming import Sql
 from outbox.stores.postgres.translation import is_passing
-from outbox.testing.clauses.scene import delivered, put, retry, take
+from outbox.testing.clauses.scene import LEASE, delivered, mail, put, retry, take
 
 _BLOCKED = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
 
@@ -121,3 +122,30 @@ class Abreast:
         with self._lock:
             ((blocked,),) = self._looking.execute(_BLOCKED, (pid,)).fetchall()
         return bool(blocked)
+
+
+def test_what_an_exchange_has_settled_is_not_lost_where_it_can_claim_nothing(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a")
+    (claim,) = take(store, 1)
+    # What has become due is claimed in a second transaction.
+    put(store, mail("later", not_before=dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=1)))
+    store._links.use(lambda sql: sql.execute("UPDATE outbox_message SET stage = 1 WHERE id = 'later'"))
+
+    def claims_nothing(*_: object) -> None:
+        raise StoreUnavailable("the server is gone")
+
+    monkeypatch.setattr("outbox.stores.postgres.claimant.Claimant._claim", claims_nothing)
+    until_due(store)
+    done = store.exchange([Settlement(claim, delivered(claim))], limit=1, lease=LEASE, queues=["mail"])
+
+    assert (list(done.lost), list(done.claims)) == ([], [])
+    assert store.get("a") is None
+    with pytest.raises(StoreUnavailable):
+        store.claim(limit=1, lease=LEASE, queues=["mail"])
+
+
+def until_due(store: PostgresStore) -> None:
+    while store.next_due(["mail"]) != dt.timedelta(0):
+        threading.Event().wait(0.001)

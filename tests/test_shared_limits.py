@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from examples import examples
 from hypothesis import given, settings, strategies as st
-from shared_limits import Host, Town, worst_window
+from shared_limits import Host, Sent, Town, passed, worst_window
 
 from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore
 from outbox.breakers import Breakers
@@ -180,13 +180,14 @@ def test_a_register_that_nobody_can_read_is_one_that_nobody_has_written(text: st
 
 
 def test_the_longer_the_line_the_fewer_are_drawn_and_one_that_is_too_long_is_not_joined() -> None:
-    text, drawn = None, []
-    while True:
+    text, drawn, opens = None, [], 0.0
+    for _ in range(1000):
         number, opens, then = permits(order(), text, NOW)
         if then is None:
             break
         text = then
         drawn.append(number)
+    assert len(drawn) < 200
     assert drawn == sorted(drawn, reverse=True)
     assert drawn[-1] == 1
     assert 0 < opens < 0.01, "so long does it take until there is a place in it again"
@@ -229,6 +230,52 @@ def test_what_is_given_back_is_there_again_but_for_what_has_come_since() -> None
     assert number == 0, "the next is ten seconds away"
     back = order(1, slow, messages_back=(Unspent(1, NOW),))
     assert permits(back, text, NOW + NANO // 10)[0] == 1
+
+
+def test_what_is_given_back_of_a_bucket_that_lacked_as_much_all_the_time_comes_back_whole() -> None:
+    text: str | None = None
+    drawn = []
+    for _ in range(6):
+        number, _, text = permits(order(), text, NOW)
+        drawn.append(number)
+    later = NOW + NANO // 5
+    first, _, without = permits(order(1), text, later)
+    _, opens, _ = permits(order(1), without, later)
+    _, earlier, _ = permits(order(1, messages_back=(Unspent(drawn[-1], NOW),)), without, later)
+    assert first == 1
+    assert opens - earlier == pytest.approx(drawn[-1] / 200)
+
+
+GIVEN_BACK = st.lists(
+    st.tuples(st.floats(0, 1.5), st.integers(1, 60), st.integers(0, 3), st.integers(0, 60)),
+    min_size=5,
+    max_size=60,
+)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.sampled_from([200.0, 20.0, 3.0]), GIVEN_BACK)
+def test_what_is_given_back_can_never_be_had_twice(
+    per_second: float, steps: list[tuple[float, int, int, int]]
+) -> None:
+    limits = RelayLimits(per_second=per_second, shared=True)
+    text, at = None, NOW
+    drawn: list[tuple[float, int, int]] = []
+    for pause, wanted, which, unused in steps:
+        at += round(pause * 1_000_000) * 1000
+        back: tuple[Unspent, ...] = ()
+        if which and len(drawn) >= which and at - drawn[-which][2] < 3 * NANO:
+            opens, number, since = drawn[-which]
+            part = min(unused, number)
+            drawn[-which] = (opens, number - part, since)
+            back = (Unspent(part, since),) if part else ()
+        draft = draw(Order(limits=limits, messages=wanted, messages_back=back), text, at)
+        text = text if draft.text is None else draft.text
+        if draft.messages.number:
+            drawn.append(((at - NOW) / NANO + draft.messages.opens, draft.messages.number, at))
+    sent = [Sent(opens, number, 0) for opens, number, _ in sorted(drawn)]
+    burst = max(1, math.floor(per_second / 2))
+    assert passed(sent, burst, per_second) < 0.01
 
 
 def test_a_number_that_no_clock_can_reach_breaks_nothing() -> None:
@@ -284,8 +331,9 @@ def test_what_comes_later_is_waited_for_and_what_was_not_used_in_time_is_given_b
 
     assert relays.closed_for("mx", 10.3) is None
     assert relays.next_order(10.3) == pytest.approx(0.4)
+    assert isinstance(relays.admit("mx", 10.75, "n", wanted=5), Wait)
     (back,) = relays.orders(10.8).values()
-    assert (back.messages, back.messages_back) == (0, (Unspent(5, NOW),))
+    assert back.messages_back == (Unspent(5, NOW),)
 
 
 def test_what_was_admitted_and_not_handed_over_is_of_use_for_as_long_as_it_was() -> None:

@@ -8,7 +8,10 @@ import attrs
 
 from .rates import Rate
 
-__all__ = ["Bucket"]
+__all__ = ["LARGEST", "Bucket"]
+
+LARGEST: Final = 0.25
+"""No portion is more than comes in so many seconds, unless that is less than one."""
 
 _NANO: Final = 1_000_000_000
 _SET_BACK: Final = 60.0
@@ -24,7 +27,9 @@ class Bucket:
     That is known in seconds of its rate, since it *turned*, and of the
     stretch *before*.  What is given back had room for as much at any time
     since it was taken, and may be had anew; of the rest what the bucket has
-    gained since then stays lost, for it may have run over.
+    gained since then stays lost, for it may have run over.  What has been taken
+    ahead fills no room before its time has come: of a bucket with a line
+    before it that much is known to be lacking but for the largest portion.
     """
 
     rate: Rate
@@ -41,11 +46,11 @@ class Bucket:
         try:
             full_at, turned, lacked, before = (int(part) for part in word.split(":"))
         except ValueError:
-            return cls(rate, lacked=rate.full_at)
+            return cls(rate, lacked=_lacking(rate))
         rate.full_at = _missing((full_at - at) / _NANO, rate, ahead)
         if not turned <= at:
             return cls(rate)
-        found = cls(rate, (turned - at) / _NANO, min(lacked / _NANO, rate.full_at), before / _NANO)
+        found = cls(rate, (turned - at) / _NANO, min(lacked / _NANO, _lacking(rate)), before / _NANO)
         found._turn()
         return found
 
@@ -59,7 +64,8 @@ class Bucket:
     def give_back(self, number: int, since: float) -> float:
         """So many were taken then, and did not go; how much of it there is again, in seconds of the rate."""
         whole = number * self.rate.interval
-        back = max(0.0, whole + since, min(whole, self._lacked_since(since)))
+        in_line = self.rate.full_at > self.rate.burst * self.rate.interval
+        back = max(0.0 if in_line else whole + since, min(whole, self._lacked_since(since)), 0.0)
         self.rate.full_at -= back
         self.lacked, self.before = max(0.0, self.lacked - back), max(0.0, self.before - back)
         return back
@@ -70,11 +76,15 @@ class Bucket:
         return min(self.lacked, self.before) if since >= self.turned - _STRETCH else 0.0
 
     def _turn(self) -> None:
-        full_at = self.rate.full_at
+        lacking = _lacking(self.rate)
         if self.turned <= -2 * _STRETCH:
-            self.turned, self.lacked, self.before = 0.0, full_at, full_at
+            self.turned, self.lacked, self.before = 0.0, lacking, lacking
         elif self.turned <= -_STRETCH:
-            self.turned, self.lacked, self.before = 0.0, full_at, self.lacked
+            self.turned, self.lacked, self.before = 0.0, lacking, self.lacked
+
+
+def _lacking(rate: Rate) -> float:
+    return max(0.0, min(rate.full_at, rate.burst * rate.interval - max(LARGEST, rate.interval)))
 
 
 def _missing(seconds: float, rate: Rate, ahead: float) -> float:

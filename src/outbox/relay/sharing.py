@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from .bucket import Bucket
+from .bucket import LARGEST, Bucket
 from .limits import RelayLimits
 from .rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit, Rate
 
@@ -98,7 +98,7 @@ def _draw(buckets: Collection[Bucket], wanted: int, took: float) -> Permits:
     ahead = max(rate.wait(0.0) for rate in rates)
     if ahead > _AHEAD:
         return Permits(0, ahead - _AHEAD)
-    lasting = max(_PORTION, took) * (1 - ahead / _AHEAD)
+    lasting = min(max(_PORTION, took), LARGEST) * (1 - ahead / _AHEAD)
     number = min(wanted, *(_portion(rate, lasting) for rate in rates))
     for rate in rates:
         rate.take(number, 0.0)

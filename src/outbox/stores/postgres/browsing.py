@@ -35,17 +35,28 @@ _OF_SETTLED: Final = f"""
         WHERE m.stage = 0 AND m.state = w.state AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
     ) AS p
 """  # noqa: S608 - columns of our own
+# From state to state along the same index.
+_STATES: Final = """
+    WITH RECURSIVE q AS (
+        (SELECT state FROM outbox_message WHERE stage = 0 ORDER BY state LIMIT 1)
+        UNION ALL
+        SELECT (SELECT m.state FROM outbox_message AS m WHERE m.stage = 0 AND m.state > q.state ORDER BY m.state LIMIT 1)
+        FROM q WHERE q.state IS NOT NULL
+    )
+    SELECT state FROM q WHERE state IS NOT NULL
+"""
 # What waits has no index of its ids, which each step of a message would have to write to.  A few are sorted; where
 # there are many they are met soon on the way along all ids.
 _FEW_QUEUED: Final = f"""
     WITH m AS MATERIALIZED (
         {" UNION ALL ".join(f"SELECT * FROM outbox_message AS m WHERE m.stage = {stage}" for stage in (1, 2, 3))}
     )
-    SELECT {_SHOWN} FROM m WHERE m.state = ANY(%(states)s) AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
+    SELECT {_SHOWN} FROM m
+    WHERE (%(states)s::text[] IS NULL OR m.state = ANY(%(states)s)) AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
 """  # noqa: S608 - columns of our own
 _MANY_QUEUED: Final = f"""
     SELECT {_SHOWN} FROM outbox_message AS m
-    WHERE m.stage IN (1, 2, 3) AND m.state = ANY(%(states)s) AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
+    WHERE m.stage IN (1, 2, 3) AND (%(states)s::text[] IS NULL OR m.state = ANY(%(states)s)) AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
 """  # noqa: S608 - columns of our own
 FEW: Final = 5_000
 """So many that wait are sorted for a page."""
@@ -107,16 +118,18 @@ def _page(sql: Sql, sought: Filter, after: str, limit: int) -> list[Summary]:
     conditions, terms = _asked(sought)
     # No id has a NUL, and whatever stands behind one is behind what stands before it.
     parameters = {"after": after.partition("\0")[0], "limit": limit, **terms}
-    states = sought.states or tuple(State)
-    settled = [state.value for state in states if state not in QUEUED]
-    queued = [state.value for state in states if state in QUEUED]
+    settled = [state.value for state in sought.states if state not in QUEUED]
+    queued = [state.value for state in sought.states if state in QUEUED]
+    if not sought.states:
+        # Also what somebody else's hand has put into no state that there is.
+        settled = [state for (state,) in sql.execute(_STATES).fetchall()]
     found: list[rows.Row] = []
     if settled:
         found += sql.execute(_OF_SETTLED.format(conditions), {**parameters, "states": settled}).fetchall()
-    if queued:
+    if queued or not sought.states:
         ((few,),) = sql.execute(_ARE_FEW).fetchall()
         page = _FEW_QUEUED if few else _MANY_QUEUED
-        found += sql.execute(page.format(conditions), {**parameters, "states": queued}).fetchall()
+        found += sql.execute(page.format(conditions), {**parameters, "states": queued or None}).fetchall()
     found.sort(key=lambda row: str(row[0]))
     return [_summary(row) for row in found[:limit]]
 
