@@ -277,6 +277,14 @@ def postgres_faults(session: nox.Session) -> None:
     run_faults(session, "postgres")
 
 
+@nox.session(name="sqs-faults")
+def sqs_faults(session: nox.Session) -> None:
+    """20,000 messages through queues of SQS, as moto has them, with runners that die and stop past their leases."""
+    session.install("-e", ".", *group("tests"))
+    test = "tests/test_sqs_faults.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_SQS_FAULTS": "long"})
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """10,000 messages through servers that fail at every step; ``OUTBOX_FAULTS_SEED`` is another run."""
@@ -284,6 +292,14 @@ def faults(session: nox.Session) -> None:
     number = os.environ.get("OUTBOX_FAULTS", "10000")
     tests = "tests/test_smtp_faults.py"
     session.run("pytest", "-n", "0", "-rP", tests, *session.posargs, env={"OUTBOX_FAULTS": number})
+
+
+@nox.session
+def limits(session: nox.Session) -> None:
+    """Ten runners that keep one relay's limit of 200 messages a second together, over PostgreSQL and over Redis."""
+    session.install("-e", ".", *group("tests"))
+    test = "tests/test_limits_shared.py"
+    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_LIMITS": "long"})
 
 
 @nox.session

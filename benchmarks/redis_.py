@@ -179,29 +179,27 @@ def rq_hundreds(server: Server, number: int) -> float:
 
 
 def rq_work(server: Server, number: int) -> float:
-    """Its worker that forks nothing, which is its fastest."""
-    rq: Any = importlib.import_module("rq")
-
-    queue = _rq(server)
-    rq_hundreds(server, number)
-    worker = rq.SimpleWorker([queue], connection=queue.connection)
-    return timed(number, lambda: worker.work(burst=True, logging_level="CRITICAL"))
+    return _rq_work(server, number, 1)
 
 
 def rq_sixteen(server: Server, number: int) -> float:
-    """Its worker wants a process of its own: sixteen, that have begun before the time does."""
+    return _rq_work(server, number, SIXTEEN)
+
+
+def _rq_work(server: Server, number: int, workers: int) -> float:
+    """Its worker that forks nothing, which is its fastest, and wants a process of its own; all have begun before the time does."""
     rq_hundreds(server, number)
     context: Any = multiprocessing.get_context("fork")
     ready, go = context.Semaphore(0), context.Event()
-    workers = [context.Process(target=_rq_worker, args=(server, ready, go)) for _ in range(SIXTEEN)]
-    for worker in workers:
+    crew = [context.Process(target=_rq_worker, args=(server, ready, go), daemon=True) for _ in range(workers)]
+    for worker in crew:
         worker.start()
-    for _ in workers:
+    for _ in crew:
         ready.acquire()
 
     def work() -> None:
         go.set()
-        for worker in workers:
+        for worker in crew:
             worker.join()
 
     return timed(number, work)

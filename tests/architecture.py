@@ -26,7 +26,7 @@ FLOORS: Final[Sequence[frozenset[str]]] = tuple(
         "protocols",
         "ages breakers bulletin filters handover moving naming",
         "events formats judge mover screening stores suppression transports",
-        "bounces delays herald joining leases logs screener staging stock submitter",
+        "bounces delays drawing herald joining leases logs screener staging stock submitter",
         "slips",
         "aside roster suspects tray",
         "demand",

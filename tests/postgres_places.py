@@ -13,7 +13,8 @@ from outbox.stores.postgres import PostgresStore
 
 _SWEEP: Final = """
     DELETE FROM {0}.outbox_message; DELETE FROM {0}.outbox_attempt; DELETE FROM {0}.outbox_suspension;
-    DELETE FROM {0}.outbox_meta WHERE name LIKE 'here:%' OR name LIKE 'given:%' OR name = 'leaving'
+    DELETE FROM {0}.outbox_meta
+    WHERE name LIKE 'here:%' OR name LIKE 'given:%' OR name LIKE 'register:%' OR name = 'leaving'
 """
 
 

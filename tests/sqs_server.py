@@ -26,7 +26,8 @@ _VARIABLE = "OUTBOX_TEST_SQS_ENDPOINT"
 def endpoint() -> str:
     """The server's URL; it is started when it is first asked for."""
     if _VARIABLE not in os.environ:
-        os.environ[_VARIABLE] = f"http://127.0.0.1:{_started()}"
+        # A test may have taken it from the environment.
+        os.environ[_VARIABLE] = _Begun.url or _started()
     return os.environ[_VARIABLE]
 
 
@@ -34,9 +35,10 @@ class _Begun:
     """The server that this process has started."""
 
     server: subprocess.Popen[str] | None = None
+    url = ""
 
 
-def _started() -> int:
+def _started() -> str:
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("moto_server.py"))],
         stdin=subprocess.PIPE,
@@ -46,8 +48,9 @@ def _started() -> int:
     )
     assert server.stdout is not None
     _Begun.server = server
+    _Begun.url = f"http://127.0.0.1:{int(server.stdout.readline())}"
     atexit.register(end, os.getpid())
-    return int(server.stdout.readline())
+    return _Begun.url
 
 
 def end(owner: int | None = None) -> None:
@@ -55,7 +58,7 @@ def end(owner: int | None = None) -> None:
     server = _Begun.server
     if server is None or owner not in (None, os.getpid()):
         return
-    _Begun.server = None
+    _Begun.server, _Begun.url = None, ""
     os.environ.pop(_VARIABLE, None)
     assert server.stdin is not None
     assert server.stdout is not None

@@ -52,7 +52,7 @@ def test_every_example_of_the_page_is_played() -> None:
     assert {heading: len(examples) for heading, examples in EXAMPLES.items()} == {
         CHAIN: 1,
         ROUTE: 2,
-        TREATED: 2,
+        TREATED: 3,
         NOT_SENT: 3,
         SEND: 1,
     }

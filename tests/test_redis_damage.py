@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 from examples import examples
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 from redis_server import Server, started
 
 from outbox.errors import ConflictError, CorruptRecord, StoreFull
@@ -145,6 +145,9 @@ def fields() -> st.SearchStrategy[bytes]:
 @settings(
     max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@example(changes={8: b"-000000000000000000"})
+@example(changes={2: b"111111111111111"})
+@example(changes={12: b"111111111111111"})
 @given(changes=st.dictionaries(st.integers(0, 15), fields(), max_size=3))
 def test_a_row_that_the_scripts_read_is_one_that_python_reads_and_the_other_way_round(
     store: RedisStore, lua: Script, changes: dict[int, bytes]

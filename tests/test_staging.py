@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,12 +12,14 @@ from typing import Protocol, runtime_checkable
 import attrs
 import pytest
 from postgres_places import Places
+from redis_server import shared_url
 
 from outbox import FilesystemStore, FunctionTransport, MemoryStore, Message, Outbox, SQLiteStore, Submitted
 from outbox.errors import ConflictError, CorruptRecord, InvalidMessage, StoreUnavailable, UnsupportedError
 from outbox.events import Notice
 from outbox.moving import SupportsMove
 from outbox.protocols import Store, SupportsBrowse, SupportsHold, SupportsManage
+from outbox.stores.redis import RedisStore
 from outbox.testing.clauses.scene import DAY, ids, mail, take
 from outbox.testing.clock import ManualClock
 
@@ -33,6 +36,9 @@ STORES: dict[str, Callable[[ManualClock, Path], Store]] = {
     "memory": lambda clock, _: MemoryStore(clock=clock),
     "sqlite": lambda clock, path: SQLiteStore(path / "outbox.db", clock=clock),
     "filesystem": lambda clock, path: FilesystemStore(path / "spool", clock=clock),
+    "redis": lambda clock, path: RedisStore(
+        shared_url(), prefix=hashlib.sha256(bytes(path)).hexdigest()[:16], clock=clock
+    ),
 }
 
 
@@ -280,6 +286,7 @@ def test_what_a_person_has_cancelled_and_put_back_is_staged(outbox: Outbox, stee
     assert outbox.publish("a") is True
 
 
+@pytest.mark.parametrize("store", [*(each for each in STORES if each != "redis"), "postgres"], indirect=True)
 def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor_forgotten_here(
     outbox: Outbox, steered: Steered, store: Store
 ) -> None:

@@ -19,6 +19,7 @@ BROKEN_IN = (
     "broken_holds",
     "broken_moves",
     "broken_presence",
+    "broken_registers",
     "broken_races",
     "broken_stores",
 )

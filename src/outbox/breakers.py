@@ -7,13 +7,13 @@ import os
 import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
 from .clock import Clock
 from .errors import RelayFault
-from .relay import Admission, Condition, Go, Pause, RelayLimits, Relays, Wait, limits_by_key
+from .relay import Admission, Condition, Draft, Go, Order, Pause, RelayLimits, Relays, Wait, limits_by_key
 
 __all__ = ["Breakers"]
 
@@ -35,6 +35,9 @@ class Breakers:
 
     A forked child begins anew: none of its threads would report its parent's
     probes.  *who* tells those who ask apart.
+
+    Attributes:
+        shares: Whether any limits are kept by several processes, and somebody has to draw for this one.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Breakers:
         self._rng = rng
         self._hasty = hasty
         self._limits = limits_by_key(limits)
+        self.shares: Final = any(each.shared for each in self._limits.values())
         self._who = who
         self._known = self._anew()
 
@@ -90,6 +94,9 @@ class Breakers:
                 if closed is not None and closed.probing and closed.under_way < patience:
                     return closed
             found = {key: known.relays.admit(key, now, message, wanted) for key in others}
+            if self.shares:
+                # Whoever draws for them looks again.
+                known.changed.notify_all()
             known.probers.update((key, here) for key, go in found.items() if isinstance(go, Go) and go.probe)
             return {**found, **{key: known.relays.join(key, now, wanted) for key in own}}
 
@@ -144,6 +151,40 @@ class Breakers:
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was this message: another may go."""
         self._report(key, lambda relays: relays.abandon(key, message))
+
+    # -- limits that are kept by several processes
+
+    def await_orders(self, seconds: float, until: Callable[[], bool]) -> Mapping[str, Order]:
+        """Wait for what is to be asked of registers, for *seconds* at most; *until* as for :meth:`await_report`.
+
+        Each is answered by :meth:`drawn` or :meth:`refused`.
+        """
+        known = self._here()
+        deadline = self._clock.monotonic() + seconds
+        with known.changed:
+            while True:
+                now = self._clock.monotonic()
+                orders = known.relays.orders(now)
+                if orders or until() or now >= deadline:
+                    return orders
+                known.changed.wait(min(deadline - now, known.relays.next_order(now)))
+
+    def await_drawn(self, keys: Collection[str], seconds: float) -> None:
+        """Wait until no order for these relays is under way, for *seconds* at most."""
+        known = self._here()
+        with known.changed:
+            known.changed.wait_for(lambda: not any(known.relays.asking(key) for key in keys), seconds)
+
+    def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
+        """The register of this relay gave so much; see :meth:`outbox.relay.Relays.drawn`."""
+        self._report(key, lambda relays: relays.drawn(key, draft, begun, ended, at))
+        self.wake()
+
+    def refused(self, key: str, seconds: float) -> None:
+        """It could not be asked: nothing goes there for so long."""
+        until = self._clock.monotonic() + seconds
+        self._report(key, lambda relays: relays.refused(key, until))
+        self.wake()
 
     def wake(self) -> None:
         """Let all who wait ask whether they still have to."""

@@ -40,6 +40,7 @@ class RelayBulletin:
         misconfigured: Whether a person has to mend something first.
         connections: In use, when this was said.
         limited_for: Seconds until a limit lets the next message go.
+        shared: Whether its limits are those of all who deliver from the store together.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RelayBulletin:
     misconfigured: bool = False
     connections: int = 0
     limited_for: float = 0.0
+    shared: bool = False
 
 
 @attrs.frozen(kw_only=True)

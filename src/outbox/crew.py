@@ -62,6 +62,8 @@ class Crew:
         if not draining:
             # A drain ends with what is due when it comes to its end.
             self._keepers.append(threading.Thread(target=self._listen, name="outbox-listener", daemon=True))
+        if self._shift.purser is not None:
+            self._keepers.append(threading.Thread(target=self._draw, name="outbox-purser", daemon=True))
         # Waited for instead of join(): before Python 3.13 a join that a signal
         # handler's exception interrupts takes the thread for ended.  Each change
         # of the following is one step, for a handler may stop it in between.
@@ -242,6 +244,14 @@ class Crew:
                 _LOG.exception(
                     "a listener for news failed, and begins anew: this is a bug in outbox or in a store"
                 )
+                self._shift.stopping.wait(seconds(_AFTER_A_BUG))
+
+    def _draw(self) -> None:
+        while not self._shift.done and not self._shift.stopping.is_set():
+            try:
+                self._shift.draw()
+            except BaseException:  # noqa: BLE001 - who draws nothing any more would stop all mail
+                _LOG.exception("a purser failed, and begins anew: this is a bug in outbox or in a store")
                 self._shift.stopping.wait(seconds(_AFTER_A_BUG))
 
     def _keep(self, script: Callable[[], act.Script[None]]) -> None:

@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import math
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -24,7 +24,7 @@ from .handover import THE_ONLY_RELAY, hand_over, shares
 from .lifecycle import Claim
 from .outcome import Outcome, TempFailed, Uncertain, Untried
 from .protocols import SupportsRelays, Transport
-from .relay import UNANSWERED, Go, Pause, Wait
+from .relay import UNANSWERED, Admission, Go, Pause, Wait
 from .replies import ReplyRule, ruling
 from .report import failed, merged
 
@@ -65,6 +65,7 @@ class Errands:
     Args:
         tell: Is told when a relay is paused and when it is well again.
         rules: What some answers are to be taken for.
+        draw: Asks what this process may send of limits that several keep together.
     """
 
     def __init__(
@@ -75,12 +76,14 @@ class Errands:
         *,
         tell: Callable[[Notice], None],
         rules: Sequence[ReplyRule] = (),
+        draw: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._breakers = breakers
         self._tell = tell
         self._rules = rules
+        self._draw = draw
         # A signal handler may stop the runner whose lock its own thread holds.
         self._lock = threading.RLock()
         self._faults: dict[str, RelayFault] = {}
@@ -153,7 +156,7 @@ class Errands:
         errand.message, errand.admitted, errand.kept_back, errand.behind = claim.message.id, {}, (), ()
         # All that it may take: were it interrupted here, what it took is given back.
         errand.probing = set(by_relay)
-        admissions = self._breakers.admit(by_relay, errand.message, patience=patience)
+        admissions = self._admitted(by_relay, errand.message, patience)
         if isinstance(admissions, Wait):
             errand.probing = set()
             errand.behind, errand.patience = tuple(by_relay), patience - admissions.under_way
@@ -163,6 +166,20 @@ class Errands:
         errand.kept_back = [(by_relay[key], _kept_back(key, wait)) for key, wait in closed.items()]
         self._take(errand, {key for key, go in admissions.items() if not isinstance(go, Wait) and go.probe})
         return None if errand.admitted else min(closed.values(), key=lambda wait: wait.delay)
+
+    def _admitted(
+        self, keys: Collection[str], message: str, patience: float
+    ) -> Mapping[str, Admission] | Wait:
+        """What the relays of these keys say; where they have to be drawn for, this thread does."""
+        first = self._breakers.admit(keys, message, patience=patience)
+        if isinstance(first, Wait):
+            return first
+        drawing = [key for key, each in first.items() if isinstance(each, Wait) and each.drawing]
+        if not drawing:
+            return first
+        self._draw(drawing)
+        then = self._breakers.admit(drawing, message, patience=0.0)
+        return {**first, **(dict.fromkeys(drawing, then) if isinstance(then, Wait) else then)}
 
     def await_probe(self, errand: Errand, until: Callable[[], bool]) -> bool:
         """Wait for the probe that keeps *errand* back, where that is worth it; False where it is not."""

@@ -130,6 +130,7 @@ class Herald:
             misconfigured=fault is not None and fault.costly,
             connections=condition.connections,
             limited_for=condition.limited_for,
+            shared=condition.shared,
         )
 
 

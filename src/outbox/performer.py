@@ -20,6 +20,7 @@ from . import delivery as act
 from .breakers import Breakers
 from .clock import Clock
 from .delays import Delays
+from .drawing import Purser
 from .errands import Errand, Errands
 from .errors import RelayFault, StoreError
 from .events import LeaseLost, Listener, Notice, RelayPaused, RelayResumed, Settled
@@ -29,7 +30,7 @@ from .leases import Lease, Leases, Since
 from .lifecycle import Claim, Event, Settlement, Verdict
 from .logs import log_notice
 from .outcome import Outcome
-from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsWait, Transport
+from .protocols import Store, SupportsIdle, SupportsMaintain, SupportsRegister, SupportsWait, Transport
 from .replies import ReplyRule
 from .retry import RetryPolicy
 from .screener import Screener
@@ -158,8 +159,14 @@ class Performer:
         self._leases = Leases(orders.lease)
         # A drain is too short to wait a relay's pause out, and is told of none: it begins anew.
         breakers = orders.breakers.apart(hasty=True) if draining else orders.breakers
+        self.purser = _purser(orders, breakers)
         self.errands = errands or Errands(
-            orders.transport, orders.clock, breakers, tell=self._tell, rules=orders.rules
+            orders.transport,
+            orders.clock,
+            breakers,
+            tell=self._tell,
+            rules=orders.rules,
+            draw=self.purser.draw if self.purser else lambda _: None,
         )
         self.screener = Screener(
             orders.store, orders.transport, orders.suppress, clock=orders.clock, rng=orders.rng
@@ -386,3 +393,11 @@ class Performer:
     def _prune(self) -> bool:
         store = self._orders.store
         return isinstance(store, SupportsMaintain) and store.prune(limit=_PRUNE) >= _PRUNE
+
+
+def _purser(orders: Orders, breakers: Breakers) -> Purser | None:
+    """Who draws at the store, where any limits are shared."""
+    store = orders.store
+    if not (breakers.shares and isinstance(store, SupportsRegister)):
+        return None
+    return Purser(store, orders.transport, breakers, orders.clock, orders.rng)

@@ -30,6 +30,7 @@ __all__ = [
     "Intake",
     "Presence",
     "QueueCount",
+    "Register",
     "Store",
     "SupportsBatch",
     "SupportsBrowse",
@@ -41,6 +42,7 @@ __all__ = [
     "SupportsMaintain",
     "SupportsManage",
     "SupportsPresence",
+    "SupportsRegister",
     "SupportsRelays",
     "SupportsSuspend",
     "SupportsTransaction",
@@ -513,6 +515,44 @@ class SupportsPresence(Protocol):
 
     def announced(self) -> Sequence[Presence]:
         """All that is kept, sorted by name; what cannot be read is left out."""
+        ...
+
+
+@attrs.frozen
+class Register:
+    """A small text that several processes change by turns.
+
+    Attributes:
+        text: What stands there; None where nothing does.
+        at: When that was so, by the store's clock.
+    """
+
+    text: str | None
+    at: dt.datetime
+
+
+@runtime_checkable
+class SupportsRegister(Protocol):
+    """A store that keeps registers for whoever shares it: what limits of all runners together are counted in.
+
+    A register that nobody has written for a day may be forgotten, and a
+    crash of the store may take the last that was written, or undo it.
+    """
+
+    def register(self, name: str, /) -> Register:
+        """What stands there now, and the time; read in this order or at once."""
+        ...
+
+    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+        """Write *new* where *old* stands (None: where nothing does).
+
+        None: it is written.  Otherwise nothing was changed, for this stands
+        there; of any number who swap the same *old* at once one succeeds.
+
+        Raises:
+            ConfigurationError: *name* is none that an id could be, or *new* is
+                empty, longer than 1 KiB or none that can be kept.
+        """
         ...
 
 

@@ -17,6 +17,7 @@ from .breakers import Breakers
 from .clock import Clock, SystemClock
 from .crew import Crew
 from .delays import Delays
+from .drawing import require_register
 from .errors import ConfigurationError
 from .events import Listener
 from .judge import Hook
@@ -64,7 +65,8 @@ class Runner:
             these keys are (``"*"``: all others); the keys are those that the
             transport names, and a route's are found in any case.  A key that
             no route has is warned of; where there is only one relay none can
-            be named.  They hold for this process.
+            be named.  They hold for this process, but where they are *shared*
+            for all that deliver from this store.
         grace: How long :meth:`stop` lets current transactions finish.
         listeners: Called after the fact, in the thread that writes what came of the
             messages (of a relay, in the worker's): nothing else is written or claimed
@@ -104,6 +106,8 @@ class Runner:
         _check(queues, workers, lease, grace)
         _check_callable(hook=hook, suppress=suppress)
         clock, rng = clock or SystemClock(), rng or random.Random()  # noqa: S311 - jitter is no secret
+        kept = _limits(limits, transport)
+        require_register(kept, store)
         self._orders = Orders(
             store=store,
             transport=transport,
@@ -114,7 +118,7 @@ class Runner:
             listeners=tuple(listeners),
             clock=clock,
             rng=rng,
-            breakers=Breakers(clock, rng, limits=_limits(limits, transport)),
+            breakers=Breakers(clock, rng, limits=kept),
             hook=hook,
             suppress=suppress,
             delays=Delays(warn_after),

@@ -225,7 +225,8 @@ def relay_phrase(runner: Runner, relay: RelayBulletin) -> str:
         return f"is being tried again, one message first{why}"
     limited = dt.timedelta(seconds=relay.limited_for) - runner.age
     if limited > _ZERO:
-        return f"is at its limit ([limits]): the next message in {spell(limited)}"
+        whose = "[limits], shared by all who deliver from this store" if relay.shared else "[limits]"
+        return f"is at its limit ({whose}): the next message in {spell(limited)}"
     return ""
 
 

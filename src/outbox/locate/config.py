@@ -25,7 +25,7 @@ where it is named.  All of its keys, none of which is required::
     "mail.bulk" = "1h*5"                      # or again a table
 
     [limits]                                  # of each relay by itself: connections, per_second,
-    per_second = 10                           # per_hour, per_day, new_connections_per_minute
+    per_second = 10                           # per_hour, per_day, new_connections_per_minute, shared
     [limits.relays]                           # of those that the transport names so, instead
     "corp.example" = { connections = 2 }
 

@@ -114,6 +114,7 @@ LIMITS: Final[Readers] = {
     "per_hour": above_zero,
     "per_day": above_zero,
     "new_connections_per_minute": above_zero,
+    "shared": flag,
 }
 POLICY: Final[Readers] = {
     "schedule": _schedule,

@@ -17,11 +17,14 @@ __all__ = [
     "UNANSWERED",
     "Admission",
     "Condition",
+    "Draft",
     "Go",
+    "Order",
     "Pause",
     "RelayLimits",
     "Relays",
     "Wait",
+    "draw",
     "limits_by_key",
 ]
 
@@ -30,19 +33,23 @@ if TYPE_CHECKING:
     from .condition import Condition
     from .limits import EVERY_OTHER, RelayLimits, limits_by_key
     from .relays import Relays
+    from .sharing import Draft, Order, draw
 else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
     _LAZY: Final = {
         "Admission": ".admission",
         "Condition": ".condition",
+        "Draft": ".sharing",
         "EVERY_OTHER": ".limits",
         "Go": ".admission",
+        "Order": ".sharing",
         "Pause": ".admission",
         "RelayLimits": ".limits",
         "Relays": ".relays",
         "UNANSWERED": ".admission",
         "Wait": ".admission",
+        "draw": ".sharing",
         "limits_by_key": ".limits",
     }
 

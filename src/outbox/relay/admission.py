@@ -42,7 +42,8 @@ class Wait:
     the seconds since it went.  *passing*: it is this message that lets others
     go first; for them the relay is open.  *full*: or as soon as somebody leaves, for all
     of the relay's connections are taken.  *limited*: it is well, and a rate
-    that a user set is reached.  *fault* is what the relay is paused for; None
+    that a user set is reached; *drawing*: or, of one that several processes
+    keep, what this one may send is being asked for.  *fault* is what the relay is paused for; None
     where it is not known yet, or only room or a limit is missing.
     """
 
@@ -54,6 +55,7 @@ class Wait:
     passing: bool = False
     full: bool = False
     limited: bool = False
+    drawing: bool = False
 
 
 Admission: TypeAlias = Go | Wait

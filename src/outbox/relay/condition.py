@@ -21,6 +21,7 @@ class Condition:
         opens_in: Seconds until its pause is over.
         connections: How many are in use.
         limited_for: Seconds until a limit lets the next message go.
+        shared: Whether its limits are kept by several processes together.
     """
 
     key: str
@@ -29,3 +30,4 @@ class Condition:
     fault: RelayFault | None = None
     connections: int = 0
     limited_for: float = 0.0
+    shared: bool = False

@@ -23,7 +23,11 @@ EVERY_OTHER: Final = "*"
 
 @attrs.frozen(kw_only=True)
 class RelayLimits:
-    """What one relay is asked to take at most, by one process; None is no limit of that kind.
+    """What one relay is asked to take at most; None is no limit of that kind.
+
+    It holds for one process, unless the rates are *shared*: then all
+    processes that deliver from the same store keep them together, and count
+    what any of them sends.
 
     The rates hold in the long run to the message.  For a short while they
     may be passed by the burst: a second's worth of *per_second*, a tenth of
@@ -45,10 +49,14 @@ class RelayLimits:
         per_day: Messages a day.
         new_connections_per_minute: Connections that are opened.  One that was
             given back within the last 25 seconds counts as used again.
+        shared: The rates (all but *connections*) are those of all processes
+            together.  The store has to keep a register for them
+            (:class:`~outbox.SupportsRegister`): PostgreSQL and Redis do.
 
     Raises:
         ConfigurationError: one of them is not a number above zero that a
-            clock can tell, or *connections* not a whole one.
+            clock can tell, or *connections* not a whole one; or there is no
+            rate to be shared.
     """
 
     connections: int | None = None
@@ -56,14 +64,26 @@ class RelayLimits:
     per_hour: float | None = None
     per_day: float | None = None
     new_connections_per_minute: float | None = None
+    shared: bool = False
 
     def __attrs_post_init__(self) -> None:
         _check_connections(self.connections)
         for name in _RATES:
             _check_rate(name, getattr(self, name))
+        if not isinstance(self.shared, bool):
+            raise ConfigurationError(
+                f"RelayLimits: shared is {_shown(self.shared)}: it must be True or False"
+            )
+        if self.shared and all(getattr(self, name) is None for name in _RATES):
+            raise ConfigurationError(
+                f"RelayLimits: shared says nothing without a rate: say one of {', '.join(_RATES)} "
+                "(connections are each process's own)"
+            )
 
     def among(self, processes: int) -> RelayLimits:
         """The share of one of so many processes; one connection is the least that each has.
+
+        Rates that are shared need no dividing, and stay as they are.
 
         Raises:
             ConfigurationError: there are none to share it.
@@ -72,10 +92,11 @@ class RelayLimits:
             raise ConfigurationError(
                 f"RelayLimits: among {processes} processes nothing can be shared: from 1"
             )
-        said = {name: getattr(self, name) for name in _RATES}
-        shares = {name: None if rate is None else rate / processes for name, rate in said.items()}
+        said: dict[str, float | None] = {name: getattr(self, name) for name in _RATES}
+        among = 1 if self.shared else processes
+        shares = {name: None if rate is None else rate / among for name, rate in said.items()}
         connections = None if self.connections is None else max(1, self.connections // processes)
-        return RelayLimits(connections=connections, **shares)
+        return RelayLimits(connections=connections, shared=self.shared, **shares)
 
 
 def limits_by_key(limits: RelayLimits | Mapping[str, RelayLimits] | None) -> Mapping[str, RelayLimits]:

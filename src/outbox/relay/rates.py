@@ -11,17 +11,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
 from .limits import RelayLimits
 
-__all__ = ["Rate", "Rates"]
+__all__ = ["LIMITS_OF_CONNECTIONS", "LIMITS_OF_MESSAGES", "Limit", "Measure", "Rate", "Rates"]
 
 _A_TENTH: Final = 0.1
 _ROUNDING: Final = 1e-6
 """So much of a message may be missing: no clock is exact to it."""
+
+
+@attrs.frozen
+class Limit:
+    """One of those of :class:`.RelayLimits`: so many in a *period* of seconds, of which a *share* may go at once."""
+
+    name: str
+    period: float
+    share: float
+
+    def of(self, limits: RelayLimits) -> float | None:
+        """The number that is said."""
+        number: float | None = getattr(limits, self.name)
+        return number
+
+
+LIMITS_OF_MESSAGES: Final = (
+    Limit("per_second", 1.0, 1.0),
+    Limit("per_hour", 3600.0, _A_TENTH),
+    Limit("per_day", 86400.0, _A_TENTH),
+)
+LIMITS_OF_CONNECTIONS: Final = (Limit("new_connections_per_minute", 60.0, _A_TENTH),)
+
+
+class Measure(Protocol):
+    """What measures out how many may go."""
+
+    @property
+    def interval(self) -> float:
+        """The seconds between two in the long run."""
+        ...
+
+    def free(self, now: float) -> int:
+        """How many may go now."""
+        ...
+
+    def wait(self, now: float) -> float:
+        """The seconds until one may go."""
+        ...
+
+    def take(self, number: int, now: float) -> None:
+        """So many go."""
+        ...
+
+    def give_back(self, number: int, since: float, now: float) -> None:
+        """So many of those that were taken then did not go."""
+        ...
+
+    def settled(self, now: float) -> bool:
+        """Whether all is as though nothing had gone."""
+        ...
 
 
 @attrs.define
@@ -62,30 +113,24 @@ class Rate:
         """
         self.full_at -= max(0.0, number * self.interval - (now - since))
 
+    def settled(self, now: float) -> bool:
+        """Whether the bucket is full."""
+        return self.full_at <= now
+
 
 @attrs.define
 class Rates:
     """All limits of one relay that know of time."""
 
-    messages: Sequence[Rate]
-    connections: Sequence[Rate]
+    messages: Sequence[Measure]
+    connections: Sequence[Measure]
     _slowed: Rate | None = None
     _slow_until: float = -math.inf
 
     @classmethod
     def of(cls, limits: RelayLimits, begun: float) -> Rates:
         """Those of *limits*, in a process that began to count then."""
-        messages = [
-            Rate.of(number, period, number * share, begun)
-            for number, period, share in (
-                (limits.per_second, 1.0, 1.0),
-                (limits.per_hour, 3600.0, _A_TENTH),
-                (limits.per_day, 86400.0, _A_TENTH),
-            )
-            if number is not None
-        ]
-        fresh = limits.new_connections_per_minute
-        return cls(messages, [] if fresh is None else [Rate.of(fresh, 60.0, fresh * _A_TENTH, begun)])
+        return cls(_rates(LIMITS_OF_MESSAGES, limits, begun), _rates(LIMITS_OF_CONNECTIONS, limits, begun))
 
     def slow(self, per_second: float, now: float, until: float) -> None:
         """At most so many messages a second, until then; it takes the place of what was said so before."""
@@ -132,9 +177,18 @@ class Rates:
     def settled(self, now: float) -> bool:
         """Whether all is as though nothing had gone since the process began."""
         return self._slow_until <= now and all(
-            rate.full_at <= now for rate in (*self.messages, *self.connections)
+            rate.settled(now) for rate in (*self.messages, *self.connections)
         )
 
 
-def _longest(rates: Sequence[Rate], now: float) -> float:
+def _rates(kinds: Sequence[Limit], limits: RelayLimits, begun: float) -> Sequence[Rate]:
+    said = ((kind, kind.of(limits)) for kind in kinds)
+    return [
+        Rate.of(number, kind.period, number * kind.share, begun)
+        for kind, number in said
+        if number is not None
+    ]
+
+
+def _longest(rates: Sequence[Measure], now: float) -> float:
     return max((rate.wait(now) for rate in rates), default=0.0)

@@ -18,8 +18,10 @@ from .admission import Admission, Go, Pause, Wait, lasting
 from .breaker import Breaker
 from .condition import Condition
 from .limits import EVERY_OTHER, RelayLimits, limits_by_key
+from .purse import Purses
 from .rates import Rates
 from .room import Room
+from .sharing import Draft, Order
 from .spreading import place_behind, strewn
 
 __all__ = ["Relays"]
@@ -29,6 +31,9 @@ _LOOKED_AT: Final = 2
 _UNKNOWN_AT_MOST: Final = 2
 """So many connections at most are spent on finding out how a relay is: it may be a black hole."""
 _FOR_A_PLACE: Final = 1.0
+_FOR_PERMITS: Final = 0.25
+_TOO_LATE: Final = 0.4
+"""Seconds: less than one may draw ahead, so that nothing is lost by it."""
 _SPREAD: Final = 3600.0
 _COME_BACK: Final = 200.0
 """Messages a second that come back at most: each costs a write, also where the relay is still down."""
@@ -40,8 +45,20 @@ class _Relay:
 
     room: Room
     rates: Rates
+    purses: Purses | None = None
     breaker: Breaker = attrs.Factory(Breaker)
     last: float = -math.inf
+
+    @classmethod
+    def of(cls, limits: RelayLimits, begun: float) -> _Relay:
+        """One that is held to *limits*, in a process that began to count then."""
+        room = Room.of(limits.connections)
+        if not limits.shared:
+            return cls(room, Rates.of(limits, begun))
+        purses = Purses.of(limits)
+        messages, connections = purses.messages, purses.connections
+        rates = Rates([messages] if messages else [], [connections] if connections else [])
+        return cls(room, rates, purses)
 
     def closed(self, now: float) -> Wait | None:
         """Why no message may go now, whatever it is."""
@@ -65,6 +82,14 @@ class _Relay:
             if soonest
             else None
         )
+
+    def drawing(self, now: float, wanted: int | None) -> Wait | None:
+        """Why nobody knows now whether a message may go: what is asked for first is laid in the purses."""
+        connect = wanted is not None and self.room.fresh(now)
+        if self.purses is None or not self.purses.lacks(now, connect=connect):
+            return None
+        reason = "its limit is shared with other processes, and what this one may send is being asked for"
+        return Wait(lasting(_FOR_PERMITS), reason, limited=True, drawing=True)
 
     def to_connect(self, now: float) -> float:
         """The seconds until there may be a further connection."""
@@ -100,6 +125,7 @@ class _Relay:
             fault=self.breaker.fault,
             connections=self.room.in_use,
             limited_for=self.rates.wait(now),
+            shared=self.purses is not None,
         )
 
     def forgettable(self, now: float) -> bool:
@@ -153,6 +179,8 @@ class Relays:
         self._limits = limits_by_key(limits)
         self._begun: float | None = None
         self._relays: OrderedDict[str, _Relay] = OrderedDict()
+        # Those with something in their purses, or something that is wanted there.
+        self._sharing: dict[str, Purses] = {}
 
     def __len__(self) -> int:
         """How many are known."""
@@ -185,6 +213,7 @@ class Relays:
         """
         relay = self._known(key, now)
         closed = relay.closed(now) or (relay.crowded(now) if wanted is not None else None)
+        closed = closed or relay.drawing(now, wanted)
         if closed is None and not relay.breaker.proven:
             closed = relay.breaker.behind(message)
             if closed is None:
@@ -258,6 +287,36 @@ class Relays:
         """The relay is given so many messages a second at most, for so many seconds from *now*."""
         self._known(key, now).rates.slow(per_second, now, now + lasting)
 
+    # -- limits that are kept by several processes
+
+    def orders(self, now: float) -> dict[str, Order]:
+        """What to ask of the registers of these relays now; each is answered by :meth:`drawn` or :meth:`refused`."""
+        for key in [key for key, purses in self._sharing.items() if purses.settled(now)]:
+            del self._sharing[key]
+        found = ((key, purses.order(now)) for key, purses in self._sharing.items())
+        return {key: order for key, order in found if order is not None}
+
+    def next_order(self, now: float) -> float:
+        """The seconds until there may be one although nobody asks to be admitted."""
+        return max(0.0, min((purses.ends for purses in self._sharing.values()), default=math.inf) - now)
+
+    def asking(self, key: str) -> bool:
+        """Whether an order for this relay is under way."""
+        purses = self._sharing.get(key)
+        return purses is not None and purses.asking
+
+    def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
+        """The register of this relay gave so much; see :meth:`.Purses.drawn`."""
+        purses = self._sharing.get(key)
+        if purses is not None:
+            purses.drawn(draft, begun, ended, at, self._rng.uniform(0.0, _TOO_LATE))
+
+    def refused(self, key: str, until: float) -> None:
+        """It could not be asked: nothing goes there before then, and then it is asked again."""
+        purses = self._sharing.get(key)
+        if purses is not None:
+            purses.refused(until)
+
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was the message of this id: another may go."""
         relay = self._relays.get(key)
@@ -281,13 +340,15 @@ class Relays:
 
     def _known(self, key: str, now: float) -> _Relay:
         relay = self._relays.get(key)
-        if relay is not None:
+        if relay is None:
+            self._begun = now if self._begun is None else self._begun
+            limits = self._limits.get(key) or self._limits[EVERY_OTHER]
+            relay = self._relays[key] = _Relay.of(limits, self._begun)
+            self._forget(now)
+        else:
             self._relays.move_to_end(key)
-            return relay
-        self._begun = now if self._begun is None else self._begun
-        limits = self._limits.get(key) or self._limits[EVERY_OTHER]
-        relay = self._relays[key] = _Relay(Room.of(limits.connections), Rates.of(limits, self._begun))
-        self._forget(now)
+        if relay.purses is not None:
+            self._sharing[key] = relay.purses
         return relay
 
     def _forget(self, now: float) -> None:

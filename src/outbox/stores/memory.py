@@ -24,16 +24,25 @@ from outbox.protocols import (
     Guarantee,
     Presence,
     QueueCount,
+    Register,
     Suspension,
 )
 
 from . import standing as standings
 from .ferry import Ferry
 from .forking import whole_after_fork
-from .instants import later, micros, span
+from .instants import later, micros, moment, span
 from .intake import Draft
 from .limits import Limits, bounded
-from .names import answered, beginning, is_id, require_presence, require_reason, require_suspension
+from .names import (
+    answered,
+    beginning,
+    is_id,
+    require_presence,
+    require_reason,
+    require_register,
+    require_suspension,
+)
 from .news import News
 from .presence import Said, shown, spent
 from .retention import Retention
@@ -85,6 +94,7 @@ class MemoryStore:
         self._shelf = Shelf(retention, Limits(max_messages=max_messages, max_bytes=max_bytes))
         self._ferry = Ferry(self._shelf)
         self._said: dict[str, Said] = {}
+        self._registers: dict[str, str] = {}
         self._closed = False
         whole_after_fork(self._lock)
 
@@ -299,6 +309,24 @@ class MemoryStore:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         with self._lock:
             return shown(self._said.values(), self._now())
+
+    # -- what is kept together
+
+    def register(self, name: str, /) -> Register:
+        """See :meth:`outbox.protocols.SupportsRegister.register`."""
+        require_register(name)
+        with self._lock:
+            return Register(self._registers.get(name), moment(self._now()))
+
+    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+        """See :meth:`outbox.protocols.SupportsRegister.swap`."""
+        require_register(name, new)
+        with self._lock:
+            now = self._now()
+            if self._registers.get(name) != old:
+                return Register(self._registers.get(name), moment(now))
+            self._registers[name] = new
+            return None
 
     # -- from one store to another
 

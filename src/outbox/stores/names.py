@@ -27,6 +27,7 @@ __all__ = [
     "require_presence",
     "require_queue",
     "require_reason",
+    "require_register",
     "require_suspension",
 ]
 
@@ -35,6 +36,7 @@ _ID: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _QUEUE: Final = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
 _BEYOND: Final = re.compile(r"[^\x00-\x7f].*", re.DOTALL)
 _LONGEST: Final = 16 << 10
+_LONGEST_REGISTER: Final = 1 << 10
 _NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -117,6 +119,19 @@ def require_presence(name: Any, text: Any, for_: dt.timedelta) -> None:
         raise ConfigurationError(f"what {name} says is longer than {_LONGEST} bytes")
     if for_ <= dt.timedelta(0):
         raise ConfigurationError(f"what {name} says has to hold for some time, not for {for_}")
+
+
+def require_register(name: Any, text: Any = "-") -> None:
+    """Raise ConfigurationError where there can be no register of this name, or this text cannot stand in it."""
+    if not is_id(name):
+        raise ConfigurationError(
+            f"register {quoted(str(name), 80)} is not 1 to 64 characters of a-z, 0-9, '_' and '-'"
+        )
+    _require_text(f"text of the register {name}", text)
+    if not 0 < len(text.encode()) <= _LONGEST_REGISTER:
+        raise ConfigurationError(
+            f"the text of the register {name} is empty or longer than {_LONGEST_REGISTER} bytes"
+        )
 
 
 def require_reason(reason: Any) -> None:

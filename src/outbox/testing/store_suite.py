@@ -47,6 +47,7 @@ _PARTS: Final = (
     "purging",
     "putting",
     "racing",
+    "registering",
     "retaining",
     "rooming",
     "scene",
@@ -90,6 +91,7 @@ from outbox.testing.clauses.ordering import OrderClauses  # noqa: E402
 from outbox.testing.clauses.purging import PurgeClauses  # noqa: E402
 from outbox.testing.clauses.putting import PutClauses  # noqa: E402
 from outbox.testing.clauses.racing import RaceClauses  # noqa: E402
+from outbox.testing.clauses.registering import RegisterClauses  # noqa: E402
 from outbox.testing.clauses.retaining import RetainClauses  # noqa: E402
 from outbox.testing.clauses.rooming import RoomClauses  # noqa: E402
 from outbox.testing.clauses.scene import Beside, Reopen, Whole, unknown_setting  # noqa: E402
@@ -127,6 +129,7 @@ class StoreSuite(
     HoldClauses,
     SuspendClauses,
     AnnounceClauses,
+    RegisterClauses,
     BrowseClauses,
     FindClauses,
     LimitClauses,

@@ -26,6 +26,7 @@ from outbox.protocols import (
     Intake,
     Presence,
     QueueCount,
+    Register,
     Suspension,
 )
 from outbox.stores import standing as standings
@@ -38,6 +39,7 @@ from outbox.stores.names import (
     is_id,
     require_presence,
     require_reason,
+    require_register,
     require_suspension,
 )
 from outbox.stores.retention import Retention
@@ -53,6 +55,7 @@ from . import (
     migrations,
     moving,
     pruning,
+    registering,
     steering,
     suspending,
     upkeep,
@@ -481,6 +484,18 @@ class PostgresStore:
     def remember(self, known: Sequence[Remembered], /) -> None:
         """See :meth:`outbox.moving.SupportsMove.remember`."""
         self._links.use(lambda sql: arriving.remember(sql, known, self._retention, self._now()))
+
+    # -- what is kept together
+
+    def register(self, name: str, /) -> Register:
+        """See :meth:`outbox.protocols.SupportsRegister.register`."""
+        require_register(name)
+        return self._links.use(lambda sql: registering.register(sql, name, self._now()))
+
+    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+        """See :meth:`outbox.protocols.SupportsRegister.swap`."""
+        require_register(name, new)
+        return self._links.use(lambda sql: registering.swap(sql, name, old, new, self._now()))
 
     # -- upkeep
 

@@ -18,10 +18,16 @@ from outbox.stores.standing import Standing
 __all__ = ["Row", "attempt_text", "history", "letters"]
 
 # Held to the last detail: lua/common.lua reads the same rows, and no others.
+_INSTANT: Final = rb"\t(-[0-9]{1,17}|[0-9]{1,18})"
+_INSTANT_OR_NOTHING: Final = rb"\t(-[0-9]{1,17}|[0-9]{0,18})"
 _PATTERN: Final = re.compile(
     rb"([a-z0-9._-]{1,64})\t(-?[0-9]{1,3})\t([0-9]{1,14})\t((?:[0-9A-Fa-f]{2})*)\t([0-9]{1,14})\t([0-9A-Fa-f]*)"
-    rb"\t([a-z]+)\t([wdafu]*)\t(-?[0-9]{1,18})\t(-?[0-9]{1,18})\t(-?[0-9]{1,18})\t((?:-?[0-9]{1,18})?)"
-    rb"\t([0-9]{1,14})\t([0-9]{1,14})\t((?:-?[0-9]{1,18})?)\t(.*)",
+    rb"\t([a-z]+)\t([wdafu]*)"
+    + 3 * _INSTANT
+    + _INSTANT_OR_NOTHING
+    + rb"\t([0-9]{1,14})\t([0-9]{1,14})"
+    + _INSTANT_OR_NOTHING
+    + rb"\t(.*)",
     re.DOTALL,
 )
 _PRIORITIES: Final = range(-100, 101)

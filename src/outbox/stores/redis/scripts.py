@@ -25,6 +25,7 @@ __all__ = [
     "PAGE",
     "PUT",
     "PUT_NEW",
+    "REGISTER",
     "SETTLE",
     "SUSPEND",
     "SUSPENSIONS",
@@ -67,6 +68,7 @@ FORGET: Final = Script.of("forget")
 HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states")
+REGISTER: Final = Script.of("register")
 SUSPEND: Final = Script.of("suspend")
 UNSUSPEND: Final = Script.of("unsuspend")
 SUSPENSIONS: Final = Script.of("suspensions")

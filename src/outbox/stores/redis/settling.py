@@ -55,8 +55,9 @@ def batches(settlements: Sequence[Settlement], retention: Retention) -> list[Bat
 def _one(settlement: Settlement, retention: Retention) -> Sequence[Any]:
     claim, verdict = settlement.claim, settlement.verdict
     fates = standings.fates_of(verdict, claim.message)
-    # The time is the server's, and is written before the text.
-    attempt, dialogue = attempt_text(standings.attempt(claim.attempt, verdict, 0))
+    # The time is the server's, and is written before the text.  Of what is not kept nothing is told.
+    gone = retention.keep_delivered is None and isinstance(verdict, Delivered)
+    attempt, dialogue = attempt_text(None if gone else standings.attempt(claim.attempt, verdict, 0))
     return (
         claim.message.id,
         claim.token,

@@ -23,6 +23,7 @@ from outbox.protocols import (
     Guarantee,
     Presence,
     QueueCount,
+    Register,
     Suspension,
 )
 from outbox.stores import standing as standings
@@ -35,13 +36,14 @@ from outbox.stores.names import (
     is_id,
     require_presence,
     require_reason,
+    require_register,
     require_suspension,
 )
 from outbox.stores.presence import Said
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
-from . import announcing, browsing, counting, opening, pruning, steering, suspending, upkeep
+from . import announcing, browsing, counting, opening, pruning, registering, steering, suspending, upkeep
 from .caller import Caller
 from .claimant import Claimant
 from .claiming import Order
@@ -349,6 +351,18 @@ class RedisStore:
     def announced(self) -> Sequence[Presence]:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         return announcing.announced(self._caller, self._now())
+
+    # -- what is kept together
+
+    def register(self, name: str, /) -> Register:
+        """See :meth:`outbox.protocols.SupportsRegister.register`."""
+        require_register(name)
+        return registering.register(self._caller, name)
+
+    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+        """See :meth:`outbox.protocols.SupportsRegister.swap`."""
+        require_register(name, new)
+        return registering.swap(self._caller, name, old, new)
 
     def _now(self) -> int:
         now, _ = self._caller.run(LOOK, {"ids": []})

@@ -42,18 +42,25 @@ end
 -- Writes are gathered, and each command is called once for a key and many members.
 local pending, gathered = {}, {}
 
-local function write(command, key, ...)
-  local name = command .. key
-  local list = pending[name]
+local function write(command, key, first, second)
+  local of_key = pending[key]
+  if not of_key then
+    of_key = {}
+    pending[key] = of_key
+  end
+  local list = of_key[command]
   if not list then
     list = { command = command, key = key, n = 0 }
-    pending[name] = list
+    of_key[command] = list
     gathered[#gathered + 1] = list
   end
-  for place = 1, select('#', ...) do
-    list.n = list.n + 1
-    list[list.n] = select(place, ...)
+  local n = list.n + 1
+  list[n] = first
+  if second then
+    n = n + 1
+    list[n] = second
   end
+  list.n = n
 end
 
 local function flush()

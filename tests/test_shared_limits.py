@@ -1,0 +1,496 @@
+"""What several processes may send together: never more than is said, in the end all of it, and to each his part."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import math
+import random
+from contextlib import closing
+from typing import Any
+
+import pytest
+from examples import examples
+from hypothesis import given, settings, strategies as st
+from shared_limits import Host, Sent, Town, passed, worst_window
+
+from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore
+from outbox.breakers import Breakers
+from outbox.bulletin import RelayBulletin
+from outbox.cli.runners import relay_phrase
+from outbox.drawing import Purser, register_of
+from outbox.errors import ConfigurationError, StoreUnavailable
+from outbox.protocols import Register
+from outbox.relay import Go, Order, Relays, Wait, draw
+from outbox.relay.sharing import Draft, Permits, Unspent
+from outbox.testing import ManualClock
+from outbox.transports.function import FunctionTransport
+
+SHARED = RelayLimits(per_second=200, shared=True)
+NANO = 1_000_000_000
+NOW = 1_750_000_000 * NANO
+
+
+def town_of(hosts: int, limits: RelayLimits = SHARED, *, latency: float = 0.002, **settings: Any) -> Town:
+    town = Town(7, latency=latency)
+    for number in range(hosts):
+        Host(town, number, limits, **settings)
+    return town
+
+
+# -- many processes
+
+
+@pytest.mark.parametrize(("hosts", "latency"), [(1, 0.002), (3, 0.002), (10, 0.002), (10, 0.03), (40, 0.002)])
+def test_together_they_send_what_is_said_and_each_about_the_same(hosts: int, latency: float) -> None:
+    town = town_of(hosts, latency=latency)
+    town.run(22.0)
+
+    steady = sum(each.number for each in town.sent if each.at >= 2.0) / 20
+    shares = [town.total(number) for number in range(hosts)]
+    assert 0.95 * 200 <= steady <= 1.05 * 200
+    assert worst_window(town.sent, SHARED) < 0.001
+    # Where the store is far away it is luck who comes between two others.
+    assert max(shares) < (1.5 if latency < 0.01 else 4) * min(shares)
+
+
+def test_the_more_there_are_the_less_each_asks_for_and_the_store_is_asked_seldom() -> None:
+    for hosts in (1, 10):
+        town = town_of(hosts)
+        town.run(5.0)
+        assert town.asked < 80 * 5
+
+
+def test_who_alone_wants_has_all_of_it_also_where_others_have_been() -> None:
+    town = Town(3)
+    Host(town, 0, SHARED)
+    others = [Host(town, number, SHARED, backlog=100) for number in range(1, 5)]
+    town.run(20.0)
+
+    assert all(not each.backlog for each in others)
+    assert 0.95 * 200 <= sum(each.number for each in town.sent if each.at >= 10.0) / 10 <= 1.05 * 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds", "number"),
+    [
+        (RelayLimits(per_second=5, shared=True), 60, 300),
+        (RelayLimits(per_second=0.5, shared=True), 400, 200),
+        (RelayLimits(per_hour=720, shared=True), 1000, 200),
+        (RelayLimits(per_second=50, per_hour=36_000, shared=True), 60, 600),
+    ],
+    ids=str,
+)
+def test_slow_limits_are_kept_and_reached_too(limits: RelayLimits, seconds: float, number: int) -> None:
+    town = town_of(10, limits)
+    town.run(seconds)
+
+    assert 0.95 * number <= town.total() <= number + 0.1 * (limits.per_hour or 0) + 2
+    assert worst_window(town.sent, limits) < 0.001
+
+
+def test_a_process_that_dies_takes_its_portion_and_no_more_with_it() -> None:
+    town = Town(5)
+    hosts = [Host(town, number, SHARED) for number in range(6)]
+    for number, host in enumerate(hosts[:5]):
+        town.after(5.0 + number, host.crash)
+    town.run(30.0)
+
+    assert 0.95 * 200 <= sum(each.number for each in town.sent if each.at >= 10.0) / 20 <= 1.05 * 200
+    assert worst_window(town.sent, SHARED) < 0.001
+
+
+def test_while_the_store_cannot_be_asked_nothing_goes_and_then_it_does_again() -> None:
+    town = town_of(4)
+    town.run(5.0)
+    town.down = True
+    town.run(10.0)
+    town.down = False
+    town.run(20.0)
+
+    late = [each for each in town.sent if 5.0 + 1.2 < each.at < 10.0]
+    assert not late, "what was drawn before it is of use for a moment, and no longer"
+    assert 0.95 * 200 <= sum(each.number for each in town.sent if each.at >= 13.0) / 7 <= 1.05 * 200
+    assert worst_window(town.sent, SHARED) < 0.001
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["join", "crash", "submit", "down", "up", "forget", "pass"]),
+        st.integers(0, 5),
+        st.floats(0.01, 3.0),
+    ),
+    max_size=12,
+)
+LIMITS = st.sampled_from(
+    [
+        SHARED,
+        RelayLimits(per_second=3, shared=True),
+        RelayLimits(per_second=40, per_hour=3_000, shared=True),
+        RelayLimits(per_hour=600, per_day=9_000, shared=True),
+    ]
+)
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(LIMITS, STEPS, st.integers(0, 1000), st.sampled_from([0.001, 0.02, 0.2]))
+def test_whatever_befalls_them_no_window_sees_more_than_is_said(
+    limits: RelayLimits, steps: list[tuple[str, int, float]], seed: int, latency: float
+) -> None:
+    town = Town(seed, latency=latency)
+    hosts = [Host(town, 0, limits, backlog=0)]
+    for what, which, pause in steps:
+        host = hosts[which % len(hosts)]
+        if what == "join":
+            hosts.append(Host(town, len(hosts), limits, took=pause / 10))
+        elif what == "crash":
+            host.crash()
+        elif what == "submit":
+            host.submit(10 * which)
+        elif what in ("down", "up"):
+            town.down = what == "down"
+        town.run(town.now + pause)
+    assert worst_window(town.sent, limits) < 0.001
+
+
+# -- the register
+
+
+def permits(order: Order, text: str | None, at: int) -> tuple[int, float, str | None]:
+    draft = draw(order, text, at)
+    return draft.messages.number, draft.messages.opens, draft.text
+
+
+def order(messages: int = 1000, limits: RelayLimits = SHARED, **more: Any) -> Order:
+    return Order(limits=limits, messages=messages, **more)
+
+
+def test_a_register_that_was_lost_begins_with_one_message_and_not_with_the_whole_burst() -> None:
+    number, opens, _ = permits(order(1), None, NOW)
+    assert (number, opens) == (1, 0.0)
+    number, opens, _ = permits(order(), None, NOW)
+    assert opens == pytest.approx((number - 1) / 200)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "something else", "outbox-limits-2 per_second=1", "outbox-limits-1 per_second=x", "x" * 999]
+)
+def test_a_register_that_nobody_can_read_is_one_that_nobody_has_written(text: str) -> None:
+    assert permits(order(), text, NOW) == permits(order(), None, NOW)
+
+
+def test_the_longer_the_line_the_fewer_are_drawn_and_one_that_is_too_long_is_not_joined() -> None:
+    text, drawn, opens = None, [], 0.0
+    for _ in range(1000):
+        number, opens, then = permits(order(), text, NOW)
+        if then is None:
+            break
+        text = then
+        drawn.append(number)
+    assert len(drawn) < 200
+    assert drawn == sorted(drawn, reverse=True)
+    assert drawn[-1] == 1
+    assert 0 < opens < 0.01, "so long does it take until there is a place in it again"
+    assert permits(order(), text, NOW + round(opens * NANO) + 1)[0] == 1
+
+
+def test_a_clock_that_was_set_back_costs_no_more_than_an_empty_bucket() -> None:
+    _, _, text = permits(order(), None, NOW)
+    number, opens, _ = permits(order(1), text, NOW - 3600 * NANO)
+    if not number:
+        number, opens, _ = permits(order(1), text, NOW - 3600 * NANO + round(opens * NANO) + 1)
+    assert number == 1
+    assert opens <= 0.51
+
+
+def test_a_process_that_has_one_limit_keeps_what_another_counts_for_its_own() -> None:
+    hour = RelayLimits(per_hour=1000, shared=True)
+    _, _, text = permits(order(5, hour), None, NOW)
+    _, _, both = permits(order(5), text, NOW)
+    assert text is not None
+    assert both is not None
+    assert text.partition(" ")[2] in both
+
+
+def test_who_has_half_the_limit_counts_each_of_his_messages_twice() -> None:
+    """Two files that do not agree: together they send less than the greater says, and more than the less."""
+    half = RelayLimits(per_second=100, shared=True)
+    town = Town(11)
+    Host(town, 0, SHARED)
+    Host(town, 1, half)
+    town.run(22.0)
+    steady = sum(each.number for each in town.sent if each.at >= 2.0) / 20
+    assert 100 < steady < 200
+
+
+def test_what_is_given_back_is_there_again_but_for_what_has_come_since() -> None:
+    slow = RelayLimits(per_hour=360, shared=True)
+    _, _, text = permits(order(1, slow), None, NOW)
+    number, _, _ = permits(order(1, slow), text, NOW)
+    assert number == 0, "the next is ten seconds away"
+    back = order(1, slow, messages_back=(Unspent(1, NOW),))
+    assert permits(back, text, NOW + NANO // 10)[0] == 1
+
+
+def test_what_is_given_back_of_a_bucket_that_lacked_as_much_all_the_time_comes_back_whole() -> None:
+    text: str | None = None
+    drawn = []
+    for _ in range(6):
+        number, _, text = permits(order(), text, NOW)
+        drawn.append(number)
+    later = NOW + NANO // 5
+    first, _, without = permits(order(1), text, later)
+    _, opens, _ = permits(order(1), without, later)
+    _, earlier, _ = permits(order(1, messages_back=(Unspent(drawn[-1], NOW),)), without, later)
+    assert first == 1
+    assert opens - earlier == pytest.approx(drawn[-1] / 200)
+
+
+GIVEN_BACK = st.lists(
+    st.tuples(st.floats(0, 1.5), st.integers(1, 60), st.integers(0, 3), st.integers(0, 60)),
+    min_size=5,
+    max_size=60,
+)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.sampled_from([200.0, 20.0, 3.0]), GIVEN_BACK)
+def test_what_is_given_back_can_never_be_had_twice(
+    per_second: float, steps: list[tuple[float, int, int, int]]
+) -> None:
+    limits = RelayLimits(per_second=per_second, shared=True)
+    text, at = None, NOW
+    drawn: list[tuple[float, int, int]] = []
+    for pause, wanted, which, unused in steps:
+        at += round(pause * 1_000_000) * 1000
+        back: tuple[Unspent, ...] = ()
+        if which and len(drawn) >= which and at - drawn[-which][2] < 3 * NANO:
+            opens, number, since = drawn[-which]
+            part = min(unused, number)
+            drawn[-which] = (opens, number - part, since)
+            back = (Unspent(part, since),) if part else ()
+        draft = draw(Order(limits=limits, messages=wanted, messages_back=back), text, at)
+        text = text if draft.text is None else draft.text
+        if draft.messages.number:
+            drawn.append(((at - NOW) / NANO + draft.messages.opens, draft.messages.number, at))
+    sent = [Sent(opens, number, 0) for opens, number, _ in sorted(drawn)]
+    burst = max(1, math.floor(per_second / 2))
+    assert passed(sent, burst, per_second) < 0.01
+
+
+def test_a_number_that_no_clock_can_reach_breaks_nothing() -> None:
+    never = RelayLimits(per_day=1e-200, shared=True)
+    number, _, text = permits(order(1, never), None, NOW)
+    assert number == 1
+    assert permits(order(1, never), text, NOW)[0] == 0
+
+
+# -- one process
+
+
+def drawing(relays: Relays, now: float, number: int, *, opens: float = 0.0) -> None:
+    (asked,) = relays.orders(now).values()
+    assert asked.messages
+    relays.drawn("mx", Draft("text", Permits(number, opens)), now, now, NOW)
+
+
+def proven(limits: RelayLimits = SHARED) -> Relays:
+    relays = Relays(random.Random(1), limits=limits)
+    assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Wait)
+    drawing(relays, 0.0, 1)
+    go = relays.admit("mx", 0.0, "m", wanted=1)
+    assert isinstance(go, Go)
+    relays.answered("mx", "m")
+    relays.leave("mx", 0.0, go)
+    return relays
+
+
+def test_who_has_drawn_nothing_waits_until_he_has_and_the_relay_is_not_closed_meanwhile() -> None:
+    relays = Relays(random.Random(1), limits=SHARED)
+    answer = relays.admit("mx", 0.0, "m", wanted=1)
+    assert isinstance(answer, Wait)
+    assert answer.drawing
+    assert answer.limited
+    assert relays.closed_for("mx", 0.0) is None, "nobody knows yet"
+
+
+def test_nobody_draws_for_a_relay_that_nobody_wants_to_speak_to() -> None:
+    relays = Relays(random.Random(1), limits=SHARED)
+    assert relays.closed_for("mx", 0.0) is None
+    assert relays.orders(0.0) == {}
+    assert relays.next_order(0.0) == math.inf
+
+
+def test_what_comes_later_is_waited_for_and_what_was_not_used_in_time_is_given_back() -> None:
+    relays = proven()
+    assert isinstance(relays.admit("mx", 10.0, "n", wanted=5), Wait)
+    drawing(relays, 10.0, 5, opens=0.2)
+    closed = relays.closed_for("mx", 10.0)
+    assert closed is not None
+    assert closed.delay.total_seconds() == pytest.approx(0.2)
+
+    assert relays.closed_for("mx", 10.3) is None
+    assert relays.next_order(10.3) == pytest.approx(0.4)
+    assert isinstance(relays.admit("mx", 10.75, "n", wanted=5), Wait)
+    (back,) = relays.orders(10.8).values()
+    assert back.messages_back == (Unspent(5, NOW),)
+
+
+def test_what_was_admitted_and_not_handed_over_is_of_use_for_as_long_as_it_was() -> None:
+    relays = proven()
+    for number in range(3):
+        go = relays.admit("mx", 1.0, "n", wanted=1)
+        if isinstance(go, Wait):
+            drawing(relays, 1.0, 2)
+            continue
+        relays.leave("mx", 1.1, go, unused=1)
+        assert relays.closed_for("mx", 1.1) is None, number
+        assert isinstance(relays.admit("mx", 1.2, "o", wanted=1), Go)
+        return
+
+
+def test_a_message_that_no_limit_keeps_is_paid_for_afterwards() -> None:
+    relays = proven()
+    relays.insist("mx", 5.0, "now")
+    (asked,) = relays.orders(5.0).values()
+    assert asked.messages == 1 + 2, "one for it, and the others for who comes next"
+
+
+def test_of_a_connection_and_a_message_both_are_drawn() -> None:
+    both = RelayLimits(per_second=10, new_connections_per_minute=60, shared=True)
+    relays = Relays(random.Random(1), limits=both)
+    assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Wait)
+    (asked,) = relays.orders(0.0).values()
+    assert (asked.messages, asked.connections) == (1, 1)
+    draft = draw(asked, None, NOW)
+    assert (draft.messages.number, draft.connections.number) == (1, 1)
+    relays.drawn("mx", draft, 0.0, 0.0, NOW)
+    assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Go)
+
+
+# -- what a user says
+
+
+def test_shared_limits_need_a_rate_and_a_store_that_keeps_a_register(tmp_path: Any) -> None:
+    with pytest.raises(ConfigurationError, match="shared says nothing without a rate"):
+        RelayLimits(connections=4, shared=True)
+    with pytest.raises(ConfigurationError, match="shared is 1"):
+        RelayLimits(per_second=1, shared=1)  # type: ignore[arg-type]  # what a user may say
+    with closing(SQLiteStore(tmp_path / "mail.db")) as store:
+        transport = FunctionTransport(lambda *_: None)
+        with pytest.raises(
+            ConfigurationError, match=r"SQLiteStore cannot keep what several.*PostgreSQL or Redis"
+        ):
+            Runner(store, transport, limits=SHARED)
+        with pytest.raises(ConfigurationError, match="SQLiteStore cannot keep what several"):
+            Outbox(store, transport, limits=SHARED).drain()
+
+
+def test_what_is_shared_need_not_be_divided_among_processes() -> None:
+    limits = RelayLimits(connections=8, per_second=10, shared=True)
+    assert limits.among(4) == RelayLimits(connections=2, per_second=10, shared=True)
+
+
+class _Named:
+    name = "smtp.example.org:587"
+
+
+def test_the_register_is_that_of_the_relay_by_the_name_that_people_call_it() -> None:
+    transport: Any = _Named()
+    assert register_of("", transport) == register_of("smtp.example.org:587", transport)
+    assert register_of("", transport) != register_of("corp.example", transport)
+    assert len(register_of("\ud800" * 500, transport)) < 64
+
+
+# -- runners
+
+
+def messages(number: int) -> list[Message]:
+    return [Message(id=f"m{n}", recipients=["ann@example.org"], content=b"x") for n in range(number)]
+
+
+def test_a_runner_delivers_within_a_shared_limit_and_counts_it_in_the_store() -> None:
+    with closing(MemoryStore()) as store:
+        store.put(messages(20))
+        tally = Runner(store, FunctionTransport(lambda *_: None), limits=SHARED).drain()
+        assert tally.delivered == 20
+        (text,) = store._registers.values()
+        assert text.startswith("outbox-limits-1 per_second=")
+
+
+def test_two_runners_on_one_store_have_one_limit_and_a_message_that_is_sent_counts_too() -> None:
+    slow = RelayLimits(per_hour=10, shared=True)
+    with closing(MemoryStore()) as store:
+        runners = [Runner(store, FunctionTransport(lambda *_: None), limits=slow) for _ in range(2)]
+        first = runners[0].send(messages(1)[0])
+        assert first.delivered
+        then = runners[1].send(Message(id="n", recipients=["ann@example.org"], content=b"x"))
+        assert not then.delivered
+        assert then.verdict is not None
+
+
+class _Failing(MemoryStore):
+    down = True
+
+    def register(self, name: str, /) -> Register:
+        if self.down:
+            raise StoreUnavailable("the store is away")
+        return super().register(name)
+
+
+def test_a_store_that_cannot_be_asked_is_told_of_once_and_so_is_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    breakers = Breakers(clock, random.Random(1), limits=SHARED)
+    transport: Any = _Named()
+    with closing(_Failing(clock=clock)) as store, caplog.at_level(logging.INFO, "outbox.runner"):
+        purser = Purser(store, transport, breakers, clock, random.Random(1))
+        for _ in range(3):
+            assert isinstance(breakers.admit([""], "m", patience=0, wanted=1), dict)
+            purser.draw([""])
+            closed = breakers.closed_for("")
+            assert closed is not None
+            assert closed.limited
+            clock.advance(closed.delay)
+        store.down = False
+        breakers.admit([""], "m", patience=0, wanted=1)
+        purser.draw([""])
+        breakers.admit([""], "m", patience=0, wanted=1)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.partition(" ")[0] for text in said] == ["the", "the"]
+    assert "nothing does until it can be" in said[0]
+    assert "can be asked again" in said[1]
+
+
+def test_status_says_that_a_limit_is_shared() -> None:
+    clock = ManualClock()
+    breakers = Breakers(clock, random.Random(1), limits=RelayLimits(per_hour=1, shared=True))
+    transport: Any = _Named()
+    with closing(MemoryStore(clock=clock)) as store:
+        purser = Purser(store, transport, breakers, clock, random.Random(1))
+        for message in ("m", "n"):
+            breakers.admit([""], message, patience=0, wanted=1)
+            purser.draw([""])
+            answer = breakers.admit([""], message, patience=0, wanted=1)
+            assert isinstance(answer, dict)
+            if isinstance(answer[""], Go):
+                breakers.answered("", message)
+                breakers.leave("", answer[""])
+        (condition,) = breakers.conditions()
+        assert condition.shared
+        said = RelayBulletin(
+            name="mx", state="well", limited_for=condition.limited_for, shared=condition.shared
+        )
+        clock.advance(dt.timedelta(seconds=1))
+        runner: Any = _Looked()
+        assert relay_phrase(runner, said).startswith(
+            "is at its limit ([limits], shared by all who deliver from"
+        )
+
+
+class _Looked:
+    age = dt.timedelta(0)
+
+    def opens_in(self, _relay: object) -> dt.timedelta:
+        return dt.timedelta(0)
