@@ -120,11 +120,13 @@ def test_a_connection_that_cannot_say_all_text_is_told_so_and_its_transaction_go
     connection.execute("SET client_encoding = 'LATIN1'")
     with pytest.raises(ConfigurationError, match="client_encoding to UTF8"):
         store.within(connection).put([mail("a", "\u4f8b@example.org")])
-    store.within(connection).put([mail("b", "\u00fc@example.org")])
+    connection.execute("SET client_encoding = 'UTF8'")
+    store.within(connection).put([mail("a", "\u4f8b@example.org")])
     connection.commit()
 
     (claim,) = take(store)
-    assert claim.message == mail("b", "\u00fc@example.org")
+    assert claim.message == mail("a", "\u4f8b@example.org")
+    assert [each.recipients for each in store.browse()] == [("\u4f8b@example.org",)]
 
 
 def test_what_is_no_connection_of_psycopg_is_refused(store: PostgresStore) -> None:

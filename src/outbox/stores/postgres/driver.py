@@ -33,6 +33,7 @@ __all__ = [
     "is_idle",
     "is_in_transaction",
     "parameters",
+    "says_utf8",
 ]
 
 Connection: TypeAlias = "psycopg.Connection[Any]"
@@ -184,6 +185,12 @@ def catch_up(connection: Connection) -> None:
 def is_idle(connection: Connection) -> bool:
     """Whether it is between two transactions."""
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def says_utf8(connection: Connection) -> bool:
+    """Whether the server takes bytes for UTF-8 text; ours are, whatever the connection's own."""
+    # ASCII is what SQL_ASCII is called: they go as they are.
+    return connection.info.encoding in ("utf-8", "ascii")
 
 
 def is_active(connection: Connection) -> bool:

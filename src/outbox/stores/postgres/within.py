@@ -14,7 +14,17 @@ from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 
-from .driver import Connection, Error, catch_up, errors, is_active, is_connection, is_idle, is_in_transaction
+from .driver import (
+    Connection,
+    Error,
+    catch_up,
+    errors,
+    is_active,
+    is_connection,
+    is_idle,
+    is_in_transaction,
+    says_utf8,
+)
 from .naming import Names, Sql
 from .translation import translated
 
@@ -60,7 +70,7 @@ class Within:
         Raises:
             ConfigurationError: the connection commits each statement by itself,
                 and no transaction was begun; or it leads to another database than the store;
-                or a query is under way on it.
+                or a query is under way on it, or its client_encoding is not UTF8.
             psycopg.Error: a statement of the caller's has failed, in a pipeline of his.
         """
         self._require_transaction()
@@ -77,6 +87,11 @@ class Within:
     def _require_transaction(self) -> None:
         if self._connection.closed:
             raise ConfigurationError("the connection is closed")
+        if not says_utf8(self._connection):
+            raise ConfigurationError(
+                f"the connection says its text in {self._connection.info.encoding}, in which not every message can be said: "
+                "set its client_encoding to UTF8"
+            )
         # What it raises is the caller's own: it tells of a statement of his.
         catch_up(self._connection)
         if is_in_transaction(self._connection) or (
@@ -100,11 +115,6 @@ class Within:
             yield
         except Error as error:
             raise translated(error, self._name, self._connection) from error
-        except UnicodeEncodeError as error:
-            raise ConfigurationError(
-                f"the connection says all text in {error.encoding}, which has no {error.object[error.start]!a}: "
-                "set its client_encoding to UTF8"
-            ) from error
 
     @contextlib.contextmanager
     def _undone_on_error(self, sql: Sql) -> Iterator[None]:
