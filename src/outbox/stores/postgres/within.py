@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
@@ -25,12 +25,37 @@ from .driver import (
     is_in_transaction,
     says_utf8,
 )
+from .links import Links
 from .naming import Names, Sql
 from .translation import translated
 
-__all__ = ["Within"]
+__all__ = ["Home", "Within"]
 
-_SAME: Final = "SELECT 1 FROM outbox_meta WHERE name = 'store' AND value = %(identity)s"
+# A copy has its identity from the original, be it of the database (CREATE DATABASE ... TEMPLATE) or of the whole server.
+_PLACE: Final = """
+    SELECT value, (SELECT oid::int8 FROM pg_database WHERE datname = current_database()),
+        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8
+    FROM outbox_meta WHERE name = 'store'
+"""
+
+
+class Home:
+    """Which store, database and running server the store's own connections lead to."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._found = links.use(_place)
+
+    def is_at(self, found: tuple[Any, ...] | None) -> bool:
+        """Whether the same was found over another connection."""
+        if found != self._found:
+            # The server was started again, or another has taken its place.
+            self._found = self._links.use(_place)
+        return found is not None and found == self._found
+
+
+def _place(sql: Sql) -> tuple[Any, ...] | None:
+    return sql.execute(_PLACE).fetchone()
 
 
 class Within:
@@ -38,7 +63,7 @@ class Within:
 
     Args:
         put: Stores messages with what executes statements.
-        identity: What this store is told from every other by.
+        home: Where the store is.
 
     Raises:
         ConfigurationError: the connection is none of psycopg's.
@@ -51,7 +76,7 @@ class Within:
         names: Names,
         *,
         name: str,
-        identity: str,
+        home: Home,
     ) -> None:
         if not is_connection(connection):
             raise ConfigurationError(
@@ -61,7 +86,7 @@ class Within:
         self._put = put
         self._names = names
         self._name = name
-        self._identity = identity
+        self._home = home
         self._proven = False
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
@@ -130,16 +155,16 @@ class Within:
 
     def _require_same_store(self, sql: Sql) -> None:
         try:
-            found = sql.execute(_SAME, {"identity": self._identity}).fetchone()
+            found = _place(sql)
         except errors.UndefinedTable as error:
             raise ConfigurationError(
                 f"the connection leads to another database than the store, which is in {self._name}: there is no outbox in "
                 f"schema {self._names.schema}; connect it to that one, or, where its tables were removed, outbox migrate "
                 "makes them"
             ) from error
-        if found is None:
+        if not self._home.is_at(found):
             raise ConfigurationError(
                 f"the connection leads to another database than the store, which is in {self._name}, "
-                f"schema {self._names.schema}: both must be one"
+                f"schema {self._names.schema}: both must be one, and a copy is another"
             )
         self._proven = True
