@@ -120,11 +120,13 @@ def test_a_connection_that_cannot_say_all_text_is_told_so_and_its_transaction_go
     connection.execute("SET client_encoding = 'LATIN1'")
     with pytest.raises(ConfigurationError, match="client_encoding to UTF8"):
         store.within(connection).put([mail("a", "\u4f8b@example.org")])
-    store.within(connection).put([mail("b", "\u00fc@example.org")])
+    connection.execute("SET client_encoding = 'UTF8'")
+    store.within(connection).put([mail("a", "\u4f8b@example.org")])
     connection.commit()
 
     (claim,) = take(store)
-    assert claim.message == mail("b", "\u00fc@example.org")
+    assert claim.message == mail("a", "\u4f8b@example.org")
+    assert [each.recipients for each in store.browse()] == [("\u4f8b@example.org",)]
 
 
 def test_what_is_no_connection_of_psycopg_is_refused(store: PostgresStore) -> None:
@@ -149,6 +151,48 @@ def test_a_connection_to_another_database_is_refused(
                 store.within(elsewhere).put([mail("a")])
         finally:
             connection.execute(f"DROP DATABASE {other} WITH (FORCE)".encode())
+
+
+def test_a_connection_to_a_copy_of_the_database_is_refused(
+    postgres: Places, tmp_path: Path, connection: psycopg.Connection
+) -> None:
+    """A copy has the same tables and the same identity, and nobody delivers what is put there."""
+    original, copy = (f"{name}{postgres.schema(tmp_path)}" for name in ("original", "copy"))
+    connection.autocommit = True
+    connection.execute(f"CREATE DATABASE {original}".encode())
+    try:
+        dsn = f"{postgres.dsn} dbname={original}"
+        PostgresStore(dsn).close()
+        # Its connections are on their way out, and a template may have none.
+        with psycopg.connect(postgres.dsn, autocommit=True) as ender:
+            ender.execute(
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s",
+                (original,),
+            )
+        connection.execute(f"CREATE DATABASE {copy} TEMPLATE {original}".encode())
+        with contextlib.closing(PostgresStore(dsn)) as store:
+            with psycopg.connect(f"{postgres.dsn} dbname={copy}") as elsewhere:
+                with pytest.raises(ConfigurationError, match=r"another database.* a copy is another"):
+                    store.within(elsewhere).put([mail("a")])
+                assert elsewhere.execute("SELECT count(*) FROM outbox_message").fetchone() == (0,)
+            with psycopg.connect(dsn) as here:
+                store.within(here).put([mail("b")])
+            assert ids(take(store)) == ["b"]
+    finally:
+        for name in (copy, original):
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+        postgres.leave(tmp_path)
+
+
+def test_a_server_that_was_started_again_is_the_same_as_before(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    identity, database, started = store._home._found or ("", 0, 0)
+    store._home._found = (identity, database, started - 1)
+    store.within(connection).put([mail("a")])
+    connection.commit()
+
+    assert ids(take(store)) == ["a"]
 
 
 def test_the_caller_s_rows_and_search_path_are_his_own(

@@ -30,9 +30,12 @@ __all__ = [
     "errors",
     "is_active",
     "is_connection",
+    "is_from_driver",
     "is_idle",
     "is_in_transaction",
+    "is_usable",
     "parameters",
+    "says_utf8",
 ]
 
 Connection: TypeAlias = "psycopg.Connection[Any]"
@@ -174,6 +177,15 @@ def is_connection(thing: object) -> bool:
     return isinstance(thing, psycopg.Connection)
 
 
+def is_from_driver(error: BaseException) -> bool:
+    """Whether it was raised within the driver, and not by what calls it or is called by it."""
+    raised = error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    within = "" if raised is None else str(raised.tb_frame.f_globals.get("__name__", ""))
+    return within.partition(".")[0] in ("psycopg", "psycopg_binary", "psycopg_c")
+
+
 def catch_up(connection: Connection) -> None:
     """Wait for what is on its way in a pipeline of the caller's: only then it is known where its transaction stands."""
     if connection.info.pipeline_status:
@@ -184,6 +196,17 @@ def catch_up(connection: Connection) -> None:
 def is_idle(connection: Connection) -> bool:
     """Whether it is between two transactions."""
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def says_utf8(connection: Connection) -> bool:
+    """Whether the server takes bytes for UTF-8 text; ours are, whatever the connection's own."""
+    # ASCII is what SQL_ASCII is called: they go as they are.
+    return connection.info.encoding in ("utf-8", "ascii")
+
+
+def is_usable(connection: Connection) -> bool:
+    """Whether it is between two transactions, and in no pipeline that could not be left."""
+    return not connection.closed and not connection.info.pipeline_status and is_idle(connection)
 
 
 def is_active(connection: Connection) -> bool:
