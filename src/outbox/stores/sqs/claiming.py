@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -33,13 +33,16 @@ _WAITS: Final = (StoreUnavailable, ConfigurationError, FormatError)
 class Claiming:
     """The letters in hand and the claims given out, for all threads of a store."""
 
-    def __init__(self, post: Post, packing: Packing, *, poll: int, lock: threading.Lock) -> None:
+    def __init__(
+        self, post: Post, packing: Packing, *, poll: int, lock: threading.Lock, now: Callable[[], int]
+    ) -> None:
         self._post = post
         self._packing = packing
-        self._fetching = Fetching(post, packing)
+        self._fetching = Fetching(post, packing, now)
         self._lock = lock
+        self._now = now
         self._hand = Hand()
-        self._filling = Filling(self._fetching, self._hand, lock, poll=poll)
+        self._filling = Filling(self._fetching, self._hand, lock, poll=poll, now=now)
 
     def claim(self, names: Sequence[str], limit: int, max_bytes: int, lease: Lease) -> list[Claim]:
         """The claims; what is asked for of one queue is not kept back by another that fails.
@@ -114,23 +117,35 @@ class Claiming:
 
     # -- the claims
 
-    def _claimed(self, chosen: Sequence[Got], lease: Lease) -> list[Claim]:
+    def _claimed(self, chosen: Sequence[Got], asked: Lease) -> list[Claim]:
+        """Each for most of the lease from now on, however long it has taken since it was *asked* for."""
+        lease = asked.at(self._now())
+        chosen = [each for each in chosen if each.until > lease.now]
         try:
-            gone = self._extended([each for each in chosen if each.until != lease.until], lease)
+            extended = self._extended([each for each in chosen if not _fresh(each, asked, lease)], lease)
         except StoreError:
             with self._lock:
                 self._hand.add(chosen)
             raise
-        claims = [self._claim(each, lease) for each in chosen if each.handle not in gone]
+        ours = {each.handle: each for each in chosen if _fresh(each, asked, lease)}
+        ours |= {each.handle: each for each in extended}
+        claims = [self._claim(ours[each.handle], lease.now) for each in chosen if each.handle in ours]
         return [claim for claim in claims if claim is not None]
 
-    def _extended(self, letters: Sequence[Got], lease: Lease) -> set[str]:
-        gone: set[str] = set()
+    def _extended(self, letters: Sequence[Got], lease: Lease) -> list[Got]:
+        """Those that are not lost, with the whole of their lease before them."""
+        extended: list[Got] = []
         for queue, group in by_queue(letters).items():
-            gone |= self._post.hide(queue, {each.handle: lease.seconds for each in group})
-        return gone
+            seconds = {each.handle: lease.within(each.last) for each in group}
+            gone = self._post.hide(queue, seconds)
+            extended += (
+                attrs.evolve(each, until=lease.end(seconds[each.handle]))
+                for each in group
+                if each.handle not in gone and seconds[each.handle]
+            )
+        return extended
 
-    def _claim(self, letter: Got, lease: Lease) -> Claim | None:
+    def _claim(self, letter: Got, now: int) -> Claim | None:
         """The claim on it; None where it cannot be read, and is aside or waits."""
         try:
             message = self._read(letter)
@@ -140,20 +155,20 @@ class Claiming:
         except StoreError as error:
             self._fetching.hold(letter, str(error))
             return None
-        standing = standings.claimed(letter.slip.standing, lease.until)
+        standing = standings.claimed(letter.slip.standing, letter.until)
         slip = attrs.evolve(letter.slip, standing=standing)
         with self._lock:
-            given = Given(slip=slip, until=lease.until, last=letter.last)
-            self._hand.give(letter.handle, given, lease.now)
+            given = Given(slip=slip, until=letter.until, last=letter.last)
+            self._hand.give(letter.handle, given, now)
         token = Token(
             since=standing.since,
             submitted=standing.submitted,
-            until=lease.until,
+            until=letter.until,
             last=letter.last,
             key=slip.key,
             handle=letter.handle,
         )
-        return standings.claim(message, standing, str(token), lease.now)
+        return standings.claim(message, standing, str(token), now)
 
     def _read(self, letter: Got) -> Message:
         message = intact(letter.slip.id, lambda: self._packing.unpack(letter.slip))
@@ -163,3 +178,8 @@ class Claiming:
                 "there, or the names of two stores overlap"
             )
         return message
+
+
+def _fresh(letter: Got, asked: Lease, lease: Lease) -> bool:
+    """Whether it was received for this claim, and most of its lease is left."""
+    return letter.until >= asked.until and letter.until >= lease.middle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -47,14 +47,17 @@ class Fetched:
 class Fetching:
     """Receives letters, and sends on those that are not to be claimed now."""
 
-    def __init__(self, post: Post, packing: Packing) -> None:
+    def __init__(self, post: Post, packing: Packing, now: Callable[[], int]) -> None:
         self._post = post
         self._packing = packing
+        self._now = now
 
-    def fetch(self, queue: str, number: int, *, lease: int, wait: int, now: int) -> Fetched:
+    def fetch(self, queue: str, number: int, *, lease: int, wait: int) -> Fetched:
         """Receive up to *number*, hidden from others for *lease* seconds."""
         fetched = Fetched()
-        for each in self._post.receive(queue, number, lease=lease, wait=wait):
+        received = self._post.receive(queue, number, lease=lease, wait=wait)
+        now = self._now()
+        for each in received:
             try:
                 slip = Slip.read(each.text)
                 sent_back = slip.standing.state is not State.QUEUED

@@ -101,7 +101,13 @@ class SQSStore:
         self._packing = Packing(blobs, max_message)
         self._settling = Settling(self._post, self._packing)
         self._lock = threading.Lock()
-        self._claiming = Claiming(self._post, self._packing, poll=seconds(width(poll)), lock=self._lock)
+        self._claiming = Claiming(
+            self._post,
+            self._packing,
+            poll=seconds(width(poll)),
+            lock=self._lock,
+            now=lambda: micros(self._clock.now()),
+        )
         self._create = create
         self._kept: dict[str, bytes] = {}
         self._closed = False
