@@ -15,6 +15,7 @@ from sqs_wire import LEASE, SECOND, Raw, Wire, delivered, fates, ids, mail, open
 from outbox.errors import CorruptRecord, StoreUnavailable
 from outbox.lifecycle import Dead, Fate, Settlement
 from outbox.stores.sqs import SQSStore
+from outbox.stores.sqs.slips import Slip
 from outbox.testing.clock import ManualClock
 
 DAY = dt.timedelta(days=1)
@@ -259,3 +260,36 @@ def test_a_letter_that_does_not_say_since_when_its_content_is_kept_is_as_old_as_
     settle(store, claim, retry(claim))
 
     assert shelf.puts == 2
+
+
+# -- what a stranger sends
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "9999999", "-1", "x"], ids=lambda text: text[:8])
+def test_a_count_that_a_stranger_wrote_stops_no_other_letter(
+    store: SQSStore, tmp_path: Path, count: str
+) -> None:
+    store.put([mail("a"), mail("b")])
+    raw = Raw(prefix_of(tmp_path))
+    labels = {"receives": {"DataType": "String", "StringValue": count}}
+    raw.client.send_message(QueueUrl=raw.url(), MessageBody="hello", MessageAttributes=labels)
+
+    assert ids(take(store)) == ["a", "b"]
+    assert [letter["Body"] for letter in raw.letters("mail-held")] == ["hello"]
+
+
+def test_whatever_is_wrong_with_one_letter_stops_no_other(
+    store: SQSStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put([mail("a"), mail("b")])
+    read = Slip.read
+
+    def odd(text: str) -> Slip:
+        if json.loads(text)["id"] == "a":
+            raise ArithmeticError("nobody thought of this")
+        return read(text)
+
+    monkeypatch.setattr(Slip, "read", odd)
+    assert ids(take(store)) == ["b"]
+    (letter,) = Raw(prefix_of(tmp_path)).letters("mail-held")
+    assert "nobody thought of this" in letter["MessageAttributes"]["reason"]["StringValue"]

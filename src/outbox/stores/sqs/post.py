@@ -33,6 +33,8 @@ _GONE: Final = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "Inval
 _REASON: Final = "reason"
 _RECEIVES: Final = "receives"
 """How often it had been received in vain before it was sent on as it was."""
+_DIGITS: Final = 6
+"""A larger count nobody has written but a stranger."""
 _NO_QUEUE: Final = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 
 
@@ -293,14 +295,19 @@ class Post:
 
 def _received(each: Mapping[str, Any]) -> Received:
     labels = dict(each.get("MessageAttributes", {}))
-    before = labels.pop(_RECEIVES, {}).get("StringValue", "0")
     number = int(each.get("Attributes", {}).get("ApproximateReceiveCount", 1))
     return Received(
         handle=each["ReceiptHandle"],
         text=each["Body"],
-        number=number + (int(before) if before.isdecimal() else 0),
+        number=number + _before(labels.pop(_RECEIVES, {})),
         labels=labels,
     )
+
+
+def _before(label: Mapping[str, Any]) -> int:
+    """What was counted before it was sent on as it was; nothing where a stranger has written it."""
+    text = label.get("StringValue", "")
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else 0
 
 
 def _string(text: str) -> Mapping[str, str]:
