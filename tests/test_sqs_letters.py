@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from sqs_server import prefix_of
 from sqs_wire import LEASE, SECOND, Raw, Wire, delivered, fates, ids, mail, opening, retry, settle, take
 
@@ -293,3 +294,43 @@ def test_whatever_is_wrong_with_one_letter_stops_no_other(
     assert ids(take(store)) == ["b"]
     (letter,) = Raw(prefix_of(tmp_path)).letters("mail-held")
     assert "nobody thought of this" in letter["MessageAttributes"]["reason"]["StringValue"]
+
+
+# -- what was sent on and could not be deleted
+
+
+def test_what_went_back_and_could_not_be_deleted_is_deleted_as_soon_as_it_can_be(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    """Until then there are two of it, and the second would be sent."""
+    store.put([mail(name, content=b"x" * 1000) for name in "abc"])
+    assert len(store.claim(limit=3, lease=LEASE, queues=["mail"], max_bytes=1500)) == 1
+    wire = Wire(store)
+
+    def once(_: Callable[..., Any], __: dict[str, Any]) -> Any:
+        wire.heal()
+        raise EndpointConnectionError(endpoint_url="http://sqs")
+
+    wire.acts["delete_message_batch"] = once
+    store.close()
+    clock.advance(LEASE)
+
+    other = open_store()
+    seen = [each for _ in range(4) for each in ids(take(other))]
+    assert sorted(seen) == ["a", "b", "c"]
+
+
+def test_a_step_of_a_delay_that_could_not_be_deleted_is_deleted_as_soon_as_it_can_be(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail("a", not_before=clock.now() + DAY)])
+    clock.advance(DAY / 96)
+    wire = Wire(store)
+    wire.refuse("delete_message_batch", 0)
+    assert take(store) == []
+    wire.heal()
+    assert take(store) == []
+    clock.advance(DAY)
+    # Once for the step, and once for what is due.
+    seen = [each for _ in range(4) for each in ids(take(store))]
+    assert seen == ["a"]
