@@ -213,6 +213,24 @@ def test_a_queue_that_does_not_answer_keeps_no_other_from_being_served(
         claim(store, "a", "b")
 
 
+@pytest.mark.parametrize("elapsed", [0.1, 0.7], ids=["to be claimed", "to be kept"])
+def test_what_is_in_hand_of_a_queue_that_was_deleted_keeps_no_other_from_being_served(
+    open_store: Callable[..., SQSStore], clock: ManualClock, tmp_path: Path, elapsed: float
+) -> None:
+    store = open_store(create=False, queues=["a", "b"])
+    store.migrate()
+    store.put([mail(name, queue="a", content=bytes(1000)) for name in "uvw"])
+    assert len(store.claim(limit=3, lease=LEASE, queues=["a"], max_bytes=1500)) == 1
+    raw = Raw(prefix_of(tmp_path))
+    raw.client.delete_queue(QueueUrl=raw.url("a"))
+    store.put([mail("x", queue="b"), mail("y", queue="b")])
+    clock.advance(LEASE * elapsed)
+
+    assert sorted(ids(claim(store, "a", "b", limit=1) + claim(store, "a", "b", limit=1))) == ["x", "y"]
+    with pytest.raises(StoreUnavailable, match="is not there"):
+        claim(store, "a", "b")
+
+
 def test_a_queue_that_was_deleted_is_made_anew_where_that_was_said_and_what_was_in_hand_goes_on(
     open_store: Callable[..., SQSStore], tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ class Filling:
         try:
             fetched = self._fetching.fetch(queue, number, lease=lease.seconds, wait=wait)
         except StoreError as error:
-            self._failed(asked, queue, error)
+            self.failed(asked, queue, error)
             return False
         self._failing.pop(queue, None)
         with self._lock:
@@ -135,7 +135,7 @@ class Filling:
         self._fetching.pass_on(queue, fetched)
         return bool(fetched) and not crowded and not sated
 
-    def _failed(self, asked: Asked, queue: str, error: StoreError) -> None:
+    def failed(self, asked: Asked, queue: str, error: StoreError) -> None:
         """The others are served all the same; whoever gets nothing is told."""
         asked.error = asked.error or error
         if self._failing.get(queue) != str(error):
