@@ -16,6 +16,7 @@ from sqs_wire import LEASE, SECOND, Raw, Wire, delivered, fates, ids, mail, open
 from outbox.errors import CorruptRecord, StoreUnavailable
 from outbox.lifecycle import Dead, Fate, Settlement
 from outbox.stores.sqs import SQSStore
+from outbox.stores.sqs.post import Letter
 from outbox.stores.sqs.slips import Slip
 from outbox.testing.clock import ManualClock
 
@@ -334,3 +335,28 @@ def test_a_step_of_a_delay_that_could_not_be_deleted_is_deleted_as_soon_as_it_ca
     # Once for the step, and once for what is due.
     seen = [each for _ in range(4) for each in ids(take(store))]
     assert seen == ["a"]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, True), (9, True), (10, False)])
+def test_what_a_stranger_s_letter_was_labelled_with_stays_where_there_is_room(
+    store: SQSStore, tmp_path: Path, number: int, kept: bool
+) -> None:
+    take(store)
+    raw = Raw(prefix_of(tmp_path))
+    labels = {f"k{n}": {"DataType": "String", "StringValue": "v"} for n in range(number)}
+    labels["k0"] = {"DataType": "Binary", "BinaryValue": b"\x00v"}
+    raw.client.send_message(QueueUrl=raw.url(), MessageBody="hello", MessageAttributes=labels)
+    assert take(store) == []
+
+    (letter,) = raw.letters("mail-held")
+    found = letter["MessageAttributes"]
+    assert "no message of outbox" in found.pop("reason")["StringValue"]
+    assert found == (labels if kept else {})
+
+
+def test_labels_that_leave_no_room_for_the_reason_go_before_it() -> None:
+    label = {"k": {"DataType": "String", "StringValue": "v" * 50}}
+    letter = Letter(text="x" * 100, reason="why", labels=label)
+
+    assert letter.fitting(200) == letter
+    assert letter.fitting(150) == Letter(text="x" * 100, reason="why")

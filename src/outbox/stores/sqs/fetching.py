@@ -71,11 +71,10 @@ class Fetching:
                 fetched.onward.append((each.handle, each.again(_AGAIN)))
                 continue
             except StoreError as error:
-                fetched.aside.append((each.handle, Letter(text=each.text, reason=str(error))))
+                fetched.aside.append((each.handle, each.aside(str(error))))
                 continue
             except Exception as error:  # noqa: BLE001 - one letter, whatever a stranger put there, stops no other
-                reason = f"it cannot be read: {error!r:.200}"
-                fetched.aside.append((each.handle, Letter(text=each.text, reason=reason)))
+                fetched.aside.append((each.handle, each.aside(f"it cannot be read: {error!r:.200}")))
                 continue
             if sent_back or (slip.later and slip.standing.due > now):
                 # What was sent back is written anew, so that what SQS counts from now on is claims.
