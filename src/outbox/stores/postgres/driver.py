@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
@@ -76,6 +77,16 @@ def parameters(dsn: str) -> dict[str, str]:
 
 class _Own(psycopg.Connection[Any]):
     """One of this package's, which nobody else sets anything on."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it tells of something that is not raised, too: of a pipeline of ours that broke all is."""
+    told = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    return not isinstance(getattr(told, "_conn", None), _Own)
+
+
+# Where a pipeline breaks, psycopg says so in its log, with the user's name, and on stderr where no log is set up.
+logging.getLogger("psycopg").addFilter(_is_news)
 
 
 class _Array(list[Any]):
