@@ -420,7 +420,7 @@ def test_a_primary_without_enough_replicas_takes_nothing_of_any_verb_and_can_be_
         (Refused.saying("NOREPLICAS Not enough good"), StoreUnavailable, "min-replicas-to-write"),
         (Refused.saying("NOPERM this user has no"), StoreUnavailable, "ACL"),
         (Refused.saying("BUSY Redis is busy"), StoreUnavailable, "SLOWLOG"),
-        (Refused.saying("ERR what nobody knows"), StoreUnavailable, "what nobody knows"),
+        (Refused.saying("ERR what nobody knows"), AmbiguousPut, "what nobody knows"),
     ],
 )
 def test_each_error_says_what_it_means_here(

@@ -73,6 +73,11 @@ _MAIL: Final = re.compile(r"((?:smtps?|lmtp):/*+[^/?#;]*[/#;])[^?]+")
 _BEHIND: Final = re.compile(r"(\?[^;#]*[;#]).+", re.DOTALL)
 """What follows options in a way that separates nothing here."""
 
+_SAID: Final = re.compile(
+    r"""((?:^|[\s'"])(?:ssl)?(?:password|passwd|pwd)\s*=\s*).+""", re.DOTALL | re.IGNORECASE
+)
+"""A password in libpq's way of saying it, which is no URL: ``host=db password=…``."""
+
 
 def masked(url: str) -> str:
     """The URL as it may be shown: ``***`` where a password stands, or may stand; printable."""
@@ -179,7 +184,7 @@ def _without_beginning(part: str, forms: Sequence[str]) -> str:
 def _hidden(url: str) -> str:
     if not _PATH.match(url):
         url = _MAIL.sub(rf"\1{_STARS}", _without_password(url))
-    url = _BEHIND.sub(rf"\1{_STARS}", url)
+    url = _BEHIND.sub(rf"\1{_STARS}", _SAID.sub(rf"\1{_STARS}", url))
     return _OPTION.sub(rf"\g<shown>{_STARS}", url)
 
 

@@ -250,6 +250,10 @@ def _said(dsn: str) -> dict[str, str]:
         said = parameters(dsn)
     except ValueError as error:
         raise ConfigurationError(f"the dsn cannot be used: {error}") from None
+    if any("=" in said.get(name, "") and " " in said.get(name, "") for name in ("host", "dbname")):
+        raise ConfigurationError(
+            "the dsn cannot be used: its host or database holds other words of it: quote a value as 'a b', and end each quote"
+        )
     # Of a password with a / in it libpq makes a host, a port and a database, and each of them would be shown.
     split = not _PORTS.fullmatch(said.get("port", "")) or "@" in said.get("host", "") + said.get("dbname", "")
     if "://" in dsn and split:

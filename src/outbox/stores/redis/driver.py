@@ -30,6 +30,24 @@ __all__ = ["Cut", "Driver", "Packed", "Refused", "Unreachable"]
 
 _CONNECT: Final = 10.0
 _WITHIN: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
+_DENIED: Final = re.compile(r"ACL failure in script|The user executing the script can't ")
+_BEFORE_A_SCRIPT: Final = frozenset(
+    {
+        *(
+            "OOM",
+            "READONLY",
+            "NOREPLICAS",
+            "MISCONF",
+            "LOADING",
+            "BUSY",
+            "MASTERDOWN",
+            "NOSCRIPT",
+            "OUTBOXFORMAT",
+        ),
+        *("CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "NOAUTH", "WRONGPASS"),
+    }
+)
+"""A script that has begun to write does not meet these."""
 
 
 class Unreachable(Exception):
@@ -42,16 +60,25 @@ class Cut(Exception):
 
 @attrs.frozen
 class Refused(Exception):
-    """The server's answer is an error; *code* is its first word."""
+    """The server's answer is an error; *code* is its first word, *sent* whether it had the command by then."""
 
     code: str
     text: str
+    sent: bool = True
 
     @classmethod
     def saying(cls, text: str) -> Refused:
         # Redis before 7 tells what a command within a script met behind where it met it.
+        if _DENIED.search(text):
+            return cls("NOPERM", text)
         within = _WITHIN.search(text)
         return cls(within[1] if within else text.partition(" ")[0], text)
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether it is sure that nothing was written, and not half of it."""
+        denied_whole = self.code == "NOPERM" and "script" not in self.text
+        return not self.sent or self.code in _BEFORE_A_SCRIPT or denied_whole
 
     def __str__(self) -> str:
         return self.text
@@ -239,11 +266,11 @@ def _translated(act: Callable[[], Any]) -> Any:
     try:
         return act()
     except redis.exceptions.BusyLoadingError as error:
-        raise Refused("LOADING", str(error)) from error
+        raise Refused("LOADING", str(error), sent=False) from error
     except redis.AuthenticationError as error:
-        raise Refused("NOAUTH", str(error)) from error
+        raise Refused("NOAUTH", str(error), sent=False) from error
     except redis.ResponseError as error:
-        raise Refused.saying(_said(error)) from error
+        raise attrs.evolve(Refused.saying(_said(error)), sent=False) from error
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
 

@@ -8,9 +8,10 @@ from typing import Final
 
 from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 
+from . import rights
 from .caller import Caller
 
-__all__ = ["EVICTS", "FORMAT", "open_store", "refuse_eviction", "version"]
+__all__ = ["EVICTS", "FORMAT", "open_store", "refuse_eviction", "require_rights", "version"]
 
 FORMAT: Final = b"1"
 _LEAST: Final = (6, 2)
@@ -22,7 +23,7 @@ def open_store(caller: Caller, *, create: bool) -> None:
     """See that the server can be used, and that there is a store, or make one.
 
     Raises:
-        ConfigurationError: it evicts keys, or there is no store and *create* is false.
+        ConfigurationError: it evicts keys, the user may not run what the scripts need, or there is no store and *create* is false.
         UnsupportedError: it is too old.
         FormatError: another release wrote the store.
     """
@@ -32,6 +33,7 @@ def open_store(caller: Caller, *, create: bool) -> None:
             f"{caller.place} is Redis {told.get('redis_version', '?')}, and 6.2 is the least that RedisStore works with"
         )
     refuse_eviction(caller, told)
+    require_rights(caller)
     meta = caller.key("meta")
     found = caller.ask("HGET", meta, "format")
     if found is None and not create:
@@ -42,6 +44,16 @@ def open_store(caller: Caller, *, create: bool) -> None:
         raise FormatError(
             f"{caller.place}: the store is of format {found.decode('ascii', 'backslashreplace')!r}, and this release "
             "knows 1: upgrade outbox"
+        )
+
+
+def require_rights(caller: Caller) -> None:
+    """Raise ConfigurationError where a script would be stopped in its midst."""
+    lacking = rights.missing(caller)
+    if lacking is not None:
+        raise ConfigurationError(
+            f"{caller.place}: this user may not run {lacking}: grant it, or undo its rename-command "
+            "(docs/redis.md lists what is needed)"
         )
 
 

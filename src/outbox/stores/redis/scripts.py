@@ -26,6 +26,7 @@ __all__ = [
     "PUT",
     "PUT_NEW",
     "REGISTER",
+    "RIGHTS",
     "SETTLE",
     "SUSPEND",
     "SUSPENSIONS",
@@ -69,6 +70,7 @@ HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states")
 REGISTER: Final = Script.of("register")
+RIGHTS: Final = Script.of("rights", common=False)
 SUSPEND: Final = Script.of("suspend")
 UNSUSPEND: Final = Script.of("unsuspend")
 SUSPENSIONS: Final = Script.of("suspensions")

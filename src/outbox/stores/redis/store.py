@@ -92,7 +92,8 @@ class RedisStore:
 
     Raises:
         ConfigurationError: the URL or a setting makes no sense, the server
-            evicts keys, or there is no store and none is to be made.
+            evicts keys, the user may not run a command that is needed, or
+            there is no store and none is to be made.
         FormatError: another release wrote it in a format this one does not know.
         StoreUnavailable: the server cannot be reached now, or refuses us.
         UnsupportedError: it is older than 6.2.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -104,6 +104,11 @@ class Post:
         self._most = most
         self._lock = threading.Lock()
         self._urls: dict[tuple[str, str], str] = {}
+
+    def require_names(self, queues: Iterable[str]) -> None:
+        """Raise ConfigurationError where SQS can have no queue of one of these names."""
+        for queue in queues:
+            sqs_name(self._prefix, queue)
 
     def send(self, queue: str, letters: Sequence[Letter], side: str = "") -> Sent:
         """Put them in the queue; stops at the first request that fails."""

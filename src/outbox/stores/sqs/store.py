@@ -121,12 +121,15 @@ class SQSStore:
 
         Raises:
             UnsupportedError: a message is too large, or is to be sent at most once, which no standard queue keeps.
+        ConfigurationError: SQS can have no queue of such a name; nothing was stored.
         """
         now = self._now()
         _require_repeatable(messages)
         with self._lock:
             known = {m.id: self._kept[m.id] for m in messages if m.id in self._kept}
         new, results = sift(messages, known)
+        # What fails for its name alone fails before anything is stored: nobody could tell how much was.
+        self._post.require_names(dict.fromkeys(message.queue for message in new))
         slips: list[Slip] = []
         try:
             slips += (self._packing.pack(message, standings.fresh(message, now)) for message in new)

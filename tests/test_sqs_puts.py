@@ -1,0 +1,33 @@
+"""What a put to SQS stores where one of its messages cannot be stored, and what is remembered of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqs_wire import Wire, ids, mail, opening, take
+
+from outbox.errors import ConfigurationError
+from outbox.stores.sqs import DirectoryBlobs, SQSStore
+from outbox.testing.clock import ManualClock
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., SQSStore]]:
+    yield from opening(clock, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x-dead", "x" * 64], ids=["side", "long"])
+def test_a_put_with_a_queue_that_sqs_cannot_have_stores_nothing_and_asks_for_nothing(
+    open_store: Callable[..., SQSStore], tmp_path: Path, name: str
+) -> None:
+    """Told as not stored, it is repeated: what was stored of it would be there twice."""
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    wire = Wire(store)
+    with pytest.raises(ConfigurationError, match="queue"):
+        store.put([mail("a", content=bytes(400_000)), mail("b", queue=name)])
+
+    assert wire.calls == []
+    assert list((tmp_path / "large").iterdir()) == []
+    assert ids(take(store)) == []
