@@ -156,6 +156,28 @@ def test_what_others_raise_while_they_use_a_connection_is_theirs(straight: Postg
         straight._links.use(mistaken)
 
 
+def ended_in_a_pipeline(connection: psycopg.Connection[Any], killer: psycopg.Connection) -> None:
+    with contextlib.suppress(psycopg.OperationalError), connection.pipeline():
+        connection.execute("SELECT 1").fetchall()
+        killer.execute("SELECT pg_terminate_backend(%s, 30000)", (connection.info.backend_pid,))
+        connection.execute("SELECT 1").fetchall()
+
+
+def test_a_connection_that_breaks_is_told_by_an_error_and_not_in_psycopg_s_log_too(
+    straight: PostgresStore, postgres: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        contextlib.closing(straight._links.connect()) as ours,
+        psycopg.connect(postgres.dsn, autocommit=True) as another,
+        psycopg.connect(postgres.dsn, autocommit=True) as killer,
+    ):
+        ended_in_a_pipeline(ours, killer)
+        assert caplog.messages == []
+        # Of other people's it says what it always says.
+        ended_in_a_pipeline(another, killer)
+        assert any("psycopg.Pipeline" in each for each in caplog.messages)
+
+
 def test_of_backends_that_are_ended_at_random_no_put_is_told_that_it_was_not_stored_and_was(
     straight: PostgresStore, postgres: Places, path: Path
 ) -> None:

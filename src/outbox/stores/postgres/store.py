@@ -104,7 +104,8 @@ class PostgresStore:
 
     Raises:
         ConfigurationError: the dsn cannot be used, a setting makes no sense, there are no tables and
-            none are to be made, or the database's encoding is not UTF8.
+            none are to be made, the database's encoding is not UTF8, or
+            its transactions are not ``read committed`` by default.
         FormatError: another release made the tables, in a format that this one does not know.
         StoreUnavailable: the database cannot be reached now.
         UnsupportedError: the server is older than PostgreSQL 14.
@@ -175,6 +176,7 @@ class PostgresStore:
 
         def look(sql: Sql) -> None:
             migrations.require_fit(sql, self._links.name)
+            migrations.require_isolation(sql, self._links.name)
             found = migrations.version(sql, self._names)
             if migrate and not found["version"]:
                 migrations.migrate(sql, self._names)

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from outbox.errors import ConfigurationError
+from outbox.errors import ConfigurationError, StoreError, StoreUnavailable
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 
@@ -27,7 +27,7 @@ from .driver import (
 )
 from .links import Links
 from .naming import Names, Sql
-from .translation import translated
+from .translation import Lost, translated
 
 __all__ = ["Home", "Within"]
 
@@ -37,6 +37,7 @@ _PLACE: Final = """
         (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8
     FROM outbox_meta WHERE name = 'store'
 """
+_PRIMARY: Final = "SELECT NOT pg_is_in_recovery()"
 
 
 class Home:
@@ -96,6 +97,8 @@ class Within:
             ConfigurationError: the connection commits each statement by itself,
                 and no transaction was begun; or it leads to another database than the store;
                 or a query is under way on it, or its client_encoding is not UTF8.
+            StoreUnavailable: as of every store; or the connection is closed, or the transaction
+                cannot go on: roll it back, and begin it anew.
             psycopg.Error: a statement of the caller's has failed, in a pipeline of his.
         """
         self._require_transaction()
@@ -111,7 +114,9 @@ class Within:
 
     def _require_transaction(self) -> None:
         if self._connection.closed:
-            raise ConfigurationError("the connection is closed")
+            raise StoreUnavailable(
+                "the connection is closed, and what was in its transaction is undone: begin it anew, over another"
+            )
         if not says_utf8(self._connection):
             raise ConfigurationError(
                 f"the connection says its text in {self._connection.info.encoding}, in which not every message can be said: "
@@ -139,7 +144,25 @@ class Within:
         try:
             yield
         except Error as error:
-            raise translated(error, self._name, self._connection) from error
+            raise self._said(error) from error
+
+    def _said(self, error: Error) -> StoreError:
+        failure = translated(error, self._name, self._connection)
+        if isinstance(failure, Lost):
+            return StoreUnavailable(f"{failure}; what was in your transaction is undone: begin it anew")
+        if isinstance(error, errors.SerializationFailure | errors.DeadlockDetected):
+            return StoreUnavailable(f"{failure}: roll your transaction back, and begin it anew")
+        if isinstance(error, errors.ReadOnlySqlTransaction) and self._may_be_written():
+            return StoreUnavailable(
+                f"{self._name}: your transaction is READ ONLY: submit within one that may write"
+            )
+        return failure
+
+    def _may_be_written(self) -> bool:
+        """Whether it is the transaction that is read-only, and not the server."""
+        with contextlib.suppress(Error):
+            return Sql(self._connection, self._names).execute(_PRIMARY).fetchone() == (True,)
+        return False
 
     @contextlib.contextmanager
     def _undone_on_error(self, sql: Sql) -> Iterator[None]:
@@ -148,6 +171,9 @@ class Within:
             yield
         except BaseException:
             if not self._connection.closed:
+                # Until then a pipeline in which a statement failed takes no other, and says nothing of it.
+                with contextlib.suppress(Error):
+                    catch_up(self._connection)
                 sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
                 sql.execute("RELEASE SAVEPOINT within_outbox")
             raise
