@@ -31,7 +31,18 @@ from .links import transaction
 from .naming import Sql
 from .settling import BURIED
 
-__all__ = ["abandon", "check", "conclude", "keep", "kept", "lasting", "now_of", "remembered", "take"]
+__all__ = [
+    "abandon",
+    "check",
+    "conclude",
+    "has_left",
+    "keep",
+    "kept",
+    "lasting",
+    "now_of",
+    "remembered",
+    "take",
+]
 
 _TRIES: Final = 10
 _LEAVING: Final = "leaving"
@@ -90,6 +101,7 @@ _CLEAR: Final = "DELETE FROM outbox_attempt WHERE id = ANY(%(ids)s)"
 _FORGET: Final = "DELETE FROM outbox_message WHERE id = ANY(%(ids)s)"
 _BURY: Final = f"UPDATE outbox_message SET settled = %(now)s::int8, {BURIED} WHERE id = ANY(%(ids)s)"  # noqa: S608 - columns of our own
 _LEAVE: Final = "UPDATE outbox_message SET reason = %(reason)s WHERE id = ANY(%(ids)s)"
+_HAS_LEFT: Final = "SELECT 1 FROM outbox_message WHERE id = %(id)s AND stage = 4 AND reason = %(left)s"
 _REMEMBERED: Final = """
     SELECT id, digest, settled FROM outbox_message
     WHERE stage = 4 AND settled > %(since)s::int8 AND (settled, id) > (%(settled)s::int8, %(id)s) AND reason <> %(left)s
@@ -304,6 +316,11 @@ def _part(sql: Sql, gone: list[str], retention: Retention, now: int) -> None:
         sql.execute(_LEAVE, {**asked, "reason": LEFT})
     else:
         sql.execute(_FORGET, asked)
+
+
+def has_left(sql: Sql, id: str) -> bool:
+    """See :meth:`outbox.moving.SupportsMove.has_left`."""
+    return sql.execute(_HAS_LEFT, {"id": id, "left": LEFT}).fetchone() is not None
 
 
 def remembered(
