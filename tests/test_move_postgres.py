@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from postgres_places import Places
 
 from outbox.errors import AmbiguousPut
 from outbox.lifecycle import State
-from outbox.moving import Batch
+from outbox.moving import Batch, Remembered
+from outbox.protocols import Suspension
 from outbox.stores.memory import MemoryStore
 from outbox.stores.postgres import PostgresStore
 from outbox.testing.clauses.scene import ids, put, states, take
@@ -123,24 +125,29 @@ def test_a_commit_of_a_move_waits_for_the_disk_where_others_do_not(
                 beside.execute(statement.format(schema).encode())
             try:
                 batch = _given(store)
+                store.suspend(Suspension(kind="queue", value="mail"))
+                store.remember([Remembered("known", bytes(32), dt.datetime.now(dt.UTC))])
                 moved(store, MemoryStore())
-                seen = beside.execute(f"SELECT DISTINCT how FROM {schema}.watched".encode()).fetchall()
+                seen = beside.execute(f"SELECT DISTINCT what, how FROM {schema}.watched".encode()).fetchall()
             finally:
                 beside.execute(f"DROP TABLE {schema}.watched; DROP FUNCTION {schema}.watch CASCADE".encode())
-    assert seen == [(commits,)]
+    assert sorted(seen) == [(f"outbox_{name}", commits) for name in ("message", "meta", "suspension")]
     assert batch.name
 
 
 _WATCH: Final = (
-    "CREATE TABLE {0}.watched (how text)",
+    "CREATE TABLE {0}.watched (what text, how text)",
     """
     CREATE FUNCTION {0}.watch() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO {0}.watched VALUES (current_setting('synchronous_commit'));
+        INSERT INTO {0}.watched VALUES (tg_table_name, current_setting('synchronous_commit'));
         RETURN NULL;
     END $$
     """,
-    "CREATE TRIGGER watch AFTER INSERT OR UPDATE ON {0}.outbox_meta FOR EACH STATEMENT EXECUTE FUNCTION {0}.watch()",
+    *(
+        f"CREATE TRIGGER watch AFTER INSERT OR UPDATE ON {{0}}.outbox_{name} FOR EACH STATEMENT EXECUTE FUNCTION {{0}}.watch()"
+        for name in ("meta", "message", "suspension")
+    ),
 )
 
 

@@ -27,18 +27,19 @@ from outbox.stores.standing import Standing
 
 from . import migrations, rows, steering
 from .claiming import read
+from .durability import lasting
 from .links import transaction
 from .naming import Sql
 from .settling import BURIED
 
 __all__ = [
     "abandon",
+    "alone",
     "check",
     "conclude",
     "has_left",
     "keep",
     "kept",
-    "lasting",
     "now_of",
     "remembered",
     "take",
@@ -48,10 +49,6 @@ _TRIES: Final = 10
 _LEAVING: Final = "leaving"
 # The name gets the schema put before it, as those of the tables do.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox_move'))"
-# Where commits wait for no disk: the one store forgets what the other would have lost.
-_LASTING: Final = """
-    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
-"""
 _NOW: Final = f"SELECT {rows.NOW}"
 _VALUE: Final = "SELECT value FROM outbox_meta WHERE name = %(name)s"
 _KEEP: Final = """
@@ -109,10 +106,13 @@ _REMEMBERED: Final = """
 """
 
 
-def lasting(sql: Sql) -> None:
-    """Nobody else takes, concludes or gives until this transaction ends, and its commit waits for the disk."""
+def alone(sql: Sql) -> None:
+    """Nobody else takes, concludes or gives until this transaction ends, and its commit waits for the disk.
+
+    For the one store forgets what the other would have lost.
+    """
     sql.execute(_LOCK)
-    sql.execute(_LASTING)
+    lasting(sql)
 
 
 def now_of(sql: Sql, now: int | None) -> int:
@@ -175,7 +175,7 @@ def take(
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     with transaction(sql):
-        lasting(sql)
+        alone(sql)
         leaving, source, at = _Leaving.read(sql), migrations.identity(sql), now_of(sql, now)
         if leaving.stood:
             carrying.require_partner(leaving.to, to)
@@ -264,7 +264,7 @@ def _record(
 def conclude(sql: Sql, retention: Retention, now: int | None, name: str, back: Collection[str]) -> None:
     """See :meth:`outbox.moving.SupportsMove.conclude`."""
     with transaction(sql):
-        lasting(sql)
+        alone(sql)
         leaving = _Leaving.read(sql)
         if name == leaving.name:
             _concluded(sql, leaving, back, retention, now_of(sql, now))
@@ -283,7 +283,7 @@ def _concluded(sql: Sql, leaving: _Leaving, back: Collection[str], retention: Re
 def abandon(sql: Sql, retention: Retention, now: int | None) -> Abandoned:
     """See :meth:`outbox.moving.SupportsMove.abandon`."""
     with transaction(sql):
-        lasting(sql)
+        alone(sql)
         at = now_of(sql, now)
         try:
             leaving = _Leaving.read(sql)
