@@ -17,13 +17,14 @@ from moves import moved
 from postgres_cutter import Cutter, cutting
 from postgres_places import Places
 
-from outbox.errors import AmbiguousPut
+from outbox import Outbox
+from outbox.errors import AmbiguousPut, StoreUnavailable
 from outbox.lifecycle import State
 from outbox.moving import Batch, Remembered
 from outbox.protocols import Suspension
 from outbox.stores.memory import MemoryStore
-from outbox.stores.postgres import PostgresStore
-from outbox.testing.clauses.scene import ids, put, states, take
+from outbox.stores.postgres import PostgresStore, moving
+from outbox.testing.clauses.scene import ids, mail, put, states, take
 
 PATIENCE: Final = 60.0
 
@@ -110,6 +111,32 @@ def test_of_two_who_take_at_once_one_waits_and_both_have_the_same_batch(store: A
     assert one.batch is not None
     assert other.batch is not None
     assert one.batch.name == other.batch.name
+
+
+def test_what_somebody_locks_for_long_is_waited_for_only_so_long(
+    postgres: Places, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that somebody forgot is no reason to wait for ever: the move ends, and says why."""
+    monkeypatch.setattr(moving, "_LONGEST", "50ms", raising=False)
+    schema = postgres.schema(path)
+    # Where it is not given up for that it ends, and says something else.
+    options = "options=-cstatement_timeout=5s"
+    with contextlib.closing(PostgresStore(f"{postgres.dsn} {options}", schema=schema)) as opened:
+        store: Any = opened
+        source: Any = MemoryStore()
+        put(store, "a")
+        put(source, "b")
+        batch = source.take(to=store.identity(), limit=1)
+        with psycopg.connect(postgres.dsn) as beside:
+            beside.execute(f"SELECT FROM {table(store)} WHERE id = 'a' FOR UPDATE".encode())
+            Outbox(store).within(beside).submit(mail("b"))
+            with pytest.raises(StoreUnavailable, match="another transaction has it locked"):
+                store.take(to="another", limit=9)
+            with pytest.raises(StoreUnavailable, match="another transaction has it locked"):
+                store.give(batch)
+            beside.rollback()
+        assert list(store.give(batch)) == []
+        assert sorted(states(store)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("set_", "commits"), [("off", "on"), ("local", "local")])

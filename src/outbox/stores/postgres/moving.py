@@ -49,6 +49,11 @@ _TRIES: Final = 10
 _LEAVING: Final = "leaving"
 # The name gets the schema put before it, as those of the tables do.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox_move'))"
+# Of a connection that says nothing of it itself.
+_PATIENT: Final = """
+    SELECT set_config('lock_timeout', %(longest)s, true) WHERE current_setting('lock_timeout') = '0'
+"""
+_LONGEST: Final = "10s"
 _NOW: Final = f"SELECT {rows.NOW}"
 _VALUE: Final = "SELECT value FROM outbox_meta WHERE name = %(name)s"
 _KEEP: Final = """
@@ -109,8 +114,10 @@ _REMEMBERED: Final = """
 def alone(sql: Sql) -> None:
     """Nobody else takes, concludes or gives until this transaction ends, and its commit waits for the disk.
 
-    For the one store forgets what the other would have lost.
+    For the one store forgets what the other would have lost.  What others have
+    locked for long ends it, so that who moves can say so, and be ended.
     """
+    sql.execute(_PATIENT, {"longest": _LONGEST})
     sql.execute(_LOCK)
     lasting(sql)
 
