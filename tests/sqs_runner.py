@@ -1,18 +1,26 @@
-"""A runner process over a store in SQS: writes what it delivers and what is settled into a ledger; tests kill and stop it."""
+"""A runner process over a store in SQS, which tests kill and stop.
+
+Into a ledger it writes what it delivers, and when it had asked SQS for that;
+and what is settled, and when it was told so.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sqs_server import open_sqs
 
 from outbox import FunctionTransport, Message, RetryPolicy, Runner
 from outbox.events import Notice, Settled
+from outbox.lifecycle import Delivered
+from outbox.stores.sqs.post import Received
 
 __all__ = ["LEASE"]
 
@@ -22,18 +30,31 @@ LEASE = dt.timedelta(seconds=6)
 def main(path: str, ledger: str) -> None:
     file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def note(what: str, id: str) -> None:
-        os.write(file, f"{what} {id} {os.getpid()}\n".encode())
+    asked: dict[str, int] = {}
+
+    def note(what: str, id: str, at: int) -> None:
+        os.write(file, f"{what} {id} {at}\n".encode())
 
     def deliver(message: Message, _: str) -> None:
         time.sleep(0.002)
-        note("delivered", message.id)
+        note("delivered", message.id, asked[message.id])
 
     def listen(notice: Notice) -> None:
-        if isinstance(notice, Settled):
-            note("settled", notice.claim.message.id)
+        # What was claimed and not begun is given back: that ends nothing.
+        if isinstance(notice, Settled) and isinstance(notice.verdict, Delivered):
+            note("settled", notice.claim.message.id, time.monotonic_ns())
 
     store = open_sqs(None, Path(path))
+    receive = store._post.receive
+
+    def receiving(*told: Any, **more: Any) -> list[Received]:
+        # Before the request: what is settled by then must not come of it.
+        at = time.monotonic_ns()
+        letters = receive(*told, **more)
+        asked.update((json.loads(letter.text)["id"], at) for letter in letters)
+        return letters
+
+    store._post.receive = receiving  # type: ignore[method-assign]  # that is the point
     retry = RetryPolicy(wait_initial=dt.timedelta(seconds=1), timeout=dt.timedelta(days=1))
     runner = Runner(
         store, FunctionTransport(deliver), workers=2, lease=LEASE, retry=retry, listeners=[listen]

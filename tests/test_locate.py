@@ -62,6 +62,23 @@ def test_a_masked_url_shows_no_password(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "host=db port=1 password=c4narypassword",
+        "host=db password = 'c4nary password'",
+        "PASSWORD=c4narypassword host=db",
+        "host=db sslpassword=c4narypassword",
+        "postgresql://db:1/host=h password=c4narypassword",
+    ],
+)
+def test_what_libpq_takes_and_a_url_is_not_shows_no_password(text: str) -> None:
+    said = refusal(store_from_url, text)
+    assert said is not None
+    assert "c4nary" not in said
+    assert "***" in said
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "sqlite:///outbox.db",

@@ -16,6 +16,8 @@ from outbox.stores.postgres import PostgresStore
         "postgresql://shop:c4n@4ry@db/shop",
         "postgresql://shop:c4n4ry@db/sh op=1",
         "host=db password=c4n4ry port",
+        "host=db dbname='shop password=c4n4ry'",
+        "host='db password=c4n4ry' dbname=shop",
     ],
 )
 def test_a_password_with_a_slash_is_shown_by_no_error(dsn: str) -> None:

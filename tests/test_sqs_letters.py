@@ -343,7 +343,9 @@ def test_what_a_stranger_s_letter_was_labelled_with_stays_where_there_is_room(
 ) -> None:
     take(store)
     raw = Raw(prefix_of(tmp_path))
-    labels = {f"k{n}": {"DataType": "String", "StringValue": "v"} for n in range(number)}
+    labels: dict[str, dict[str, str | bytes]] = {
+        f"k{n}": {"DataType": "String", "StringValue": "v"} for n in range(number)
+    }
     labels["k0"] = {"DataType": "Binary", "BinaryValue": b"\x00v"}
     raw.client.send_message(QueueUrl=raw.url(), MessageBody="hello", MessageAttributes=labels)
     assert take(store) == []

@@ -19,6 +19,10 @@ from .schemes import check_scheme
 __all__ = ["Url"]
 
 _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_WORDS: Final = re.compile(r"\s*\w+\s*=")
+_LIBPQ: Final = (
+    ": write postgresql://user@host:5432/database; libpq's own words are for PostgresStore in a program"
+)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ENCODE: Final[Mapping[str, str]] = {
     "store": "in a file name write # as %23, ? as %3F",
@@ -59,7 +63,10 @@ class Url:
         shown = masked(text)
         scheme, colon, rest = text.partition(":")
         if not text.isprintable() or " " in text:
-            raise ConfigurationError(f"{what} {shown!r}: a URL holds no blank and no control character")
+            raise ConfigurationError(
+                f"{what} {shown!r}: a URL holds no blank and no control character"
+                + (_LIBPQ if _WORDS.match(text) else "")
+            )
         check_scheme(what, shown, scheme if colon else "")
         if "#" in rest:
             raise ConfigurationError(f"{what} {shown}: '#' has no meaning here; {_ENCODE[what]}")

@@ -61,6 +61,8 @@ _PATH: Final = re.compile(
 )
 _SLASHES: Final = re.compile(r"(?:[^:/?#@]*:)?//+")
 _SCHEME: Final = re.compile(rf"{_SLASHES.pattern}|(?:smtps?|lmtp|https?|postgres(?:ql)?|rediss?|sqs):/?")
+_PASSWORD_ALONE: Final = re.compile(r"(?:rediss?|unix):", re.IGNORECASE)
+"""Where one word before the @ is a password as a rule: their servers have no users, unless somebody makes some."""
 _HOST: Final = re.compile(r"[^:?]*:")
 _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
 _VALUE: Final = re.compile(r"&[^=&]*=?")
@@ -72,6 +74,11 @@ _MAIL: Final = re.compile(r"((?:smtps?|lmtp):/*+[^/?#;]*[/#;])[^?]+")
 """The URL of a mail server, and what has no meaning behind its host: a path, a fragment, parameters."""
 _BEHIND: Final = re.compile(r"(\?[^;#]*[;#]).+", re.DOTALL)
 """What follows options in a way that separates nothing here."""
+
+_SAID: Final = re.compile(
+    r"""((?:^|[\s'"])(?:ssl)?(?:password|passwd|pwd)\s*=\s*).+""", re.DOTALL | re.IGNORECASE
+)
+"""A password in libpq's way of saying it, which is no URL: ``host=db password=…``."""
 
 
 def masked(url: str) -> str:
@@ -179,7 +186,7 @@ def _without_beginning(part: str, forms: Sequence[str]) -> str:
 def _hidden(url: str) -> str:
     if not _PATH.match(url):
         url = _MAIL.sub(rf"\1{_STARS}", _without_password(url))
-    url = _BEHIND.sub(rf"\1{_STARS}", url)
+    url = _BEHIND.sub(rf"\1{_STARS}", _SAID.sub(rf"\1{_STARS}", url))
     return _OPTION.sub(rf"\g<shown>{_STARS}", url)
 
 
@@ -189,6 +196,8 @@ def _without_password(url: str) -> str:
     colon = url.find(":", _end(_SLASHES.match(url)))
     if 0 <= colon < at:
         return f"{url[: colon + 1]}{_STARS}{url[at:]}"
+    if at >= 0 and _PASSWORD_ALONE.match(url):
+        return f"{url[: _end(_SLASHES.match(url))]}{_STARS}{url[at:]}"
     host = max(at + 1, _end(_SCHEME.match(url)))
     head = _end(_HOST.match(url, host))
     # The host was forgotten, and this is user:password, where no port stands behind the colon.
