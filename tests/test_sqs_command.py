@@ -57,6 +57,8 @@ def test_a_mail_is_submitted_and_drained(outbox: CommandLine, url: str, sink: SM
 def test_what_it_cannot_do_is_said(outbox: CommandLine, url: str) -> None:
     outbox.environ(OUTBOX_STORE=url + "&create=yes")
 
+    for command in (("list",), ("status",), ("wait",), ("explain", "a"), ("show", "a")):
+        assert "`outbox check`" in outbox(*command).complaint
     for command in (("list",), ("cancel", "a"), ("show", "a")):
         ran = outbox(*command)
         assert ran.status != 0

@@ -15,7 +15,9 @@ def browsable(store: Store) -> SupportsBrowse:
         UnsupportedError: it cannot.
     """
     if not isinstance(store, SupportsBrowse):
-        raise UnsupportedError("the messages of this store cannot be looked at: it does not do `browse`")
+        raise UnsupportedError(
+            "the messages of this store cannot be looked at: it does not do `browse`; `outbox check` says what there is to say"
+        )
     return store
 
 
