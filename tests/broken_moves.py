@@ -170,6 +170,27 @@ class ForgetsWhatHasLeft(MemoryStore):
             self._shelf._tombstones.forget(id)
 
 
+@caught_by("test_what_has_left_is_told_from_what_is_here_and_from_what_came_to_its_end_here")
+class TakesAnyKnownIdForLeft(MemoryStore):
+    def has_left(self, id: str, /) -> bool:
+        return id in self._shelf._tombstones._stones
+
+
+@caught_by("test_what_has_left_and_came_back_has_not_left")
+class NotesForGoodWhatHasLeft(MemoryStore):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._left: set[str] = set()
+
+    def take(self, **asked: Any) -> Batch | None:
+        batch = super().take(**asked)
+        self._left.update(record.message.id for record in (batch.records if batch else ()))
+        return batch
+
+    def has_left(self, id: str, /) -> bool:
+        return id in self._left
+
+
 @caught_by("test_a_batch_is_given_once")
 class AcceptsTwice(MemoryStore):
     def give(self, batch: Batch, /) -> Sequence[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -193,6 +196,45 @@ def test_a_signal_ends_it_between_two_batches_and_the_same_command_does_the_rest
     # Whose leases are out now: they come when these end.
     ran = outbox("move", "--to", new, "--timeout", "0s")
     assert ran.out.startswith("moved 0 messages")
+
+
+WAITING = """
+import sys, threading
+from outbox.cli import main
+from outbox.stores.sqlite import SQLiteStore
+
+def give(store, batch):
+    print("gives", file=sys.stderr, flush=True)
+    threading.Event().wait()
+
+SQLiteStore.give = give
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_second_signal_leaves_at_once_and_says_that_the_same_command_finishes_what_is_under_way(
+    outbox: CommandLine, new: str
+) -> None:
+    """Its lease never ends: nobody else takes it up."""
+    put(SQLiteStore(outbox.path), "a")
+    command = [sys.executable, "-c", WAITING, "move", "--from", f"sqlite:///{outbox.path}", "--to", new]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for word in (b"gives", b"ends after this batch"):
+            while word not in (line := process.stderr.readline()):
+                assert line, "it ended"
+            process.send_signal(signal.SIGINT)
+        while process.poll() is None:  # what comes at once counts as an echo of the first
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        said = process.stderr.read().decode()
+    assert process.returncode == 128 + signal.SIGINT
+    assert said == "outbox: left at once; the same command finishes the batch under way\n"
+
+    ran = outbox("move", "--to", new)
+    assert ran.status == 0
+    assert ids(outbox.home / "new.db") == ["a"]
 
 
 def test_an_earlier_move_to_another_store_is_to_be_finished_first(outbox: CommandLine, new: str) -> None:

@@ -161,6 +161,22 @@ def test_stage_and_publish(play: Play) -> None:
     assert len(take(page["outbox"].store)) == 1
 
 
+def test_what_was_unstaged_before_it_was_published_is_submitted(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = play(STAGE)
+    outbox, publish = page["outbox"], page["outbox"].publish
+
+    def late(staged: str) -> bool:
+        outbox.unstage(staged)
+        return bool(publish(staged))
+
+    monkeypatch.setattr(outbox, "publish", late)
+    page["order"](1)
+
+    assert ids(take(outbox.store)) == [mail for (mail,) in page["shop"].execute("SELECT mail FROM orders")]
+
+
 def test_what_a_crash_left_staged_is_reconciled(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     page = play(STAGE)
     outbox, shop = page["outbox"], page["shop"]

@@ -564,6 +564,7 @@ class Unstoppable(Narrow):
             "last_given",
             "conclude",
             "abandon",
+            "has_left",
             "remembered",
             "remember",
         ]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ from moves import moved
 from postgres_cutter import Cutter, cutting
 from postgres_places import Places
 
-from outbox.errors import AmbiguousPut
+from outbox import Outbox
+from outbox.errors import AmbiguousPut, StoreUnavailable
 from outbox.lifecycle import State
-from outbox.moving import Batch
+from outbox.moving import Batch, Remembered
+from outbox.protocols import Suspension
 from outbox.stores.memory import MemoryStore
-from outbox.stores.postgres import PostgresStore
-from outbox.testing.clauses.scene import ids, put, states, take
+from outbox.stores.postgres import PostgresStore, moving
+from outbox.testing.clauses.scene import ids, mail, put, states, take
 
 PATIENCE: Final = 60.0
 
@@ -110,6 +113,32 @@ def test_of_two_who_take_at_once_one_waits_and_both_have_the_same_batch(store: A
     assert one.batch.name == other.batch.name
 
 
+def test_what_somebody_locks_for_long_is_waited_for_only_so_long(
+    postgres: Places, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that somebody forgot is no reason to wait for ever: the move ends, and says why."""
+    monkeypatch.setattr(moving, "_LONGEST", "50ms", raising=False)
+    schema = postgres.schema(path)
+    # Where it is not given up for that it ends, and says something else.
+    options = "options=-cstatement_timeout=5s"
+    with contextlib.closing(PostgresStore(f"{postgres.dsn} {options}", schema=schema)) as opened:
+        store: Any = opened
+        source: Any = MemoryStore()
+        put(store, "a")
+        put(source, "b")
+        batch = source.take(to=store.identity(), limit=1)
+        with psycopg.connect(postgres.dsn) as beside:
+            beside.execute(f"SELECT FROM {table(store)} WHERE id = 'a' FOR UPDATE".encode())
+            Outbox(store).within(beside).submit(mail("b"))
+            with pytest.raises(StoreUnavailable, match="another transaction has it locked"):
+                store.take(to="another", limit=9)
+            with pytest.raises(StoreUnavailable, match="another transaction has it locked"):
+                store.give(batch)
+            beside.rollback()
+        assert list(store.give(batch)) == []
+        assert sorted(states(store)) == ["a", "b"]
+
+
 @pytest.mark.parametrize(("set_", "commits"), [("off", "on"), ("local", "local")])
 def test_a_commit_of_a_move_waits_for_the_disk_where_others_do_not(
     set_: str, commits: str, postgres: Places, path: Path
@@ -123,24 +152,29 @@ def test_a_commit_of_a_move_waits_for_the_disk_where_others_do_not(
                 beside.execute(statement.format(schema).encode())
             try:
                 batch = _given(store)
+                store.suspend(Suspension(kind="queue", value="mail"))
+                store.remember([Remembered("known", bytes(32), dt.datetime.now(dt.UTC))])
                 moved(store, MemoryStore())
-                seen = beside.execute(f"SELECT DISTINCT how FROM {schema}.watched".encode()).fetchall()
+                seen = beside.execute(f"SELECT DISTINCT what, how FROM {schema}.watched".encode()).fetchall()
             finally:
                 beside.execute(f"DROP TABLE {schema}.watched; DROP FUNCTION {schema}.watch CASCADE".encode())
-    assert seen == [(commits,)]
+    assert sorted(seen) == [(f"outbox_{name}", commits) for name in ("message", "meta", "suspension")]
     assert batch.name
 
 
 _WATCH: Final = (
-    "CREATE TABLE {0}.watched (how text)",
+    "CREATE TABLE {0}.watched (what text, how text)",
     """
     CREATE FUNCTION {0}.watch() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO {0}.watched VALUES (current_setting('synchronous_commit'));
+        INSERT INTO {0}.watched VALUES (tg_table_name, current_setting('synchronous_commit'));
         RETURN NULL;
     END $$
     """,
-    "CREATE TRIGGER watch AFTER INSERT OR UPDATE ON {0}.outbox_meta FOR EACH STATEMENT EXECUTE FUNCTION {0}.watch()",
+    *(
+        f"CREATE TRIGGER watch AFTER INSERT OR UPDATE ON {{0}}.outbox_{name} FOR EACH STATEMENT EXECUTE FUNCTION {{0}}.watch()"
+        for name in ("meta", "message", "suspension")
+    ),
 )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqs_wire import Wire, ids, mail, opening, take
 
-from outbox.errors import ConfigurationError
-from outbox.stores.sqs import DirectoryBlobs, SQSStore
+from outbox.errors import AmbiguousPut, ConfigurationError
+from outbox.stores.sqs import DirectoryBlobs, SQSStore, store as store_module
 from outbox.testing.clock import ManualClock
 
 
@@ -31,3 +31,21 @@ def test_a_put_with_a_queue_that_sqs_cannot_have_stores_nothing_and_asks_for_not
     assert wire.calls == []
     assert list((tmp_path / "large").iterdir()) == []
     assert ids(take(store)) == []
+
+
+def test_of_puts_that_failed_and_were_not_repeated_no_more_than_the_last_are_remembered(
+    open_store: Callable[..., SQSStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_KEPT", 4)
+    store = open_store()
+    take(store)
+    wire = Wire(store)
+    wire.refuse("send_message_batch", 0)
+    for number in range(5):
+        with pytest.raises(AmbiguousPut):
+            store.put([mail(f"{name}{number}") for name in "abc"])
+    assert sorted(store._kept) == ["b3", "b4", "c3", "c4"]
+
+    wire.heal()
+    results = store.put([mail(f"{name}4") for name in "abc"])
+    assert [result.status for result in results] == ["stored", "known", "known"]

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 import pytest
+from moves import moved
 from postgres_places import Places
 from redis_server import shared_url
 
@@ -286,7 +287,12 @@ def test_what_a_person_has_cancelled_and_put_back_is_staged(outbox: Outbox, stee
     assert outbox.publish("a") is True
 
 
-@pytest.mark.parametrize("store", [*(each for each in STORES if each != "redis"), "postgres"], indirect=True)
+MOVING = pytest.mark.parametrize(
+    "store", [*(each for each in STORES if each != "redis"), "postgres"], indirect=True
+)
+
+
+@MOVING
 def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor_forgotten_here(
     outbox: Outbox, steered: Steered, store: Store
 ) -> None:
@@ -304,6 +310,55 @@ def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor
     assert list(outbox.staged()) == []
     assert steered.get("staged-a") is not None
     assert steered.get("a") is None
+
+
+@MOVING
+def test_what_has_left_for_another_store_is_published_there_and_not_taken_for_nothing(
+    outbox: Outbox, steered: Steered, store: Store, clock: ManualClock
+) -> None:
+    """Who is told that nothing is staged submits the message himself: it would be sent by both."""
+    assert isinstance(store, SupportsMove)
+    other = MemoryStore(clock=clock)
+    outbox.stage(mail("a"))
+    assert moved(store, other, joins=True).moved == 1
+
+    for verb in (
+        lambda: outbox.publish("a"),
+        lambda: outbox.unstage("a"),
+        lambda: outbox.stage(mail("a")),
+    ):
+        with pytest.raises(StoreUnavailable, match="was moved to another store"):
+            verb()
+    assert take(store) == []
+    assert Outbox(other, clock=clock).publish("a") is True
+    assert ids(take(other)) == ["a"]
+    with pytest.raises(StoreUnavailable, match="was moved to another store"):
+        outbox.publish("a")
+
+
+@MOVING
+@pytest.mark.parametrize("verb", ["publish", "unstage"])
+def test_what_leaves_at_the_moment_when_it_is_removed_is_not_taken_for_removed(
+    verb: str, outbox: Outbox, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(store, SupportsMove)
+    assert isinstance(store, SupportsManage)
+    other = MemoryStore(clock=clock)
+    outbox.stage(mail("a"))
+    cancel = store.cancel
+
+    def late(ids: object) -> object:
+        moved(store, other, joins=True)
+        return cancel(ids)  # type: ignore[arg-type]  # as it came
+
+    monkeypatch.setattr(store, "cancel", late)
+    with pytest.raises(StoreUnavailable, match="was moved to another store"):
+        getattr(outbox, verb)("a")
+    monkeypatch.undo()
+
+    # Whether it was submitted here or not, it is once in both together.
+    assert Outbox(other, clock=clock).publish("a") is True
+    assert len(ids(take(store)) + ids(take(other))) == 1
 
 
 def test_a_message_of_the_caller_s_own_with_such_a_name_is_left_alone(

@@ -167,6 +167,10 @@ class SupportsMove(Protocol):
         """
         ...
 
+    def has_left(self, id: str, /) -> bool:
+        """Whether the message of this id has left for another store, for as long as its id is known here for that."""
+        ...
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """A page of the ids that are known here of messages that are not kept, by when they were settled, then by id.
 

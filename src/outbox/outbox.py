@@ -180,13 +180,19 @@ class Outbox(Submitter):
 
         Raises:
             ConflictError: the id is known with another envelope; it stays staged.
-            StoreError: as :meth:`submit`, or a person holds it, or it is on its
-                way to another store (``outbox move``); publish it again.
+            StoreError: as :meth:`submit`, or a person holds it: publish it
+                again; or it is on its way to another store, or there
+                (``outbox move``): publish it there, once the move has ended.
         """
         return Stage(self.store).publish(id, lambda message: self._put([message]))
 
     def unstage(self, id: str) -> bool:
-        """Forget what is staged under this id: its transaction did not commit.  False where nothing is."""
+        """Forget what is staged under this id: its transaction did not commit.  False where nothing is.
+
+        Raises:
+            StoreError: the store fails; or it is on its way to another store,
+                or there: unstage it there, once the move has ended.
+        """
         return Stage(self.store).remove(id)
 
     def staged(self, *, older_than: dt.timedelta = dt.timedelta(0)) -> Iterator[str]:

@@ -8,7 +8,8 @@ both, and the next publish finds the id known, for as long as the store
 remembers it.
 
 A carrier that is QUEUED is staged.  One that a person HOLDs is, too, and waits
-for him.  One that is CLAIMED is on its way to another store.  Any other holds
+for him.  One that is CLAIMED is on its way to another store; of one that is
+there by now the id is known here for that.  Any other holds
 nothing that is to be published: it was cancelled, by a person or by whoever
 was killed before he had removed it, and the next one of its id takes its place.
 """
@@ -26,6 +27,7 @@ from .codec import decode, encode
 from .errors import ConflictError, CorruptRecord, FormatError, StoreUnavailable, UnsupportedError
 from .lifecycle import Record, State
 from .message import Message
+from .moving import SupportsMove
 from .protocols import Expected, Store, SupportsBrowse, SupportsManage, SupportsWait
 
 __all__ = ["STAGED", "Stage"]
@@ -68,15 +70,17 @@ class Stage:
         for _ in range(_TRIES):
             if self._stands(carrier):
                 return
+            self._require_here(carrier.id)
         raise StoreUnavailable(
-            f"{message.id} cannot be staged: the id is known, and nothing is there; it was moved to another store, or others "
-            "stage and remove it all the time: stage it there, or again, or under another id"
+            f"{message.id} cannot be staged: the id is known, and nothing is there; others stage and remove it all the time: "
+            "stage it again, or under another id"
         )
 
     def publish(self, id: str, submit: Callable[[Message], object]) -> bool:
         """*submit* what is staged under this id, and remove it from here; False where nothing is."""
         message = self._staged(_name(id))
         if message is None:
+            self._require_here(_name(id))
             return False
         submit(message)
         self._remove(_name(id))
@@ -87,6 +91,7 @@ class Stage:
         name = _name(id)
         try:
             if self._record(name) is None:
+                self._require_here(name)
                 return False
         except (CorruptRecord, FormatError):
             # It need not be readable to be thrown away.
@@ -99,7 +104,17 @@ class Stage:
         (gone,) = self._store.purge([name])
         if gone.status == "leased":
             raise _moving(name)
-        return "done" in (change.status, gone.status)
+        if "done" in (change.status, gone.status):
+            return True
+        self._require_here(name)
+        return False
+
+    def _require_here(self, name: str) -> None:
+        """Raise StoreUnavailable where it has left: who took it for gone would submit what is published there, too."""
+        if isinstance(self._store, SupportsMove) and self._store.has_left(name):
+            raise StoreUnavailable(
+                f"what was staged as {name} was moved to another store: go on there, once outbox move has ended"
+            )
 
     def ids(self, older_than: dt.timedelta, now: dt.datetime) -> Iterator[str]:
         """Those that were staged so long ago, by the clocks of the store and of *now*, and wait to be published.
@@ -184,7 +199,7 @@ def _content(record: Record) -> Message | None:
 
 def _moving(name: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"what is staged as {name} is on its way to another store: go on there when it has arrived"
+        f"what is staged as {name} is on its way to another store: go on there, once outbox move has ended"
     )
 
 

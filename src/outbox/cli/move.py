@@ -52,6 +52,7 @@ _SECOND: Final = 1.0
 _NAMED: Final = 5
 _SIGNAL: Final = 128
 _ENDS: Final = "\noutbox: ends after this batch; the same command does the rest\n"
+_LEFT: Final = "the same command finishes the batch under way"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return _foretold(source, destination, console)
     with opened_store(source) as old, opened_store(destination, create=True) as new:
         move = Move(old, new, joins=options.join, limit=options.batch)
-        with heeded(_ENDS) as asked:
+        with heeded(_ENDS, left=_LEFT) as asked:
             # From here on it ends between two batches.
             asked.raising = False
             waited = _moved(move, asked, console, options.timeout)

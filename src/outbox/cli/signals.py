@@ -27,6 +27,7 @@ __all__ = ["Asked", "heeded", "reloads_later"]
 
 _ECHO: Final = 0.5
 _STDERR: Final = 2
+_LEFT: Final = "what was under way is taken up again when its lease ends"
 _NAMES: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], None]
@@ -77,6 +78,7 @@ def heeded(
     patient: bool = False,
     last: bool = False,
     leaving: Callable[[], object] = lambda: None,
+    left: str = _LEFT,
 ) -> Iterator[Asked]:
     """Within the block the first signal writes *words* and raises :class:`Signalled` in the main thread.
 
@@ -87,6 +89,7 @@ def heeded(
     Args:
         reloads: SIGHUP asks for new settings, and not for the end.
         last: The process ends with the block where the end was asked for: no echo may end it sooner.
+        left: What becomes of what is under way when the second leaves.
         patient: The second changes nothing, until the process has ended: somebody else kills it where it takes too long.
     """
     asked = Asked()
@@ -94,7 +97,7 @@ def heeded(
         yield asked
         return
     before = {number: signal.getsignal(number) for number in _numbers()}
-    handlers = _handlers(asked, words, leaving, set(before), patient=patient)
+    handlers = _handlers(asked, words, leaving, left, set(before), patient=patient)
     if reloads and hasattr(signal, "SIGHUP"):
         handlers[signal.SIGHUP] = _reload(asked)
     heeding = {number: handlers[number] for number in before if before[number] is not signal.SIG_IGN}
@@ -124,7 +127,7 @@ def _reload(asked: Asked) -> _Handler:
 
 
 def _handlers(
-    asked: Asked, words: str, leaving: Callable[[], object], numbers: set[Any], *, patient: bool
+    asked: Asked, words: str, leaving: Callable[[], object], left: str, numbers: set[Any], *, patient: bool
 ) -> dict[Any, _Handler]:
     clock = SystemClock()
     first: list[float] = []
@@ -143,7 +146,7 @@ def _handlers(
         if patient or clock.monotonic() - first[0] < _ECHO:
             return
         leaving()
-        _say("outbox: left at once; what was under way is taken up again when its lease ends\n")
+        _say(f"outbox: left at once; {left}\n")
         os._exit(128 + number)
 
     return dict.fromkeys(numbers, stop)

@@ -30,6 +30,7 @@ LEASED: Final = "with a worker at this moment; say it again when their leases ha
 
 _SHOWN: Final = 10
 _SELDOM: Final = 0.1
+_ENDS: Final = "\noutbox: ends after this step; the same command does the rest\n"
 _SIGNAL: Final = 128
 
 
@@ -111,7 +112,7 @@ def stepwise(
     tally = _Tally()
     progress = _Progress(console)
     end = "" if number is None else f" of {number:,}"
-    with heeded("\noutbox: ends after this step; the same command does the rest\n") as asked:
+    with heeded(_ENDS, left="the same command does the rest") as asked:
         # From here on it ends between two steps.
         asked.raising = False
         for changes in _stepping(store, sought, act, asked):

@@ -375,6 +375,11 @@ class MemoryStore:
         self._news.tell()
         return abandoned
 
+    def has_left(self, id: str, /) -> bool:
+        """See :meth:`outbox.moving.SupportsMove.has_left`."""
+        with self._lock:
+            return self._shelf.has_left(id)
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""
         with self._lock:

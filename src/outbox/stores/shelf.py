@@ -211,6 +211,9 @@ class Shelf:
         if self._retention.remembers:
             self._tombstones.bury(row.id, row.digest, now, left=True)
 
+    def has_left(self, id: str) -> bool:
+        return self._tombstones.has_left(id)
+
     def admit(self, rows: Sequence[Row], now: int) -> None:
         """Add what stood in another store, as it stood there."""
         queued = [row for row in rows if row.standing.queued]

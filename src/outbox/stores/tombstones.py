@@ -53,6 +53,11 @@ class Tombstones:
         known = stone is not None and stone.settled > self._retention.known_since(now)
         return stone.digest if stone is not None and known else None
 
+    def has_left(self, id: str) -> bool:
+        """Whether it is kept of a message that stands in another store."""
+        stone = self._stones.get(id)
+        return stone is not None and stone.left
+
     def forget(self, id: str) -> None:
         self._stones.pop(id, None)
 

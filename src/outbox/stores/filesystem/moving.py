@@ -41,6 +41,7 @@ __all__ = [
     "given_name",
     "has_left",
     "identity",
+    "is_elsewhere",
     "is_name",
     "keep",
     "kept",
@@ -345,6 +346,25 @@ def check(folders: Folders, now: int) -> Iterator[Finding]:
         yield Finding("error", str(error))
     else:
         yield from carrying.findings(len(leaving.stood), leaving.name, now)
+
+
+def is_elsewhere(folders: Folders, id: str) -> bool:
+    """See :meth:`outbox.moving.SupportsMove.has_left`."""
+    known = ids.status(folders, id) if Ticket.is_id(id) else None
+    if known is None:
+        return False
+    return any(
+        ticket.id == id and has_left(ticket) and _is_file(folders, path, name, known.inode)
+        for path, name in walking.tombstones(folders)
+        if (ticket := Ticket.parse(name)) is not None
+    )
+
+
+def _is_file(folders: Folders, path: Path, name: str, inode: int) -> bool:
+    try:
+        return folders.stat(path, name).inode == inode
+    except FileNotFoundError:
+        return False
 
 
 def remembered(

@@ -471,6 +471,11 @@ class FilesystemStore:
             finally:
                 spool.ring(now)
 
+    def has_left(self, id: str, /) -> bool:
+        """See :meth:`outbox.moving.SupportsMove.has_left`; it walks through the names of what is remembered."""
+        with self._inside() as spool:
+            return moving.is_elsewhere(spool.folders, id)
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""
         with self._inside() as spool:

@@ -26,7 +26,9 @@ from outbox.values import printable
 from . import putting, rows, steering
 from .crowding import Crowd
 from .driver import errors
-from .moving import keep, kept, lasting, now_of
+from .durability import lasting
+from .links import transaction
+from .moving import alone, keep, kept, now_of
 from .naming import Sql
 
 __all__ = ["Arrival", "arrivals", "give", "last_given", "remember"]
@@ -114,7 +116,7 @@ def give(
     sql: Sql, batch: Batch, made: Sequence[Arrival], *, codings: Codings, crowd: Crowd, now: int | None
 ) -> Sequence[str]:
     """See :meth:`outbox.moving.SupportsMove.give`; *made* are the arrivals of *batch*.  Within a transaction."""
-    lasting(sql)
+    alone(sql)
     last = _given(sql, batch.source)
     if last.repeats(batch):
         return last.refused
@@ -178,14 +180,16 @@ def remember(sql: Sql, known: Sequence[Remembered], retention: Retention, now: i
     """See :meth:`outbox.moving.SupportsMove.remember`."""
     if not known or not retention.remembers:
         return
-    sql.execute(
-        _REMEMBER,
-        {
-            "ids": [each.id for each in known],
-            "digests": [each.digest for each in known],
-            "settled": [micros(each.settled_at) for each in known],
-            "remember": width(retention.remember),
-            "left": LEFT,
-            "now": now,
-        },
-    )
+    with transaction(sql):
+        lasting(sql)
+        sql.execute(
+            _REMEMBER,
+            {
+                "ids": [each.id for each in known],
+                "digests": [each.digest for each in known],
+                "settled": [micros(each.settled_at) for each in known],
+                "remember": width(retention.remember),
+                "left": LEFT,
+                "now": now,
+            },
+        )

@@ -27,20 +27,33 @@ from outbox.stores.standing import Standing
 
 from . import migrations, rows, steering
 from .claiming import read
+from .durability import lasting
 from .links import transaction
 from .naming import Sql
 from .settling import BURIED
 
-__all__ = ["abandon", "check", "conclude", "keep", "kept", "lasting", "now_of", "remembered", "take"]
+__all__ = [
+    "abandon",
+    "alone",
+    "check",
+    "conclude",
+    "has_left",
+    "keep",
+    "kept",
+    "now_of",
+    "remembered",
+    "take",
+]
 
 _TRIES: Final = 10
 _LEAVING: Final = "leaving"
 # The name gets the schema put before it, as those of the tables do.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('outbox_move'))"
-# Where commits wait for no disk: the one store forgets what the other would have lost.
-_LASTING: Final = """
-    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
+# Of a connection that says nothing of it itself.
+_PATIENT: Final = """
+    SELECT set_config('lock_timeout', %(longest)s, true) WHERE current_setting('lock_timeout') = '0'
 """
+_LONGEST: Final = "10s"
 _NOW: Final = f"SELECT {rows.NOW}"
 _VALUE: Final = "SELECT value FROM outbox_meta WHERE name = %(name)s"
 _KEEP: Final = """
@@ -90,6 +103,7 @@ _CLEAR: Final = "DELETE FROM outbox_attempt WHERE id = ANY(%(ids)s)"
 _FORGET: Final = "DELETE FROM outbox_message WHERE id = ANY(%(ids)s)"
 _BURY: Final = f"UPDATE outbox_message SET settled = %(now)s::int8, {BURIED} WHERE id = ANY(%(ids)s)"  # noqa: S608 - columns of our own
 _LEAVE: Final = "UPDATE outbox_message SET reason = %(reason)s WHERE id = ANY(%(ids)s)"
+_HAS_LEFT: Final = "SELECT 1 FROM outbox_message WHERE id = %(id)s AND stage = 4 AND reason = %(left)s"
 _REMEMBERED: Final = """
     SELECT id, digest, settled FROM outbox_message
     WHERE stage = 4 AND settled > %(since)s::int8 AND (settled, id) > (%(settled)s::int8, %(id)s) AND reason <> %(left)s
@@ -97,10 +111,15 @@ _REMEMBERED: Final = """
 """
 
 
-def lasting(sql: Sql) -> None:
-    """Nobody else takes, concludes or gives until this transaction ends, and its commit waits for the disk."""
+def alone(sql: Sql) -> None:
+    """Nobody else takes, concludes or gives until this transaction ends, and its commit waits for the disk.
+
+    For the one store forgets what the other would have lost.  What others have
+    locked for long ends it, so that who moves can say so, and be ended.
+    """
+    sql.execute(_PATIENT, {"longest": _LONGEST})
     sql.execute(_LOCK)
-    sql.execute(_LASTING)
+    lasting(sql)
 
 
 def now_of(sql: Sql, now: int | None) -> int:
@@ -163,7 +182,7 @@ def take(
 ) -> Batch | None:
     """See :meth:`outbox.moving.SupportsMove.take`."""
     with transaction(sql):
-        lasting(sql)
+        alone(sql)
         leaving, source, at = _Leaving.read(sql), migrations.identity(sql), now_of(sql, now)
         if leaving.stood:
             carrying.require_partner(leaving.to, to)
@@ -252,7 +271,7 @@ def _record(
 def conclude(sql: Sql, retention: Retention, now: int | None, name: str, back: Collection[str]) -> None:
     """See :meth:`outbox.moving.SupportsMove.conclude`."""
     with transaction(sql):
-        lasting(sql)
+        alone(sql)
         leaving = _Leaving.read(sql)
         if name == leaving.name:
             _concluded(sql, leaving, back, retention, now_of(sql, now))
@@ -271,7 +290,7 @@ def _concluded(sql: Sql, leaving: _Leaving, back: Collection[str], retention: Re
 def abandon(sql: Sql, retention: Retention, now: int | None) -> Abandoned:
     """See :meth:`outbox.moving.SupportsMove.abandon`."""
     with transaction(sql):
-        lasting(sql)
+        alone(sql)
         at = now_of(sql, now)
         try:
             leaving = _Leaving.read(sql)
@@ -304,6 +323,11 @@ def _part(sql: Sql, gone: list[str], retention: Retention, now: int) -> None:
         sql.execute(_LEAVE, {**asked, "reason": LEFT})
     else:
         sql.execute(_FORGET, asked)
+
+
+def has_left(sql: Sql, id: str) -> bool:
+    """See :meth:`outbox.moving.SupportsMove.has_left`."""
+    return sql.execute(_HAS_LEFT, {"id": id, "left": LEFT}).fetchone() is not None
 
 
 def remembered(

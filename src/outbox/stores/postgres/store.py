@@ -477,6 +477,10 @@ class PostgresStore:
         self._lookout.news.tell()
         return abandoned
 
+    def has_left(self, id: str, /) -> bool:
+        """See :meth:`outbox.moving.SupportsMove.has_left`."""
+        return self._links.use(lambda sql: moving.has_left(sql, id))
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""
         return self._links.use(

@@ -9,6 +9,8 @@ from outbox.protocols import Suspension
 from outbox.stores.instants import micros, moment
 
 from . import rows
+from .durability import lasting
+from .links import transaction
 from .naming import Sql
 
 __all__ = ["OPEN", "prune", "suspend", "suspensions", "unsuspend"]
@@ -41,10 +43,15 @@ OPEN: Final = f"""
 def suspend(sql: Sql, suspension: Suspension) -> None:
     """See :meth:`outbox.protocols.SupportsSuspend.suspend`."""
     until = None if suspension.until is None else micros(suspension.until)
-    sql.execute(
-        _SUSPEND,
-        {"kind": suspension.kind, "value": suspension.value, "until": until, "reason": suspension.reason},
-    )
+    asked = {
+        "kind": suspension.kind,
+        "value": suspension.value,
+        "until": until,
+        "reason": suspension.reason,
+    }
+    with transaction(sql):
+        lasting(sql)
+        sql.execute(_SUSPEND, asked)
 
 
 def unsuspend(sql: Sql, kind: str, value: str, now: int | None) -> bool:

@@ -76,6 +76,10 @@ class Caller:
         keys = Packed.of([self.key("nothing")])
         return self._asked(lambda: self._driver.run(RIGHTS, keys, [_JSON(commands)]))
 
+    def ask_first(self) -> None:
+        """From now on have the server look by a plain write, before each script that writes, whether it takes any."""
+        self._driver.ask_first("HDEL", self.key("meta"), "")
+
     def _packed(self, queues: tuple[str, ...]) -> Packed:
         found = self._known.get(queues)
         if found is None:

@@ -125,6 +125,7 @@ class Driver:
             "unix": UnixDomainSocketConnection,
         }
         self._closed = False
+        self._asks_first = b""
         # Adding and taking the last are one step each, and so need no lock.
         self._idle: list[Any] = []
         self._connect: Callable[[], Any] = partial(
@@ -140,12 +141,19 @@ class Driver:
     def run(self, script: Script, keys: Packed, args: Sequence[str | bytes]) -> Any:
         """What *script* answers; it is sent whole where the server does not know it."""
         with self._connection() as connection:
+            if self._asks_first and not script.reads_only:
+                with _nothing_done():
+                    _call(connection, self._asks_first)
             try:
                 return _call(connection, _script("EVALSHA", script.digest, keys, args))
             except Refused as refused:
                 if refused.code != "NOSCRIPT":
                     raise
             return _call(connection, _script("EVAL", script.text, keys, args))
+
+    def ask_first(self, *command: str | bytes) -> None:
+        """From now on have this command done before each script that writes, on its connection."""
+        self._asks_first = b"*%d\r\n%b" % (len(command), _packed(command))
 
     def call(self, *command: str | bytes | int) -> Any:
         """What the server answers to one command."""
@@ -259,6 +267,17 @@ def _answer(connection: Any) -> Any:
         raise Refused("LOADING", str(error)) from error
     except (redis.RedisError, OSError) as error:
         raise Cut(str(error)) from error
+
+
+@contextmanager
+def _nothing_done() -> Iterator[None]:
+    """What goes wrong here goes wrong before the command that counts."""
+    try:
+        yield
+    except Refused as refused:
+        raise attrs.evolve(refused, sent=False) from refused.__cause__
+    except Cut as cut:
+        raise Unreachable(str(cut)) from cut.__cause__
 
 
 def _translated(act: Callable[[], Any]) -> Any:

@@ -15,6 +15,8 @@ __all__ = ["EVICTS", "FORMAT", "open_store", "refuse_eviction", "require_rights"
 
 FORMAT: Final = b"1"
 _LEAST: Final = (6, 2)
+_MINDS_REPLICAS: Final = (7, 0)
+"""Before it a script may write where min-replicas-to-write lets no plain command."""
 EVICTS: Final = re.compile("allkeys-")
 """Policies that throw away any key; ``volatile-`` ones throw away what has a time to live, and nothing of ours has."""
 
@@ -32,6 +34,8 @@ def open_store(caller: Caller, *, create: bool) -> None:
         raise UnsupportedError(
             f"{caller.place} is Redis {told.get('redis_version', '?')}, and 6.2 is the least that RedisStore works with"
         )
+    if version(told) < _MINDS_REPLICAS:
+        caller.ask_first()
     refuse_eviction(caller, told)
     require_rights(caller)
     meta = caller.key("meta")

@@ -31,7 +31,18 @@ from .claiming import BODIES, read
 from .crowding import Crowd
 from .naming import Sql
 
-__all__ = ["abandon", "check", "conclude", "give", "given", "last_given", "remember", "remembered", "take"]
+__all__ = [
+    "abandon",
+    "check",
+    "conclude",
+    "give",
+    "given",
+    "has_left",
+    "last_given",
+    "remember",
+    "remembered",
+    "take",
+]
 
 _GONE: Final = 4
 _LEAVING: Final = "leaving"
@@ -74,6 +85,7 @@ _DETAINED: Final = f"""
 _LEAVE: Final = (
     "UPDATE outbox_message SET reason = ? WHERE stage = 4 AND id IN (SELECT value FROM json_each(?))"
 )
+_HAS_LEFT: Final = "SELECT 1 FROM outbox_message WHERE id = ? AND stage = 4 AND reason = ?"
 _HERE: Final = """
     SELECT m.id, m.stage FROM json_each(?) AS w CROSS JOIN outbox_message AS m ON m.id = w.value
 """
@@ -254,6 +266,11 @@ def check(sql: Sql, now: int) -> Iterator[Finding]:
         yield Finding("error", str(error))
     else:
         yield from carrying.findings(len(leaving.stood), leaving.name, now)
+
+
+def has_left(sql: Sql, id: str) -> bool:
+    """See :meth:`outbox.moving.SupportsMove.has_left`."""
+    return sql.execute(_HAS_LEFT, (id, LEFT)).fetchone() is not None
 
 
 def remembered(

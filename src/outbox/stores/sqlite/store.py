@@ -460,6 +460,10 @@ class SQLiteStore:
         self._database.news.tell()
         return abandoned
 
+    def has_left(self, id: str, /) -> bool:
+        """See :meth:`outbox.moving.SupportsMove.has_left`."""
+        return self._database.read(lambda sql: moving.has_left(sql, id))
+
     def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
         """See :meth:`outbox.moving.SupportsMove.remembered`."""
         return self._database.read(

@@ -687,6 +687,35 @@ class MoveClauses(Clauses):
         assert list(store.remembered()) == list(other.remembered()) != []
         assert statuses(store.put([mail("a"), mail("b")])) == ["known", "known"]
 
+    @clause(SupportsMove, SupportsManage, Guarantee.DEDUPLICATION)
+    def test_what_has_left_is_told_from_what_is_here_and_from_what_came_to_its_end_here(
+        self, store: Whole, beside: Beside
+    ) -> None:
+        other = beside()
+        deliver(store, "delivered")
+        put(store, "gone", "back", "purged")
+        store.cancel(["purged"])
+        store.purge(["purged"])
+        assert move(store, other) == []
+        (claim,) = [claim for claim in take(other) if claim.message.id == "gone"]
+        assert [store.has_left(id) for id in ("gone", "back")] == [True, True]
+        assert [other.has_left(id) for id in ("gone", "back")] == [False, False]
+        assert [store.has_left(id) for id in ("delivered", "purged", "never")] == [False, False, False]
+
+        settle(other, claim, delivered(claim))
+        store.remember(other.remembered())
+        assert not store.has_left("gone"), "it came to its end there, and that is known"
+        assert store.has_left("back")
+
+    @clause(SupportsMove, Guarantee.DEDUPLICATION)
+    def test_what_has_left_and_came_back_has_not_left(self, store: Whole, beside: Beside) -> None:
+        other = beside()
+        put(store, "a")
+        assert move(store, other) == []
+        assert move(other, store) == []
+
+        assert (store.has_left("a"), other.has_left("a")) == (False, True)
+
     @clause(SupportsMove, SupportsBrowse)
     def test_an_id_is_remembered_of_no_message_that_is_there(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")

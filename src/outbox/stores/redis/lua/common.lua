@@ -140,8 +140,9 @@ local function render(row)
   }, '\t')
 end
 
+-- What is kept of an id that is remembered: anything else that begins so is a row whose queue is damaged.
 local function is_gone(text)
-  return string.sub(text, 1, 1) == '\t'
+  return string.find(text, '^\t%x*\t%d+$') ~= nil
 end
 
 local function queued(row)
@@ -289,7 +290,7 @@ end
 local function latest()
   local found = redis.pcall('XREVRANGE', NEWS, '+', '-', 'COUNT', '1')
   if found.err then return '' end
-  return found[1] and found[1][1] or '0-0'
+  return found[1] and found[1][1] or '0-1'
 end
 
 local format = redis.call('HGET', META, 'format')
