@@ -246,23 +246,21 @@ def test_so_it_is_in_a_pipeline_of_the_caller_s(store: PostgresStore, connection
 def test_two_transactions_that_wait_for_each_other_are_told_to_begin_anew(
     store: PostgresStore, connection: psycopg.Connection, postgres: Places
 ) -> None:
-    with psycopg.connect(postgres.dsn) as other:
+    refused = []
+
+    def submit(over: psycopg.Connection, name: str) -> None:
+        try:
+            store.within(over).put([mail(name)])
+        except StoreUnavailable as error:
+            refused.append(str(error))
+        # Whichever it is: the other one waits until this one's transaction is over.
+        over.rollback()
+
+    with psycopg.connect(postgres.dsn) as other, ThreadPoolExecutor(2) as threads:
         store.within(connection).put([mail("a")])
         store.within(other).put([mail("b")])
-        with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(store.within(other).put, [mail("a")])
-            refused = []
-            try:
-                store.within(connection).put([mail("b")])
-            except StoreUnavailable as error:
-                refused.append(str(error))
-                connection.rollback()
-            else:
-                connection.commit()
-            with contextlib.suppress(StoreUnavailable):
-                waiting.result(60)
-            refused += [str(waiting.exception())] if waiting.exception() else []
-        other.rollback()
+        for each in (threads.submit(submit, other, "a"), threads.submit(submit, connection, "b")):
+            each.result(60)
 
     (said,) = refused
     assert "deadlock" in said
