@@ -15,14 +15,18 @@ from typing import Final, Literal
 
 SOCKET: Final = ".s.PGSQL.5432"
 _READY: Final = b"Z\x00\x00\x00\x05I"
-Moment = Literal["unheard", "unanswered"]
+_FIELDS: Final = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+_FATAL: Final = b"E" + (len(_FIELDS) + 4).to_bytes(4, "big") + _FIELDS
+Moment = Literal["unheard", "unanswered", "ended"]
 
 
 class Cutter:
     """Passes bytes on, until it is told to cut at the next message that holds *word*.
 
     ``unheard``: the message never comes to the server.  ``unanswered``: the
-    server has done what it says, and its answer never comes back.
+    server has done what it says, and its answer never comes back.  ``ended``:
+    the answer comes, COMMIT and all, and where the server would be ready again
+    it says that it ends the connection, as one does that is shut down.
 
     Attributes:
         cuts: How often it has cut.
@@ -56,7 +60,7 @@ class Cutter:
                 thread.start()
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
-        answered, swallowing = True, False
+        answered, swallowing, swallowed = True, "", b""
         with client, server, contextlib.suppress(OSError):
             while True:
                 ready, _, _ = select.select([client, server], [], [])
@@ -68,7 +72,7 @@ class Cutter:
                     if not data or moment == "unheard":
                         return
                     server.sendall(data)
-                    swallowing |= moment == "unanswered"
+                    swallowing = moment or swallowing
                 if server in ready:
                     data = server.recv(1 << 20)
                     if not data:
@@ -76,8 +80,12 @@ class Cutter:
                     answered = True
                     if not swallowing:
                         client.sendall(data)
-                    elif data.endswith(_READY):
+                        continue
+                    swallowed += data
+                    if swallowed.endswith(_READY):
                         # The server has committed what it was told, and waits for what comes next.
+                        if swallowing == "ended":
+                            client.sendall(swallowed.removesuffix(_READY) + _FATAL)
                         return
 
     def _due(self, data: bytes) -> Moment | None:

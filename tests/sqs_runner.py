@@ -19,6 +19,7 @@ from sqs_server import open_sqs
 
 from outbox import FunctionTransport, Message, RetryPolicy, Runner
 from outbox.events import Notice, Settled
+from outbox.lifecycle import Delivered
 from outbox.stores.sqs.post import Received
 
 __all__ = ["LEASE"]
@@ -39,7 +40,8 @@ def main(path: str, ledger: str) -> None:
         note("delivered", message.id, asked[message.id])
 
     def listen(notice: Notice) -> None:
-        if isinstance(notice, Settled):
+        # What was claimed and not begun is given back: that ends nothing.
+        if isinstance(notice, Settled) and isinstance(notice.verdict, Delivered):
             note("settled", notice.claim.message.id, time.monotonic_ns())
 
     store = open_sqs(None, Path(path))

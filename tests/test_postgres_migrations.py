@@ -42,6 +42,31 @@ def url(postgres: Places, schema: str) -> str:
     return f"postgresql://{said['user']}{secret}{where}/{said['dbname']}?{host}schema={schema}"
 
 
+@pytest.fixture
+def modest(postgres: Places) -> Iterator[str]:
+    """A user who may make no schema."""
+    name = f"u{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN".encode())
+        yield name
+        connection.execute(f"DROP OWNED BY {name} CASCADE".encode())
+        connection.execute(f"DROP ROLE {name}".encode())
+
+
+def test_the_script_for_a_schema_that_is_there_asks_for_no_right_to_make_one(
+    postgres: Places, schema: str, modest: str
+) -> None:
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}".encode())
+        connection.execute(f"GRANT ALL ON SCHEMA {schema} TO {modest}".encode())
+        script = PostgresMigration(postgres.dsn, schema=schema).script()
+        connection.execute(f"SET ROLE {modest}".encode())
+        for statement in script:
+            connection.execute(statement.encode())
+
+    assert PostgresMigration(postgres.dsn, schema=schema).script() == []
+
+
 def described(postgres: Places, schema: str) -> list[tuple[object, ...]]:
     """All columns and indexes of a schema."""
     with psycopg.connect(postgres.dsn) as connection:

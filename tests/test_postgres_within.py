@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -153,6 +154,48 @@ def test_a_connection_to_another_database_is_refused(
             connection.execute(f"DROP DATABASE {other} WITH (FORCE)".encode())
 
 
+def test_a_connection_to_a_copy_of_the_database_is_refused(
+    postgres: Places, tmp_path: Path, connection: psycopg.Connection
+) -> None:
+    """A copy has the same tables and the same identity, and nobody delivers what is put there."""
+    original, copy = (f"{name}{postgres.schema(tmp_path)}" for name in ("original", "copy"))
+    connection.autocommit = True
+    connection.execute(f"CREATE DATABASE {original}".encode())
+    try:
+        dsn = f"{postgres.dsn} dbname={original}"
+        PostgresStore(dsn).close()
+        # Its connections are on their way out, and a template may have none.
+        with psycopg.connect(postgres.dsn, autocommit=True) as ender:
+            ender.execute(
+                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s",
+                (original,),
+            )
+        connection.execute(f"CREATE DATABASE {copy} TEMPLATE {original}".encode())
+        with contextlib.closing(PostgresStore(dsn)) as store:
+            with psycopg.connect(f"{postgres.dsn} dbname={copy}") as elsewhere:
+                with pytest.raises(ConfigurationError, match=r"another database.* a copy is another"):
+                    store.within(elsewhere).put([mail("a")])
+                assert elsewhere.execute("SELECT count(*) FROM outbox_message").fetchone() == (0,)
+            with psycopg.connect(dsn) as here:
+                store.within(here).put([mail("b")])
+            assert ids(take(store)) == ["b"]
+    finally:
+        for name in (copy, original):
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+        postgres.leave(tmp_path)
+
+
+def test_a_server_that_was_started_again_is_the_same_as_before(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    identity, database, started = store._home._found or ("", 0, 0)
+    store._home._found = (identity, database, started - 1)
+    store.within(connection).put([mail("a")])
+    connection.commit()
+
+    assert ids(take(store)) == ["a"]
+
+
 def test_the_caller_s_rows_and_search_path_are_his_own(
     store: PostgresStore, connection: psycopg.Connection
 ) -> None:
@@ -172,12 +215,85 @@ def test_a_repeat_at_a_higher_isolation_harms_nothing_but_itself(
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.execute("SELECT 1 FROM pg_class LIMIT 1")
     put(store, "a")
-    with pytest.raises(StoreUnavailable, match="serialize"):
+    with pytest.raises(
+        StoreUnavailable, match=r"serialize .*: roll your transaction back, and begin it anew"
+    ):
         store.within(connection).put([mail("a")])
     store.within(connection).put([mail("b")])
     connection.commit()
 
     assert ids(take(store)) == ["a", "b"]
+
+
+def test_so_it_is_in_a_pipeline_of_the_caller_s(store: PostgresStore, connection: psycopg.Connection) -> None:
+    connection.execute("CREATE TEMPORARY TABLE own (id int)")
+    connection.commit()
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("SELECT 1 FROM pg_class LIMIT 1")
+    put(store, "a")
+    with connection.pipeline():
+        connection.execute("INSERT INTO own VALUES (1)")
+        with pytest.raises(StoreUnavailable, match="begin it anew"):
+            store.within(connection).put([mail("a")])
+        connection.execute("INSERT INTO own VALUES (2)")
+        store.within(connection).put([mail("b")])
+    connection.commit()
+
+    assert connection.execute("SELECT id FROM own").fetchall() == [(1,), (2,)]
+    assert ids(take(store)) == ["a", "b"]
+
+
+def test_two_transactions_that_wait_for_each_other_are_told_to_begin_anew(
+    store: PostgresStore, connection: psycopg.Connection, postgres: Places
+) -> None:
+    with psycopg.connect(postgres.dsn) as other:
+        store.within(connection).put([mail("a")])
+        store.within(other).put([mail("b")])
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(store.within(other).put, [mail("a")])
+            refused = []
+            try:
+                store.within(connection).put([mail("b")])
+            except StoreUnavailable as error:
+                refused.append(str(error))
+                connection.rollback()
+            else:
+                connection.commit()
+            with contextlib.suppress(StoreUnavailable):
+                waiting.result(60)
+            refused += [str(waiting.exception())] if waiting.exception() else []
+        other.rollback()
+
+    (said,) = refused
+    assert "deadlock" in said
+    assert "roll your transaction back, and begin it anew" in said
+
+
+def test_a_connection_that_is_closed_commits_nothing_and_is_told_so(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    connection.close()
+    with pytest.raises(StoreUnavailable, match=r"is closed, .*: begin it anew"):
+        store.within(connection).put([mail("a")])
+
+
+def test_one_that_the_server_has_ended_is_told_so_too(
+    store: PostgresStore, connection: psycopg.Connection, postgres: Places
+) -> None:
+    connection.execute("SELECT 1")
+    with psycopg.connect(postgres.dsn, autocommit=True) as killer:
+        killer.execute("SELECT pg_terminate_backend(%s, 30000)", (connection.info.backend_pid,))
+    with pytest.raises(StoreUnavailable, match=r"was lost.* begin it anew"):
+        store.within(connection).put([mail("a")])
+
+
+def test_a_transaction_that_is_read_only_is_told_so_and_not_of_standbys(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    connection.read_only = True
+    with pytest.raises(StoreUnavailable, match="your transaction is READ ONLY") as refused:
+        store.within(connection).put([mail("a")])
+    assert "standby" not in str(refused.value)
 
 
 def test_of_many_transactions_that_end_in_every_way_exactly_those_that_committed_are_delivered(

@@ -28,6 +28,7 @@ from outbox.errors import (
 )
 from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
+from outbox.locate.masking import masked, secrets_in
 from outbox.protocols import Finding, Suspension
 from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
@@ -147,6 +148,28 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as caught:
         RedisStore(url)
+    assert "c4nary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://c4narypassword@localhost:1",
+        "rediss://c4narypassword@localhost/0?prefix=x",
+        "redis:///c4narypassword@localhost",
+        "REDIS://c4narypassword@localhost",
+        "redis:c4narypassword@localhost",
+        "redis:/c4narypassword@localhost",
+        "unix://c4narypassword@/run/redis.sock",
+        "redis://c4nary@password@[::1]:6379",
+    ],
+)
+def test_one_word_before_the_at_is_shown_by_nobody(url: str) -> None:
+    """Most servers have a password and no users, so that is what it is."""
+    assert "c4nary" not in masked(url)
+    assert any("c4nary" in piece for piece in secrets_in(url))
+    with pytest.raises(ConfigurationError) as caught:
+        store_from_url(url)
     assert "c4nary" not in str(caught.value)
 
 
@@ -419,8 +442,16 @@ def test_a_primary_without_enough_replicas_takes_nothing_of_any_verb_and_can_be_
         (Refused.saying("MOVED 3999 127.0.0.1:6381"), StoreUnavailable, "127.0.0.1:6381"),
         (Refused.saying("NOREPLICAS Not enough good"), StoreUnavailable, "min-replicas-to-write"),
         (Refused.saying("NOPERM this user has no"), StoreUnavailable, "ACL"),
+        (
+            Refused.saying(
+                "Error running script (call to f_0df6af): @user_script:1: @user_script: 1: The user executing the script "
+                "can't run this command or subcommand"
+            ),
+            AmbiguousPut,
+            "look at its ACL",
+        ),
         (Refused.saying("BUSY Redis is busy"), StoreUnavailable, "SLOWLOG"),
-        (Refused.saying("ERR what nobody knows"), StoreUnavailable, "what nobody knows"),
+        (Refused.saying("ERR what nobody knows"), AmbiguousPut, "what nobody knows"),
     ],
 )
 def test_each_error_says_what_it_means_here(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from redis_server import Server, started
 
 from outbox.errors import ConflictError, CorruptRecord, StoreFull
-from outbox.lifecycle import Claim, Fate, Settlement, State
+from outbox.lifecycle import Claim, Fate, Released, Settlement, State
 from outbox.stores.redis import RedisStore, claiming
 from outbox.stores.redis.rows import Row
 from outbox.stores.redis.scripts import PUT, Script
@@ -283,6 +283,40 @@ def test_an_id_whose_memory_is_damaged_is_not_taken_for_a_new_one(store: RedisSt
         client.hset("{outbox}:row", "a", text)
         with pytest.raises(ConflictError):
             put(store, "a")
+
+
+@pytest.mark.parametrize("spared", [b"", b"x"])
+def test_a_row_whose_queue_is_gone_is_none_that_is_remembered_but_held(
+    store: RedisStore, client: Any, spared: bytes
+) -> None:
+    put(store, "a", "b")
+    _, _, rest = client.hget("{outbox}:row", "a").partition(b"\t")
+    client.hset("{outbox}:row", "a", (b"" if not spared else b"\tab\t") + b"\t" + rest)
+    assert [summary.id for summary in store.browse()] == ["a", "b"]
+
+    assert ids(take(store)) == ["b"]
+    assert states(store)["a"] is State.HELD
+    assert counted(store)[State.HELD] == 1
+
+
+def test_what_is_remembered_of_an_id_takes_no_message_with_it_when_it_is_forgotten(
+    server: Server, store: RedisStore, client: Any
+) -> None:
+    put(store, "a")
+    client.zadd("{outbox}:gone", {"a": 1})
+    with contextlib.closing(RedisStore(server.url, remember=dt.timedelta(0))) as impatient:
+        impatient.prune()
+
+    assert ids(take(store)) == ["a"]
+
+
+def test_attempts_that_were_damaged_are_never_less_than_none(store: RedisStore, client: Any) -> None:
+    put(store, "a")
+    (claim,) = take(store)
+    spoil(client, "a", "attempts", b"0")
+    settle(store, claim, Released(delay=dt.timedelta(0), fates=dict(claim.fates)))
+
+    assert [taken.attempt for taken in take(store)] == [1]
 
 
 # -- a server without memory

@@ -71,6 +71,70 @@ def test_where_all_are_empty_each_is_waited_for_in_its_turn_and_all_of_them_no_l
     assert sorted(last) == [("a", 10), ("a", 10), ("b", 10), ("b", 10)]
 
 
+def test_many_queues_are_waited_for_some_at_a_time_and_together_no_longer_than_was_said(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    """So long may a Runner take to stop."""
+    names = [f"q{number}" for number in range(6)]
+    store = open_store(poll=4 * SECOND)
+    store._claiming._filling._in_vain = 9
+    asked = Asked(store, clock)
+    for _ in range(3):
+        before = clock.now()
+        assert claim(store, *names) == []
+        assert clock.now() - before == 4 * SECOND
+
+    waited = [queue for queue, wait in asked.waits if wait]
+    assert {waited.count(name) for name in names} == {2}
+
+
+@pytest.mark.parametrize("lease", [1, 3, 4, 10, 60])
+def test_a_claim_that_was_waited_for_has_most_of_its_lease_before_it(
+    open_store: Callable[..., SQSStore], clock: ManualClock, lease: int
+) -> None:
+    store = open_store(poll=20 * SECOND)
+    store._claiming._filling._in_vain = 9
+    names = [f"q{number}" for number in range(8)]
+    asked = Asked(store, clock)
+    end = clock.now() + 9 * SECOND
+
+    def receive(real: Callable[..., Any], request: dict[str, Any]) -> Any:
+        wait = request["WaitTimeSeconds"] * SECOND
+        if end <= clock.now() + wait and request["QueueUrl"].endswith("q6"):
+            clock.advance(wait)
+            store.put([mail("a", queue="q6")])
+            asked.wire.acts["receive_message"] = asked.receive
+        return asked.receive(real, request)
+
+    asked.wire.acts["receive_message"] = receive
+    while not (found := store.claim(limit=1, lease=lease * SECOND, queues=names)):
+        clock.advance(SECOND)
+    clock.advance(lease * SECOND * 0.45)
+
+    assert settle(store, found[0], retry(found[0])) == []
+
+
+def test_what_came_long_before_the_last_is_leased_anew_when_it_is_handed_out(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    store = open_store()
+    names = ["a", "b", "c", "d"]
+    store.put([mail(name, queue=name) for name in names])
+    wire = Wire(store)
+
+    def slow(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        answer = real(**asked)
+        clock.advance(3 * SECOND)
+        return answer
+
+    wire.acts["receive_message"] = slow
+    claims = store.claim(limit=8, lease=40 * SECOND, queues=names)
+    assert len(claims) > 1
+    clock.advance(18 * SECOND)
+
+    assert store.extend(claims, lease=LEASE) == []
+
+
 def test_an_idle_runner_asks_less_than_two_hundred_times_an_hour(
     open_store: Callable[..., SQSStore], clock: ManualClock
 ) -> None:
@@ -146,6 +210,24 @@ def test_a_queue_that_does_not_answer_keeps_no_other_from_being_served(
     assert ids(claim(store, "a", "b", limit=1) + claim(store, "a", "b", limit=1)) in (["y", "z"], ["z", "y"])
     assert len([each for each in caplog.records if "queue" in each.getMessage()]) == 1
     with pytest.raises(StoreUnavailable, match="`outbox migrate` makes it"):
+        claim(store, "a", "b")
+
+
+@pytest.mark.parametrize("elapsed", [0.1, 0.7], ids=["to be claimed", "to be kept"])
+def test_what_is_in_hand_of_a_queue_that_was_deleted_keeps_no_other_from_being_served(
+    open_store: Callable[..., SQSStore], clock: ManualClock, tmp_path: Path, elapsed: float
+) -> None:
+    store = open_store(create=False, queues=["a", "b"])
+    store.migrate()
+    store.put([mail(name, queue="a", content=bytes(1000)) for name in "uvw"])
+    assert len(store.claim(limit=3, lease=LEASE, queues=["a"], max_bytes=1500)) == 1
+    raw = Raw(prefix_of(tmp_path))
+    raw.client.delete_queue(QueueUrl=raw.url("a"))
+    store.put([mail("x", queue="b"), mail("y", queue="b")])
+    clock.advance(LEASE * elapsed)
+
+    assert sorted(ids(claim(store, "a", "b", limit=1) + claim(store, "a", "b", limit=1))) == ["x", "y"]
+    with pytest.raises(StoreUnavailable, match="is not there"):
         claim(store, "a", "b")
 
 

@@ -6,11 +6,13 @@ import datetime as dt
 import json
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
+import boto3
 import pytest
 from botocore.exceptions import (
     ClientError,
@@ -164,6 +166,44 @@ def test_what_was_refused_before_it_was_done_is_not_ambiguous_and_says_what_to_d
 
     with pytest.raises(StoreUnavailable, match=words):
         store.put([mail("a")])
+
+
+SIGNED = "POST\n/\n\nhost:sqs\nx-amz-security-token:{token}\nCredential={key}"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "SignatureDoesNotMatch",
+            "It does not match. Consult the service.\n\nIt should have been\n" + SIGNED,
+        ),
+        ("InvalidSignatureException", "It does not match.\n" + SIGNED),
+        ("IncompleteSignature", "It does not match: {key}. It needs a date: " + SIGNED),
+        ("AccessDenied", "It does not match: {key} {secret} {token}"),
+    ],
+    ids=lambda text: text[:21],
+)
+def test_what_the_service_repeats_of_credentials_is_not_said(
+    tmp_path: Path, clock: ManualClock, code: str, words: str
+) -> None:
+    secrets = {"key": "AKIACANARY", "secret": "SECRET-CANARY", "token": "TOKEN-CANARY"}
+    credentials = {
+        "aws_access_key_id": secrets["key"],
+        "aws_secret_access_key": secrets["secret"],
+        "aws_session_token": secrets["token"],
+    }
+    own = boto3.Session(region_name="eu-central-1", **credentials)
+    store = SQSStore(session=own, endpoint=endpoint(), prefix=prefix_of(tmp_path), clock=clock)
+    told = {"Error": {"Code": code, "Message": words.format(**secrets)}}
+    Wire(store).refuse("get_queue_url", error=ClientError(told, "GetQueueUrl"))
+
+    with pytest.raises(StoreUnavailable, match="It does not match") as caught:
+        store.put([mail("a")])
+    said = "".join(traceback.format_exception(caught.value))
+    assert [secret for secret in secrets.values() if secret in said] == []
+    assert "x-amz" not in said
+    store.close()
 
 
 def test_nothing_is_sent_a_second_time_unseen(store: SQSStore) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from sqs_server import prefix_of
 from sqs_wire import LEASE, SECOND, Raw, Wire, delivered, fates, ids, mail, opening, retry, settle, take
 
 from outbox.errors import CorruptRecord, StoreUnavailable
 from outbox.lifecycle import Dead, Fate, Settlement
 from outbox.stores.sqs import SQSStore
+from outbox.stores.sqs.post import Letter
+from outbox.stores.sqs.slips import Slip
 from outbox.testing.clock import ManualClock
 
 DAY = dt.timedelta(days=1)
@@ -259,3 +262,103 @@ def test_a_letter_that_does_not_say_since_when_its_content_is_kept_is_as_old_as_
     settle(store, claim, retry(claim))
 
     assert shelf.puts == 2
+
+
+# -- what a stranger sends
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "9999999", "-1", "x"], ids=lambda text: text[:8])
+def test_a_count_that_a_stranger_wrote_stops_no_other_letter(
+    store: SQSStore, tmp_path: Path, count: str
+) -> None:
+    store.put([mail("a"), mail("b")])
+    raw = Raw(prefix_of(tmp_path))
+    labels = {"receives": {"DataType": "String", "StringValue": count}}
+    raw.client.send_message(QueueUrl=raw.url(), MessageBody="hello", MessageAttributes=labels)
+
+    assert ids(take(store)) == ["a", "b"]
+    assert [letter["Body"] for letter in raw.letters("mail-held")] == ["hello"]
+
+
+def test_whatever_is_wrong_with_one_letter_stops_no_other(
+    store: SQSStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put([mail("a"), mail("b")])
+    read = Slip.read
+
+    def odd(text: str) -> Slip:
+        if json.loads(text)["id"] == "a":
+            raise ArithmeticError("nobody thought of this")
+        return read(text)
+
+    monkeypatch.setattr(Slip, "read", odd)
+    assert ids(take(store)) == ["b"]
+    (letter,) = Raw(prefix_of(tmp_path)).letters("mail-held")
+    assert "nobody thought of this" in letter["MessageAttributes"]["reason"]["StringValue"]
+
+
+# -- what was sent on and could not be deleted
+
+
+def test_what_went_back_and_could_not_be_deleted_is_deleted_as_soon_as_it_can_be(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    """Until then there are two of it, and the second would be sent."""
+    store.put([mail(name, content=b"x" * 1000) for name in "abc"])
+    assert len(store.claim(limit=3, lease=LEASE, queues=["mail"], max_bytes=1500)) == 1
+    wire = Wire(store)
+
+    def once(_: Callable[..., Any], __: dict[str, Any]) -> Any:
+        wire.heal()
+        raise EndpointConnectionError(endpoint_url="http://sqs")
+
+    wire.acts["delete_message_batch"] = once
+    store.close()
+    clock.advance(LEASE)
+
+    other = open_store()
+    seen = [each for _ in range(4) for each in ids(take(other))]
+    assert sorted(seen) == ["a", "b", "c"]
+
+
+def test_a_step_of_a_delay_that_could_not_be_deleted_is_deleted_as_soon_as_it_can_be(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail("a", not_before=clock.now() + DAY)])
+    clock.advance(DAY / 96)
+    wire = Wire(store)
+    wire.refuse("delete_message_batch", 0)
+    assert take(store) == []
+    wire.heal()
+    assert take(store) == []
+    clock.advance(DAY)
+    # Once for the step, and once for what is due.
+    seen = [each for _ in range(4) for each in ids(take(store))]
+    assert seen == ["a"]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, True), (9, True), (10, False)])
+def test_what_a_stranger_s_letter_was_labelled_with_stays_where_there_is_room(
+    store: SQSStore, tmp_path: Path, number: int, kept: bool
+) -> None:
+    take(store)
+    raw = Raw(prefix_of(tmp_path))
+    labels: dict[str, dict[str, str | bytes]] = {
+        f"k{n}": {"DataType": "String", "StringValue": "v"} for n in range(number)
+    }
+    labels["k0"] = {"DataType": "Binary", "BinaryValue": b"\x00v"}
+    raw.client.send_message(QueueUrl=raw.url(), MessageBody="hello", MessageAttributes=labels)
+    assert take(store) == []
+
+    (letter,) = raw.letters("mail-held")
+    found = letter["MessageAttributes"]
+    assert "no message of outbox" in found.pop("reason")["StringValue"]
+    assert found == (labels if kept else {})
+
+
+def test_labels_that_leave_no_room_for_the_reason_go_before_it() -> None:
+    label = {"k": {"DataType": "String", "StringValue": "v" * 50}}
+    letter = Letter(text="x" * 100, reason="why", labels=label)
+
+    assert letter.fitting(200) == letter
+    assert letter.fitting(150) == Letter(text="x" * 100, reason="why")

@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from django.db import connection as default
 from postgres_places import Places
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 from psycopg.types.string import StrDumper
 from shops import SHOPS, Postgres, database, orders
@@ -130,6 +132,37 @@ def test_what_the_caller_has_his_values_made_into_changes_nothing(outbox: Outbox
 
     a, b = take(outbox.store)
     assert [a.message, b.message] == [mail("a"), mail("b")]
+
+
+def test_what_he_has_the_server_s_values_made_into_changes_nothing_either(
+    outbox: Outbox, shop: Postgres
+) -> None:
+    class Shouting(Loader):
+        format = psycopg.pq.Format.BINARY
+
+        def load(self, data: Buffer) -> str:
+            return f"{bytes(data)!r}!"
+
+    with psycopg.connect(**shop.parameters) as connection:
+        for kind in ("text", "bytea", "int4", "int8", "bool"):
+            connection.adapters.register_loader(kind, Shouting)
+        outbox.within(connection).submit(mail("a"))
+        outbox.within(connection).submit_many([mail("a"), mail("b")])
+
+    assert ids(take(outbox.store)) == ["a", "b"]
+
+
+def test_a_connection_of_which_psycopg_makes_no_text_is_refused_and_goes_on(
+    outbox: Outbox, shop: Postgres
+) -> None:
+    with shop.connect() as connection:
+        connection.execute("SET client_encoding = 'SQL_ASCII'")
+        with pytest.raises(ConfigurationError, match="client_encoding to UTF8"):
+            outbox.within(connection).submit(mail("a"))
+        connection.execute("SET client_encoding = 'UTF8'")
+        outbox.within(connection).submit(mail("b"))
+
+    assert ids(take(outbox.store)) == ["b"]
 
 
 def test_a_pipeline_of_the_caller_s_is_taken_along(outbox: Outbox, shop: Postgres) -> None:

@@ -61,6 +61,8 @@ _PATH: Final = re.compile(
 )
 _SLASHES: Final = re.compile(r"(?:[^:/?#@]*:)?//+")
 _SCHEME: Final = re.compile(rf"{_SLASHES.pattern}|(?:smtps?|lmtp|https?|postgres(?:ql)?|rediss?|sqs):/?")
+_PASSWORD_ALONE: Final = re.compile(r"(?:rediss?|unix):", re.IGNORECASE)
+"""Where one word before the @ is a password as a rule: their servers have no users, unless somebody makes some."""
 _HOST: Final = re.compile(r"[^:?]*:")
 _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
 _VALUE: Final = re.compile(r"&[^=&]*=?")
@@ -194,6 +196,8 @@ def _without_password(url: str) -> str:
     colon = url.find(":", _end(_SLASHES.match(url)))
     if 0 <= colon < at:
         return f"{url[: colon + 1]}{_STARS}{url[at:]}"
+    if at >= 0 and _PASSWORD_ALONE.match(url):
+        return f"{url[: _end(_SLASHES.match(url))]}{_STARS}{url[at:]}"
     host = max(at + 1, _end(_SCHEME.match(url)))
     head = _end(_HOST.match(url, host))
     # The host was forgotten, and this is user:password, where no port stands behind the colon.

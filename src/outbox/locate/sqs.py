@@ -46,18 +46,27 @@ def open_sqs(url: Url, create: bool, clock: Clock | None) -> Store:
 
 
 def _endpoint(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise ConfigurationError("write http://host:port or https://host")
-    if "@" in parts.netloc:
+    # Where a key has a slash in it, what follows is no longer the host.
+    if "@" in text:
         raise ConfigurationError("no key belongs in it: AWS's own tools say where credentials are kept")
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and parts.hostname and not parts.query and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigurationError("write http://host:port or https://host")
     return text
 
 
 def _blobs_of(text: str) -> str:
-    if text.startswith("/") or (text.startswith("s3://") and urlsplit(text).netloc):
-        return text
-    raise ConfigurationError("write s3://bucket/prefix or /an/absolute/directory")
+    try:
+        sound = text.startswith("/") or (text.startswith("s3://") and urlsplit(text).netloc)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigurationError("write s3://bucket/prefix or /an/absolute/directory")
+    return text
 
 
 def _queues(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
@@ -11,8 +12,16 @@ try:
     from psycopg import conninfo, errors
     from psycopg.adapt import Dumper
     from psycopg.rows import tuple_row
-    from psycopg.types.numeric import Int8BinaryDumper
-    from psycopg.types.string import BytesBinaryDumper, BytesDumper, StrBinaryDumper, StrDumper
+    from psycopg.types.bool import BoolBinaryLoader
+    from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryDumper, Int8BinaryLoader
+    from psycopg.types.string import (
+        ByteaBinaryLoader,
+        BytesBinaryDumper,
+        BytesDumper,
+        StrBinaryDumper,
+        StrDumper,
+        TextBinaryLoader,
+    )
 except ImportError as error:
     raise ModuleNotFoundError(
         f'PostgresStore needs psycopg 3 and libpq ({error}): pip install "durable-outbox[postgres]"',
@@ -30,8 +39,10 @@ __all__ = [
     "errors",
     "is_active",
     "is_connection",
+    "is_from_driver",
     "is_idle",
     "is_in_transaction",
+    "is_usable",
     "parameters",
     "says_utf8",
 ]
@@ -66,6 +77,16 @@ def parameters(dsn: str) -> dict[str, str]:
 
 class _Own(psycopg.Connection[Any]):
     """One of this package's, which nobody else sets anything on."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it tells of something that is not raised, too: of a pipeline of ours that broke all is."""
+    told = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    return not isinstance(getattr(told, "_conn", None), _Own)
+
+
+# Where a pipeline breaks, psycopg says so in its log, with the user's name, and on stderr where no log is set up.
+logging.getLogger("psycopg").addFilter(_is_news)
 
 
 class _Array(list[Any]):
@@ -133,6 +154,15 @@ class _NumbersDumper(_ArrayDumper):
         return _NULL if value is None else _NUMBER(8, value)
 
 
+_LOADERS: Final = {
+    "text": TextBinaryLoader,
+    "bytea": ByteaBinaryLoader,
+    "int4": Int4BinaryLoader,
+    "int8": Int8BinaryLoader,
+    "bool": BoolBinaryLoader,
+}
+
+
 def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
     """A connection each of whose statements, or pipelines, is a transaction of its own.
 
@@ -150,7 +180,7 @@ def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
 
 
 def cursor(connection: Connection) -> Cursor:
-    """One that gives tuples and takes our values, whatever the caller has set on his connection."""
+    """One that gives tuples, and takes and gives our values, whatever the caller has set on his connection."""
     made = psycopg.Cursor(connection, row_factory=tuple_row)
     made.format = psycopg.pq.Format.BINARY
     if not isinstance(connection, _Own):
@@ -169,10 +199,21 @@ def _adapt(adapters: Any) -> None:
     adapters.register_dumper(_Blobs, _BlobsDumper)
     adapters.register_dumper(_Texts, _TextsDumper)
     adapters.register_dumper(_Numbers, _NumbersDumper)
+    for kind, loader in _LOADERS.items():
+        adapters.register_loader(kind, loader)
 
 
 def is_connection(thing: object) -> bool:
     return isinstance(thing, psycopg.Connection)
+
+
+def is_from_driver(error: BaseException) -> bool:
+    """Whether it was raised within the driver, and not by what calls it or is called by it."""
+    raised = error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    within = "" if raised is None else str(raised.tb_frame.f_globals.get("__name__", ""))
+    return within.partition(".")[0] in ("psycopg", "psycopg_binary", "psycopg_c")
 
 
 def catch_up(connection: Connection) -> None:
@@ -188,9 +229,13 @@ def is_idle(connection: Connection) -> bool:
 
 
 def says_utf8(connection: Connection) -> bool:
-    """Whether the server takes bytes for UTF-8 text; ours are, whatever the connection's own."""
-    # ASCII is what SQL_ASCII is called: they go as they are.
-    return connection.info.encoding in ("utf-8", "ascii")
+    """Whether bytes are UTF-8 text to the server, and text to psycopg: of what SQL_ASCII says it makes none."""
+    return connection.info.encoding == "utf-8"
+
+
+def is_usable(connection: Connection) -> bool:
+    """Whether it is between two transactions, and in no pipeline that could not be left."""
+    return not connection.closed and not connection.info.pipeline_status and is_idle(connection)
 
 
 def is_active(connection: Connection) -> bool:

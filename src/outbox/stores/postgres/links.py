@@ -19,9 +19,9 @@ from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.waiting import Waiting
 
-from .driver import Connection, Error, connect, is_idle, parameters
+from .driver import Connection, Error, connect, is_idle, is_usable, parameters
 from .naming import Names, Sql
-from .translation import is_passing, is_spoiled, translated
+from .translation import Lost, is_lost, is_passing, is_spoiled, translated
 
 __all__ = ["Links", "linked", "transaction"]
 
@@ -82,17 +82,19 @@ class Links:
             connection = self._taken()
             try:
                 return act(Sql(connection, self._names))
-            except Error as error:
+            except Exception as error:
+                if not (isinstance(error, Error) or is_lost(error, connection)):
+                    raise
                 tries -= 1
                 failure = self._failed(error, connection)
-                if not (is_passing(error) and tries):
+                if isinstance(failure, Lost) or not (is_passing(error) and tries):
                     raise failure from error
             finally:
                 self._give_back(connection)
 
-    def _failed(self, error: Error, connection: Connection) -> Exception:
+    def _failed(self, error: Exception, connection: Connection) -> Exception:
         failure = translated(error, self.name, connection)
-        if is_spoiled(error):
+        if is_spoiled(error) or isinstance(failure, Lost):
             self._drop(connection)
         if connection.closed:
             # Whatever ended this one may have ended those that wait: each of them would cost a verb.
@@ -142,9 +144,10 @@ class Links:
 
     def _give_back(self, connection: Connection) -> None:
         if not connection.closed and not is_idle(connection):
-            with contextlib.suppress(Error):
+            # Whatever it raises: a place that is not given back is gone for ever.
+            with contextlib.suppress(Exception):
                 connection.rollback()
-        if self._closed or connection.closed or not is_idle(connection):
+        if self._closed or not is_usable(connection):
             self._drop(connection)
             self._free(None)
         else:

@@ -27,7 +27,7 @@ from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 from .links import linked, transaction
 from .naming import Names, Sql
 from .schema import INDEXES, TABLES, VERSION, Index
-from .upkeep import OLDEST
+from .upkeep import ISOLATION, ISOLATIONS, LESS, OLDEST, stricter
 
 __all__ = [
     "STEPS",
@@ -36,6 +36,7 @@ __all__ = [
     "identity",
     "migrate",
     "require_fit",
+    "require_isolation",
     "require_known",
     "script",
     "version",
@@ -107,6 +108,17 @@ def require_fit(sql: Sql, name: str) -> None:
         )
 
 
+def require_isolation(sql: Sql, name: str) -> None:
+    """See that the transactions here are those that the statements were made for.
+
+    Raises:
+        ConfigurationError: they are isolated further, and would undo each other wherever two claim.
+    """
+    ((found,),) = sql.execute(ISOLATION).fetchall()
+    if found not in ISOLATIONS:
+        raise ConfigurationError(f"{name}: {stricter(found)}: {LESS}")
+
+
 def version(sql: Sql, names: Names) -> Mapping[str, int]:
     """``version`` and ``readable`` of the tables; 0 where there are none."""
     ((there,),) = sql.execute(_THERE, {"table": f"{names.quoted}.outbox_meta"}).fetchall()
@@ -166,12 +178,17 @@ def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
     return done
 
 
+def _has_schema(sql: Sql, names: Names) -> bool:
+    return bool(sql.execute(_SCHEMA, {"schema": names.schema}).fetchall())
+
+
 def _require_schema(sql: Sql, names: Names) -> None:
-    if not sql.execute(_SCHEMA, {"schema": names.schema}).fetchall():
+    # Who may make tables in there need not be one who may make schemas: IF NOT EXISTS asks for that first.
+    if not _has_schema(sql, names):
         sql.execute_raw(f"CREATE SCHEMA {names.quoted}")
 
 
-def script(found: int, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
+def script(found: int, names: Names, steps: Sequence[Step] = STEPS, *, has_schema: bool = False) -> list[str]:
     """What :func:`migrate` would do from version *found* on, as a script for psql."""
     lines = []
     todo = [step for step in steps if step.version > found]
@@ -183,7 +200,7 @@ def script(found: int, names: Names, steps: Sequence[Step] = STEPS) -> list[str]
     for step in todo:
         lines += ["BEGIN;", f"SELECT pg_advisory_xact_lock(hashtext('outbox migration {names.schema}'));"]
         lines += [f"SET LOCAL lock_timeout = '{_PATIENCE}';"]
-        lines += [f"CREATE SCHEMA IF NOT EXISTS {names.quoted};"] if not found else []
+        lines += [f"CREATE SCHEMA IF NOT EXISTS {names.quoted};"] if not (found or has_schema) else []
         lines += [f"{statement};" for statement in step.text(names, concurrently=False)]
         lines += ["COMMIT;"]
     return lines
@@ -215,7 +232,12 @@ class PostgresMigration:
 
     def script(self) -> Sequence[str]:
         """What :meth:`run` would do, as a script for psql; nothing where there is nothing to do."""
-        return self._use(lambda sql: script(version(sql, self._names)["version"], self._names))
+
+        def said(sql: Sql) -> list[str]:
+            found = version(sql, self._names)["version"]
+            return script(found, self._names, has_schema=_has_schema(sql, self._names))
+
+        return self._use(said)
 
     def _use(self, act: Callable[[Sql], Sequence[str]]) -> Sequence[str]:
         with contextlib.closing(self._links):

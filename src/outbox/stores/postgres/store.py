@@ -67,7 +67,7 @@ from .links import linked
 from .listening import Herald, Lookout
 from .naming import Names, Sql
 from .settling import Settling
-from .within import Within
+from .within import Home, Within
 
 __all__ = ["PostgresStore"]
 
@@ -104,7 +104,8 @@ class PostgresStore:
 
     Raises:
         ConfigurationError: the dsn cannot be used, a setting makes no sense, there are no tables and
-            none are to be made, or the database's encoding is not UTF8.
+            none are to be made, the database's encoding is not UTF8, or
+            its transactions are not ``read committed`` by default.
         FormatError: another release made the tables, in a format that this one does not know.
         StoreUnavailable: the database cannot be reached now.
         UnsupportedError: the server is older than PostgreSQL 14.
@@ -154,7 +155,8 @@ class PostgresStore:
         self._links = linked(
             dsn, self._names, most=max_connections, patience=patience.total_seconds(), prepare=prepare
         )
-        self._identity = self._links.use(self._opened(migrate=migrate))
+        self._links.use(self._opened(migrate=migrate))
+        self._home = Home(self._links)
         self._herald = Herald(self._names, tells=notify)
         self._entrance = Entrance(
             links=self._links,
@@ -169,17 +171,17 @@ class PostgresStore:
             self._links, self._names, self._herald, self._is_due, poll=poll, listens=listen
         )
 
-    def _opened(self, *, migrate: bool) -> Callable[[Sql], str]:
-        """Look at the server and the tables; return what this store is told from every other by."""
+    def _opened(self, *, migrate: bool) -> Callable[[Sql], None]:
+        """Look at the server and the tables."""
 
-        def look(sql: Sql) -> str:
+        def look(sql: Sql) -> None:
             migrations.require_fit(sql, self._links.name)
+            migrations.require_isolation(sql, self._links.name)
             found = migrations.version(sql, self._names)
             if migrate and not found["version"]:
                 migrations.migrate(sql, self._names)
                 found = migrations.version(sql, self._names)
             migrations.require_known(found, self._links.name, self._names)
-            return migrations.identity(sql)
 
         return look
 
@@ -214,7 +216,7 @@ class PostgresStore:
             self._entrance.put_within,
             self._names,
             name=self._links.name,
-            identity=self._identity,
+            home=self._home,
         )
 
     def claim(

@@ -7,12 +7,12 @@ from typing import Final
 from outbox.errors import StoreError, StoreFull, StoreUnavailable
 from outbox.values import printable
 
-from .driver import Connection, Error, errors
+from .driver import Connection, Error, errors, is_from_driver
 
-__all__ = ["Lost", "is_passing", "is_spoiled", "translated"]
+__all__ = ["Lost", "is_lost", "is_passing", "is_spoiled", "translated"]
 
-_SHUTTING_DOWN: Final = "57P0"
 _CONNECTION: Final = "08"
+_ENDING: Final = ("FATAL", "PANIC")
 _PREPARED: Final = (
     "a pooler has mixed up prepared statements: give it max_prepared_statements (PgBouncer 1.22 or newer), "
     "or say prepare=no"
@@ -34,14 +34,14 @@ class Lost(StoreUnavailable):
     """The connection was lost; whether what was sent last was committed only the server knows."""
 
 
-def is_passing(error: Error) -> bool:
+def is_passing(error: Exception) -> bool:
     """Whether the same may go well at once: it was undone, for others were in its way, or had changed the tables."""
     return isinstance(
         error, errors.DeadlockDetected | errors.SerializationFailure | errors.FeatureNotSupported
     )
 
 
-def is_spoiled(error: Error) -> bool:
+def is_spoiled(error: Exception) -> bool:
     """Whether what came over this connection may come over it again and again, and over another may not.
 
     It leads to what is the primary no more; or what was prepared on it is not
@@ -56,18 +56,34 @@ def is_spoiled(error: Error) -> bool:
     )
 
 
-def translated(error: Error, name: str, connection: Connection | None = None) -> StoreError:
+def is_lost(error: BaseException, connection: Connection) -> bool:
+    """Whether it leaves open what the server has done: the connection broke, or is about to end.
+
+    psycopg leaves its pipeline with an error of its own where the server's
+    comes between two answers, and with whatever Python raises where answers
+    come that nobody asked for; the connection need not be closed by then.
+    """
+    if not isinstance(error, Error):
+        return isinstance(error, Exception) and not isinstance(error, UnicodeError) and is_from_driver(error)
+    if error.sqlstate is None:
+        # These two tell of a value that never went, or of one that came whole.
+        return connection.closed or not isinstance(error, errors.DataError | errors.ProgrammingError)
+    ending = error.diag.severity_nonlocalized in _ENDING
+    return connection.closed or ending or error.sqlstate.startswith(_CONNECTION)
+
+
+def translated(error: Exception, name: str, connection: Connection | None = None) -> StoreError:
     """The store's error for one of the driver's.
 
     Args:
         name: Of the database, as it may be shown.
         connection: What it came over; None where there was none yet.
     """
-    state = error.sqlstate or ""
+    state = getattr(error, "sqlstate", None) or ""
     said = printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)[:500]
     if connection is None:
         return StoreUnavailable(f"{name} cannot be reached: {said}")
-    if connection.closed or state.startswith((_CONNECTION, _SHUTTING_DOWN)):
+    if is_lost(error, connection):
         return Lost(f"the connection to {name} was lost: {said}")
     if isinstance(error, errors.DiskFull):
         return StoreFull(f"{name}: the disk of the server is full ({said}): make room; deliveries go on")

@@ -14,14 +14,23 @@ from . import rows, vacuuming
 from .naming import Names, Sql
 from .schema import INDEXES, VERSION
 
-__all__ = ["OLDEST", "check"]
+__all__ = ["ISOLATION", "ISOLATIONS", "LESS", "OLDEST", "check", "stricter"]
 
 OLDEST: Final = 140000
 """The oldest server that this works with."""
 _SETTINGS: Final = """
-    SELECT name, setting FROM pg_settings
-    WHERE name IN ('server_version', 'synchronous_commit', 'fsync', 'full_page_writes', 'transaction_read_only', 'autovacuum')
+    SELECT name, setting FROM pg_settings WHERE name IN (
+        'server_version', 'synchronous_commit', 'fsync', 'full_page_writes', 'transaction_read_only', 'autovacuum',
+        'default_transaction_isolation'
+    )
 """
+ISOLATION: Final = "SELECT current_setting('default_transaction_isolation')"
+ISOLATIONS: Final = ("read committed", "read uncommitted")
+"""Which are one in PostgreSQL."""
+LESS: Final = (
+    "ALTER ROLE ... SET default_transaction_isolation = 'read committed' for the user of the outbox, "
+    "or options=-cdefault_transaction_isolation=read%5C%20committed in its URL"
+)
 _MADE: Final = """
     SELECT c.relname, i.indisvalid FROM pg_index AS i
     JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -37,6 +46,11 @@ _FROM_THE_FUTURE: Final = f"""
 """  # noqa: S608 - columns of our own
 
 
+def stricter(isolation: str) -> str:
+    """What is wrong with it."""
+    return f"default_transaction_isolation is {isolation}, in which claims and settles of several threads undo each other"
+
+
 def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) -> Iterator[Finding]:
     """See :meth:`outbox.protocols.SupportsMaintain.check`."""
     settings: dict[str, str] = dict(sql.execute(_SETTINGS).fetchall())
@@ -44,6 +58,8 @@ def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) 
         "ok",
         f"{name}, schema {names.schema}, holds a store of version {VERSION} (PostgreSQL {settings['server_version']})",
     )
+    if settings["default_transaction_isolation"] not in ISOLATIONS:
+        yield Finding("error", stricter(settings["default_transaction_isolation"]), LESS)
     yield from _durability(settings)
     yield from _indexes(sql, names)
     yield from vacuuming.check(sql, names, autovacuum=settings["autovacuum"])
@@ -65,6 +81,7 @@ def _durability(settings: dict[str, str]) -> Iterator[Finding]:
             "this server takes no writes: it is a standby, or was made read-only",
             "name the primary, or all servers with target_session_attrs=read-write",
         )
+    harmed = False
     for name, bad, what in (
         (
             "fsync",
@@ -79,10 +96,13 @@ def _durability(settings: dict[str, str]) -> Iterator[Finding]:
         ),
     ):
         if settings[name] == bad:
+            harmed = True
             yield Finding("error", f"{name} is {bad}: {what}", f"set {name} to on for this database")
-    yield Finding(
-        "ok", f"commits are on the disk when they return: synchronous_commit={settings['synchronous_commit']}"
-    )
+    if not harmed:
+        yield Finding(
+            "ok",
+            f"commits are on the disk when they return: synchronous_commit={settings['synchronous_commit']}",
+        )
 
 
 def _indexes(sql: Sql, names: Names) -> Iterator[Finding]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
-from outbox.errors import ConfigurationError
+from outbox.errors import ConfigurationError, StoreError, StoreUnavailable
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 
@@ -25,12 +25,38 @@ from .driver import (
     is_in_transaction,
     says_utf8,
 )
+from .links import Links
 from .naming import Names, Sql
-from .translation import translated
+from .translation import Lost, translated
 
-__all__ = ["Within"]
+__all__ = ["Home", "Within"]
 
-_SAME: Final = "SELECT 1 FROM outbox_meta WHERE name = 'store' AND value = %(identity)s"
+# A copy has its identity from the original, be it of the database (CREATE DATABASE ... TEMPLATE) or of the whole server.
+_PLACE: Final = """
+    SELECT value, (SELECT oid::int8 FROM pg_database WHERE datname = current_database()),
+        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8
+    FROM outbox_meta WHERE name = 'store'
+"""
+_PRIMARY: Final = "SELECT NOT pg_is_in_recovery()"
+
+
+class Home:
+    """Which store, database and running server the store's own connections lead to."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._found = links.use(_place)
+
+    def is_at(self, found: tuple[Any, ...] | None) -> bool:
+        """Whether the same was found over another connection."""
+        if found != self._found:
+            # The server was started again, or another has taken its place.
+            self._found = self._links.use(_place)
+        return found is not None and found == self._found
+
+
+def _place(sql: Sql) -> tuple[Any, ...] | None:
+    return sql.execute(_PLACE).fetchone()
 
 
 class Within:
@@ -38,7 +64,7 @@ class Within:
 
     Args:
         put: Stores messages with what executes statements.
-        identity: What this store is told from every other by.
+        home: Where the store is.
 
     Raises:
         ConfigurationError: the connection is none of psycopg's.
@@ -51,7 +77,7 @@ class Within:
         names: Names,
         *,
         name: str,
-        identity: str,
+        home: Home,
     ) -> None:
         if not is_connection(connection):
             raise ConfigurationError(
@@ -61,7 +87,7 @@ class Within:
         self._put = put
         self._names = names
         self._name = name
-        self._identity = identity
+        self._home = home
         self._proven = False
 
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
@@ -71,6 +97,8 @@ class Within:
             ConfigurationError: the connection commits each statement by itself,
                 and no transaction was begun; or it leads to another database than the store;
                 or a query is under way on it, or its client_encoding is not UTF8.
+            StoreUnavailable: as of every store; or the connection is closed, or the transaction
+                cannot go on: roll it back, and begin it anew.
             psycopg.Error: a statement of the caller's has failed, in a pipeline of his.
         """
         self._require_transaction()
@@ -86,7 +114,9 @@ class Within:
 
     def _require_transaction(self) -> None:
         if self._connection.closed:
-            raise ConfigurationError("the connection is closed")
+            raise StoreUnavailable(
+                "the connection is closed, and what was in its transaction is undone: begin it anew, over another"
+            )
         if not says_utf8(self._connection):
             raise ConfigurationError(
                 f"the connection says its text in {self._connection.info.encoding}, in which not every message can be said: "
@@ -114,7 +144,25 @@ class Within:
         try:
             yield
         except Error as error:
-            raise translated(error, self._name, self._connection) from error
+            raise self._said(error) from error
+
+    def _said(self, error: Error) -> StoreError:
+        failure = translated(error, self._name, self._connection)
+        if isinstance(failure, Lost):
+            return StoreUnavailable(f"{failure}; what was in your transaction is undone: begin it anew")
+        if isinstance(error, errors.SerializationFailure | errors.DeadlockDetected):
+            return StoreUnavailable(f"{failure}: roll your transaction back, and begin it anew")
+        if isinstance(error, errors.ReadOnlySqlTransaction) and self._may_be_written():
+            return StoreUnavailable(
+                f"{self._name}: your transaction is READ ONLY: submit within one that may write"
+            )
+        return failure
+
+    def _may_be_written(self) -> bool:
+        """Whether it is the transaction that is read-only, and not the server."""
+        with contextlib.suppress(Error):
+            return Sql(self._connection, self._names).execute(_PRIMARY).fetchone() == (True,)
+        return False
 
     @contextlib.contextmanager
     def _undone_on_error(self, sql: Sql) -> Iterator[None]:
@@ -123,6 +171,9 @@ class Within:
             yield
         except BaseException:
             if not self._connection.closed:
+                # Until then a pipeline in which a statement failed takes no other, and says nothing of it.
+                with contextlib.suppress(Error):
+                    catch_up(self._connection)
                 sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
                 sql.execute("RELEASE SAVEPOINT within_outbox")
             raise
@@ -130,16 +181,16 @@ class Within:
 
     def _require_same_store(self, sql: Sql) -> None:
         try:
-            found = sql.execute(_SAME, {"identity": self._identity}).fetchone()
+            found = _place(sql)
         except errors.UndefinedTable as error:
             raise ConfigurationError(
                 f"the connection leads to another database than the store, which is in {self._name}: there is no outbox in "
                 f"schema {self._names.schema}; connect it to that one, or, where its tables were removed, outbox migrate "
                 "makes them"
             ) from error
-        if found is None:
+        if not self._home.is_at(found):
             raise ConfigurationError(
                 f"the connection leads to another database than the store, which is in {self._name}, "
-                f"schema {self._names.schema}: both must be one"
+                f"schema {self._names.schema}: both must be one, and a copy is another"
             )
         self._proven = True

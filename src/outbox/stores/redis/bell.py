@@ -14,7 +14,7 @@ import weakref
 from typing import Any
 
 from .driver import Cut, Driver, Refused, Unreachable
-from .tidings import Number, Tidings, number
+from .tidings import NOTHING, Number, Tidings, number
 
 __all__ = ["Bell"]
 
@@ -29,6 +29,7 @@ class Bell:
         self._pid = os.getpid()
         self._connection: Any = None
         self._under_way = False
+        self._after = NOTHING
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
             end.setblocking(False)
@@ -42,6 +43,9 @@ class Bell:
 
     def listen(self, after: Number) -> bool:
         """See that a read is under way for what comes after this piece of news; False where that cannot be now."""
+        if self._under_way and after < self._after:
+            # Another server has taken over, which is not so far.
+            self.hang_up()
         if self._under_way:
             return True
         try:
@@ -53,7 +57,7 @@ class Bell:
         except (Unreachable, Refused):
             self.hang_up()
             return False
-        self._under_way = True
+        self._under_way, self._after = True, after
         return True
 
     def hang_up(self) -> None:

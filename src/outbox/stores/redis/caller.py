@@ -15,7 +15,7 @@ from .bell import Bell
 from .driver import Cut, Driver, Packed, Refused, Unreachable
 from .keys import Keys
 from .place import Place
-from .scripts import PUT_NEW, Script
+from .scripts import PUT_NEW, RIGHTS, Script
 from .tidings import Tidings
 from .translation import translated
 
@@ -70,6 +70,15 @@ class Caller:
                 self._of_new.clear()
             keys = self._of_new[queue] = Packed.of(self._keys.of_new(queue))
         return self._asked(lambda: self._driver.run(PUT_NEW, keys, [self._now(), *args]), put=True)
+
+    def try_out(self, commands: Sequence[Sequence[str]]) -> Any:
+        """What the server has against the first of *commands* that it does not run in a script; KEY is a key where nothing is."""
+        keys = Packed.of([self.key("nothing")])
+        return self._asked(lambda: self._driver.run(RIGHTS, keys, [_JSON(commands)]))
+
+    def ask_first(self) -> None:
+        """From now on have the server look by a plain write, before each script that writes, whether it takes any."""
+        self._driver.ask_first("HDEL", self.key("meta"), "")
 
     def _packed(self, queues: tuple[str, ...]) -> Packed:
         found = self._known.get(queues)

@@ -18,7 +18,7 @@ from .caller import Caller
 from .claiming import Found, Order
 from .scripts import CLAIM, SETTLE
 from .steering import hold
-from .tidings import Tidings, number
+from .tidings import Number, Tidings, number
 
 __all__ = ["Claimant"]
 
@@ -43,14 +43,16 @@ class Claimant:
         """See :meth:`outbox.protocols.Store.claim`."""
         while True:
             order = self.in_turn(order)
-            claims, more = self.received(self._caller.run(CLAIM, order.args(), queues=order.queues))
+            asked = self._tidings.latest
+            answer = self._caller.run(CLAIM, order.args(), queues=order.queues)
+            claims, more = self.received(answer, asked)
             if claims or not more:
                 return claims
 
-    def received(self, answer: Sequence[Any]) -> tuple[Sequence[Claim], bool]:
-        """The claims in a script's answer, and whether there was something at all."""
+    def received(self, answer: Sequence[Any], asked: Number) -> tuple[Sequence[Claim], bool]:
+        """The claims in a script's answer, and whether there was something at all; *asked* as for :meth:`Tidings.learn`."""
         now, news, _, taken = answer
-        self._tidings.saw(number(news))
+        self._tidings.saw(number(news), asked=asked)
         found = Found.of(now, taken)
         if found.first:
             with self._lock:

@@ -30,6 +30,24 @@ __all__ = ["Cut", "Driver", "Packed", "Refused", "Unreachable"]
 
 _CONNECT: Final = 10.0
 _WITHIN: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
+_DENIED: Final = re.compile(r"ACL failure in script|The user executing the script can't ")
+_BEFORE_A_SCRIPT: Final = frozenset(
+    {
+        *(
+            "OOM",
+            "READONLY",
+            "NOREPLICAS",
+            "MISCONF",
+            "LOADING",
+            "BUSY",
+            "MASTERDOWN",
+            "NOSCRIPT",
+            "OUTBOXFORMAT",
+        ),
+        *("CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "NOAUTH", "WRONGPASS"),
+    }
+)
+"""A script that has begun to write does not meet these."""
 
 
 class Unreachable(Exception):
@@ -42,16 +60,25 @@ class Cut(Exception):
 
 @attrs.frozen
 class Refused(Exception):
-    """The server's answer is an error; *code* is its first word."""
+    """The server's answer is an error; *code* is its first word, *sent* whether it had the command by then."""
 
     code: str
     text: str
+    sent: bool = True
 
     @classmethod
     def saying(cls, text: str) -> Refused:
         # Redis before 7 tells what a command within a script met behind where it met it.
+        if _DENIED.search(text):
+            return cls("NOPERM", text)
         within = _WITHIN.search(text)
         return cls(within[1] if within else text.partition(" ")[0], text)
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether it is sure that nothing was written, and not half of it."""
+        denied_whole = self.code == "NOPERM" and "script" not in self.text
+        return not self.sent or self.code in _BEFORE_A_SCRIPT or denied_whole
 
     def __str__(self) -> str:
         return self.text
@@ -98,6 +125,7 @@ class Driver:
             "unix": UnixDomainSocketConnection,
         }
         self._closed = False
+        self._asks_first = b""
         # Adding and taking the last are one step each, and so need no lock.
         self._idle: list[Any] = []
         self._connect: Callable[[], Any] = partial(
@@ -113,12 +141,19 @@ class Driver:
     def run(self, script: Script, keys: Packed, args: Sequence[str | bytes]) -> Any:
         """What *script* answers; it is sent whole where the server does not know it."""
         with self._connection() as connection:
+            if self._asks_first and not script.reads_only:
+                with _nothing_done():
+                    _call(connection, self._asks_first)
             try:
                 return _call(connection, _script("EVALSHA", script.digest, keys, args))
             except Refused as refused:
                 if refused.code != "NOSCRIPT":
                     raise
             return _call(connection, _script("EVAL", script.text, keys, args))
+
+    def ask_first(self, *command: str | bytes) -> None:
+        """From now on have this command done before each script that writes, on its connection."""
+        self._asks_first = b"*%d\r\n%b" % (len(command), _packed(command))
 
     def call(self, *command: str | bytes | int) -> Any:
         """What the server answers to one command."""
@@ -234,16 +269,27 @@ def _answer(connection: Any) -> Any:
         raise Cut(str(error)) from error
 
 
+@contextmanager
+def _nothing_done() -> Iterator[None]:
+    """What goes wrong here goes wrong before the command that counts."""
+    try:
+        yield
+    except Refused as refused:
+        raise attrs.evolve(refused, sent=False) from refused.__cause__
+    except Cut as cut:
+        raise Unreachable(str(cut)) from cut.__cause__
+
+
 def _translated(act: Callable[[], Any]) -> Any:
     """What *act* returns that sends no whole command, or nothing at all."""
     try:
         return act()
     except redis.exceptions.BusyLoadingError as error:
-        raise Refused("LOADING", str(error)) from error
+        raise Refused("LOADING", str(error), sent=False) from error
     except redis.AuthenticationError as error:
-        raise Refused("NOAUTH", str(error)) from error
+        raise Refused("NOAUTH", str(error), sent=False) from error
     except redis.ResponseError as error:
-        raise Refused.saying(_said(error)) from error
+        raise attrs.evolve(Refused.saying(_said(error)), sent=False) from error
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
 

@@ -94,12 +94,12 @@ class Lookout:
             self._tidings.nudge()
 
     def _look(self) -> None:
+        asked = self._tidings.latest
         try:
             found = self._caller.ask("XREVRANGE", self._caller.key("news"), "+", "-", "COUNT", 1)
         except StoreError:
             return
-        if found:
-            self._tidings.learn(number(found[0][0]))
+        self._tidings.learn(number(found[0][0] if found else b"0-1"), asked=asked)
 
 
 def _spread(seconds: float) -> float:

@@ -8,12 +8,15 @@ from typing import Final
 
 from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 
+from . import rights
 from .caller import Caller
 
-__all__ = ["EVICTS", "FORMAT", "open_store", "refuse_eviction", "version"]
+__all__ = ["EVICTS", "FORMAT", "open_store", "refuse_eviction", "require_rights", "version"]
 
 FORMAT: Final = b"1"
 _LEAST: Final = (6, 2)
+_MINDS_REPLICAS: Final = (7, 0)
+"""Before it a script may write where min-replicas-to-write lets no plain command."""
 EVICTS: Final = re.compile("allkeys-")
 """Policies that throw away any key; ``volatile-`` ones throw away what has a time to live, and nothing of ours has."""
 
@@ -22,7 +25,7 @@ def open_store(caller: Caller, *, create: bool) -> None:
     """See that the server can be used, and that there is a store, or make one.
 
     Raises:
-        ConfigurationError: it evicts keys, or there is no store and *create* is false.
+        ConfigurationError: it evicts keys, the user may not run what the scripts need, or there is no store and *create* is false.
         UnsupportedError: it is too old.
         FormatError: another release wrote the store.
     """
@@ -31,7 +34,10 @@ def open_store(caller: Caller, *, create: bool) -> None:
         raise UnsupportedError(
             f"{caller.place} is Redis {told.get('redis_version', '?')}, and 6.2 is the least that RedisStore works with"
         )
+    if version(told) < _MINDS_REPLICAS:
+        caller.ask_first()
     refuse_eviction(caller, told)
+    require_rights(caller)
     meta = caller.key("meta")
     found = caller.ask("HGET", meta, "format")
     if found is None and not create:
@@ -42,6 +48,16 @@ def open_store(caller: Caller, *, create: bool) -> None:
         raise FormatError(
             f"{caller.place}: the store is of format {found.decode('ascii', 'backslashreplace')!r}, and this release "
             "knows 1: upgrade outbox"
+        )
+
+
+def require_rights(caller: Caller) -> None:
+    """Raise ConfigurationError where a script would be stopped in its midst."""
+    lacking = rights.missing(caller)
+    if lacking is not None:
+        raise ConfigurationError(
+            f"{caller.place}: this user may not run {lacking}: grant it, or undo its rename-command "
+            "(docs/redis.md lists what is needed)"
         )
 
 

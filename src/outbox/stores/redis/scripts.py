@@ -26,6 +26,7 @@ __all__ = [
     "PUT",
     "PUT_NEW",
     "REGISTER",
+    "RIGHTS",
     "SETTLE",
     "SUSPEND",
     "SUSPENSIONS",
@@ -36,16 +37,19 @@ __all__ = [
 
 @attrs.frozen
 class Script:
-    """A text, and the name by which the server knows it once it has been given it."""
+    """A text, the name by which the server knows it once it has been given it, and whether it writes nothing."""
 
     name: str
     text: str = attrs.field(repr=False)
     digest: str
+    reads_only: bool = False
 
     @classmethod
-    def of(cls, name: str, parts: Sequence[str] = (), *, common: bool = True) -> Script:
+    def of(
+        cls, name: str, parts: Sequence[str] = (), *, common: bool = True, reads_only: bool = False
+    ) -> Script:
         text = "\n".join(_read(part) for part in (*(["common"] if common else []), *parts, name))
-        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), reads_only)
 
 
 def _read(name: str) -> str:
@@ -59,16 +63,17 @@ SETTLE: Final = Script.of("settle", ["settling"])
 EXCHANGE: Final = Script.of("exchange", ["settling", "claiming"])
 EXTEND: Final = Script.of("extend")
 APPLY: Final = Script.of("apply")
-LOOK: Final = Script.of("look")
-PAGE: Final = Script.of("page")
-COUNT: Final = Script.of("count", ["grouping"])
-GLANCE: Final = Script.of("glance", ["grouping"])
-NEXT_DUE: Final = Script.of("next_due")
+LOOK: Final = Script.of("look", reads_only=True)
+PAGE: Final = Script.of("page", reads_only=True)
+COUNT: Final = Script.of("count", ["grouping"], reads_only=True)
+GLANCE: Final = Script.of("glance", ["grouping"], reads_only=True)
+NEXT_DUE: Final = Script.of("next_due", reads_only=True)
 FORGET: Final = Script.of("forget")
 HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
-OF_STATES: Final = Script.of("of_states")
+OF_STATES: Final = Script.of("of_states", reads_only=True)
 REGISTER: Final = Script.of("register")
+RIGHTS: Final = Script.of("rights", common=False, reads_only=True)
 SUSPEND: Final = Script.of("suspend")
 UNSUSPEND: Final = Script.of("unsuspend")
-SUSPENSIONS: Final = Script.of("suspensions")
+SUSPENSIONS: Final = Script.of("suspensions", reads_only=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -22,6 +23,7 @@ __all__ = ["Command", "Edit", "apply", "hold", "is_gone", "purge", "steer"]
 
 Command: TypeAlias = Callable[[str, Standing, int], Step]
 _AT_ONCE = 500
+_TOMBSTONE: Final = re.compile(rb"\t[0-9A-Fa-f]*\t[0-9]+")
 
 
 @attrs.frozen
@@ -37,7 +39,7 @@ class Edit:
 
 def is_gone(text: bytes | None) -> bool:
     """Whether there is no message, and at most a memory of one."""
-    return text is None or text.startswith(b"\t")
+    return text is None or _TOMBSTONE.fullmatch(text) is not None
 
 
 def apply(caller: Caller, edits: Sequence[Edit]) -> tuple[set[str], Number]:

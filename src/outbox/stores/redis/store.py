@@ -92,7 +92,8 @@ class RedisStore:
 
     Raises:
         ConfigurationError: the URL or a setting makes no sense, the server
-            evicts keys, or there is no store and none is to be made.
+            evicts keys, the user may not run a command that is needed, or
+            there is no store and none is to be made.
         FormatError: another release wrote it in a format this one does not know.
         StoreUnavailable: the server cannot be reached now, or refuses us.
         UnsupportedError: it is older than 6.2.
@@ -156,16 +157,18 @@ class RedisStore:
                 more than 256 MiB together: for as long as it took, the server
                 could do nothing else.  None was stored.
         """
+        asked = self._tidings.latest
         stored = self._putting.put(messages)
-        self._tidings.learn(stored.news)
+        self._tidings.learn(stored.news, asked=asked)
         return stored.results
 
     def put_claimed(
         self, messages: Sequence[Message], /, *, lease: dt.timedelta, attempted: bool = False
     ) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.SupportsHandOver.put_claimed`."""
+        asked = self._tidings.latest
         stored = self._putting.put(messages, lease=lease, attempted=attempted)
-        self._tidings.learn(stored.news)
+        self._tidings.learn(stored.news, asked=asked)
         return stored.claims
 
     def claim(
@@ -218,8 +221,9 @@ class RedisStore:
         lost = self._settle(before)
         order = self._claimant.in_turn(Order(queues=names, limit=limit, lease=lease, max_bytes=max_bytes))
         args = {**last.args, **order.args()}
+        asked = self._tidings.latest
         answer = self._caller.run(EXCHANGE, args, queues=[*order.queues, *last.queues])
-        claims, more = self._claimant.received(answer[:4])
+        claims, more = self._claimant.received(answer[:4], asked)
         self._tidings.learn(number(answer[4]))
         if more and not claims:
             claims = self._claimant.claim(order)

@@ -1,23 +1,28 @@
-"""What this process knows of the store's news: their numbers come from the server, and only grow."""
+"""What this process knows of the store's news: their numbers come from the server, and grow, but for a failover."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from outbox.stores.forking import whole_after_fork
 from outbox.waiting import Bed, Waiting
 
-__all__ = ["Number", "Tidings", "number"]
+__all__ = ["NOTHING", "Number", "Tidings", "number"]
 
 Number: TypeAlias = tuple[int, int]
 
+NOTHING: Final[Number] = (0, 0)
+"""Said where nothing was told."""
+_NONE_YET: Final[Number] = (0, 1)
+"""Before every piece of news: where the server has none."""
+
 
 def number(text: bytes) -> Number:
-    """The id of an entry in the stream of news; nothing is before all of them."""
+    """The id of an entry in the stream of news, as a script tells it."""
     first, _, second = text.partition(b"-")
-    return (int(first), int(second)) if first else (0, 0)
+    return (int(first), int(second)) if first else NOTHING
 
 
 class Tidings:
@@ -26,24 +31,34 @@ class Tidings:
     def __init__(self) -> None:
         self._waiting = Waiting()
         self._lock = threading.Lock()
-        self._latest: Number = (0, 0)
+        self._latest: Number = _NONE_YET
         self._woken = 0
         self._thread = threading.local()
         whole_after_fork(self._lock)
 
-    def learn(self, told: Number) -> None:
-        """There was this piece of news: end the waits of all who have not seen it."""
+    def learn(self, told: Number, *, asked: Number | None = None) -> None:
+        """There was this piece of news: end the waits of all who have not seen it.
+
+        Args:
+            asked: What was the latest when the server was asked.  Where it tells of an earlier one as its latest it is not
+                the one that told of that: another has taken over, which lacks the last news and whose clock is behind.
+                What it tells is the truth, and news to all.
+        """
         with self._lock:
-            if told <= self._latest:
+            if told in (NOTHING, self._latest):
                 return
+            if told < self._latest:
+                if asked is None or told >= asked:
+                    return
+                self._woken += 1
             self._latest = told
         self._waiting.wake()
 
-    def saw(self, told: Number) -> None:
+    def saw(self, told: Number, *, asked: Number | None = None) -> None:
         """This thread has seen all that there was up to this piece."""
-        self._thread.seen = told
+        self.learn(told, asked=asked)
+        self._thread.seen = self._latest if told == NOTHING else told
         self._thread.woken = self._woken
-        self.learn(told)
 
     def wake(self) -> None:
         """End every wait."""

@@ -49,6 +49,11 @@ def translated(error: Unreachable | Cut | Refused, place: Place, *, put: bool = 
         return FormatError(f"{place}: {_newer(error.text.partition(' ')[2])}")
     meaning = _MEANINGS.get(error.code)
     said = printable(error.text)
+    if put and not error.nothing_done:
+        return AmbiguousPut(
+            f"{place} refused in the midst of a put{f': {meaning}' if meaning else ''} ({said}): whether it is stored "
+            "nobody can tell; see to it, and put it again with the same id: it is stored once"
+        )
     return StoreUnavailable(f"{place} refused: {meaning} ({said})" if meaning else f"{place} refused: {said}")
 
 

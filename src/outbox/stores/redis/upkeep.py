@@ -25,6 +25,7 @@ def check(caller: Caller) -> Iterator[Finding]:
         "ok", f"{caller.place} is Redis {printable(told.get('redis_version', '?'))}, prefix {caller.key('')}"
     )
     yield _eviction(caller, told)
+    yield from _rights(caller)
     yield _memory(told)
     yield from _persistence(caller, told)
     yield _replication(told)
@@ -42,6 +43,13 @@ def _eviction(caller: Caller, told: Mapping[str, str]) -> Finding:
             "warning", "the server does not tell its maxmemory-policy", "see that it is noeviction"
         )
     return Finding("ok", f"maxmemory-policy is {printable(policy)}: no message is evicted")
+
+
+def _rights(caller: Caller) -> Iterator[Finding]:
+    try:
+        opening.require_rights(caller)
+    except ConfigurationError as error:
+        yield Finding("error", str(error), "no message can be put or delivered until then")
 
 
 def _memory(told: Mapping[str, str]) -> Finding:
@@ -129,7 +137,14 @@ def _replication(told: Mapping[str, str]) -> Finding:
 
 def _load(caller: Caller) -> Finding:
     found = caller.ask("HMGET", caller.key("meta"), "messages", "bytes")
-    messages, size = (int(each or 0) for each in found)
+    try:
+        messages, size = (int(each or 0) for each in found)
+    except ValueError:
+        return Finding(
+            "warning",
+            f"the fields messages and bytes of {caller.key('meta')} are no numbers",
+            "limits count from nothing: HSET both to 0 while the store is empty",
+        )
     return Finding("ok", f"{messages:,} messages wait, with {size / (1 << 20):,.1f} MiB of content")
 
 

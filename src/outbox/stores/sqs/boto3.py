@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 try:
@@ -52,6 +52,17 @@ _NOT_SENT: Final = (
     TokenRetrievalError,
 )
 _SERVER: Final = 500
+_WORDY: Final = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidSignature",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+    }
+)
+"""To these the service repeats what was signed, and with it the token of who asks."""
 _PERMISSION: Final = "its credentials lack a permission: docs/sqs.md lists those that are needed"
 _UNKNOWN: Final = "its credentials are not known there: look at the profile or the environment"
 _EXPIRED: Final = "its credentials have expired: renew them"
@@ -101,7 +112,9 @@ class Client:
     def __init__(
         self, service: str, *, region: str | None, endpoint: str | None, profile: str | None, session: Any
     ) -> None:
-        self._make: Callable[[], Any] = lambda: _made(service, region, endpoint, profile, session)
+        self._session = session
+        self._make: Callable[[Any], Any] = lambda own: _made(service, region, endpoint, own)
+        self._open: Callable[[], Any] = lambda: _opened(service, profile) if session is None else session
         self._lock = threading.Lock()
         self._clients: dict[int, Any] = {}
         self.region: str | None = self._client().meta.region_name
@@ -121,7 +134,8 @@ class Client:
         try:
             answer: dict[str, Any] = getattr(self._client(), verb)(**asked)
         except ClientError as error:
-            raise _answered(error, what, sending=sending) from error
+            # Without its cause: a traceback would say what is left out here.
+            raise _answered(error, what, self._secrets(), sending=sending) from None
         except BotoCoreError as error:
             raise _failed(error, what, sending=sending) from error
         return answer
@@ -140,8 +154,18 @@ class Client:
         with self._lock:
             client = self._clients.get(os.getpid())
             if client is None:
-                client = self._clients[os.getpid()] = self._make()
+                self._session = self._open()
+                client = self._clients[os.getpid()] = self._make(self._session)
             return client
+
+    def _secrets(self) -> list[str]:
+        """What is said nowhere, whatever the service repeats."""
+        try:
+            credentials = self._session.get_credentials()
+            known = credentials and credentials.get_frozen_credentials()
+        except BotoCoreError:
+            return []
+        return [each for each in (known.token, known.secret_key, known.access_key) if each] if known else []
 
 
 def read(body: Any, what: str) -> bytes:
@@ -154,28 +178,45 @@ def read(body: Any, what: str) -> bytes:
     return data
 
 
-def _made(service: str, region: str | None, endpoint: str | None, profile: str | None, session: Any) -> Any:
+def _opened(service: str, profile: str | None) -> Any:
+    try:
+        return boto3.Session(profile_name=profile)
+    except (BotoCoreError, ValueError) as error:
+        raise _unmade(service, error) from error
+
+
+def _made(service: str, region: str | None, endpoint: str | None, session: Any) -> Any:
     settings = Config(
         connect_timeout=_CONNECT, read_timeout=_READ, retries={"total_max_attempts": 1, "mode": "standard"}
     )
     try:
-        own = session if session is not None else boto3.Session(profile_name=profile)
-        return own.client(service, region_name=region, endpoint_url=endpoint, config=settings)
+        return session.client(service, region_name=region, endpoint_url=endpoint, config=settings)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(
-            f"a client of {service} cannot be made: {printable(str(error))}: look at region, endpoint and profile"
-        ) from error
+        raise _unmade(service, error) from error
 
 
-def _answered(error: ClientError, what: str, *, sending: bool) -> StoreUnavailable | AmbiguousPut:
+def _unmade(service: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"a client of {service} cannot be made: {printable(str(error))}: look at region, endpoint and profile"
+    )
+
+
+def _answered(
+    error: ClientError, what: str, secrets: Sequence[str], *, sending: bool
+) -> StoreUnavailable | AmbiguousPut:
     told = error.response.get("Error", {})
-    code = str(told.get("Code", ""))
+    full = str(told.get("Code", ""))
+    code = full.rpartition(".")[2]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    text = printable(f"{what}: {code}: {told.get('Message', '')}".rstrip(": "))
+    words = str(told.get("Message", ""))
+    if code in _WORDY:
+        words = words.partition("\n")[0].partition(". ")[0]
+    for secret in secrets:
+        words = words.replace(secret, "***")
+    text = printable(f"{what}: {full}: {words}".rstrip(": "))
     if sending and status >= _SERVER:
         return AmbiguousPut(f"{text}: nobody can tell what was stored")
-    advice = _KEY if code.upper().startswith("KMS") else _ADVICE.get(code.rpartition(".")[2])
-    code = code.rpartition(".")[2]
+    advice = _KEY if full.upper().startswith("KMS") else _ADVICE.get(code)
     return Refused(f"{text}: {advice}" if advice else text, code)
 
 

@@ -9,9 +9,10 @@ from typing import Final
 from outbox.errors import StoreError
 from outbox.protocols import Finding
 
+from .boto3 import Refused
 from .naming import DEAD, HELD
 from .packing import Packing
-from .post import REDRIVEN, RETENTION, Post
+from .post import NO_QUEUE, REDRIVEN, RETENTION, Post
 
 __all__ = ["findings"]
 
@@ -28,18 +29,29 @@ def findings(post: Post, queues: Sequence[str], packing: Packing) -> Iterator[Fi
             try:
                 found[side] = post.attributes(queue, side)
             except StoreError as error:
-                yield Finding("error", str(error), "outbox migrate   makes what is missing")
+                missing = isinstance(error, Refused) and error.code in NO_QUEUE
+                yield Finding(
+                    "error", str(error), "outbox migrate   makes what is missing" if missing else ""
+                )
                 continue
             yield from _of(f"queue {queue}{side}", found[side], side, packing)
         if DEAD in found:
             yield from _way_back(f"queue {queue}{DEAD}", found)
+    try:
+        packing.require_shelf()
+    except StoreError as error:
+        yield Finding("error", f"where large content is set aside: {error}")
 
 
 def _of(name: str, attributes: Mapping[str, str], side: str, packing: Packing) -> Iterator[Finding]:
     kept = int(attributes.get("MessageRetentionPeriod", RETENTION))
     waiting = attributes.get("ApproximateNumberOfMessages", "?")
+    hidden = attributes.get("ApproximateNumberOfMessagesNotVisible", "?")
+    delayed = attributes.get("ApproximateNumberOfMessagesDelayed", "?")
     yield Finding(
-        "ok", f"{name}: about {waiting} messages; SQS deletes what is there for {kept / _DAY:g} days"
+        "ok",
+        f"{name}: about {waiting} messages wait, {delayed} are delayed, {hidden} are with a worker; "
+        f"SQS deletes what is there for {kept / _DAY:g} days",
     )
     if kept < RETENTION:
         yield Finding(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -33,13 +33,16 @@ _WAITS: Final = (StoreUnavailable, ConfigurationError, FormatError)
 class Claiming:
     """The letters in hand and the claims given out, for all threads of a store."""
 
-    def __init__(self, post: Post, packing: Packing, *, poll: int, lock: threading.Lock) -> None:
+    def __init__(
+        self, post: Post, packing: Packing, *, poll: int, lock: threading.Lock, now: Callable[[], int]
+    ) -> None:
         self._post = post
         self._packing = packing
-        self._fetching = Fetching(post, packing)
+        self._fetching = Fetching(post, packing, now)
         self._lock = lock
+        self._now = now
         self._hand = Hand()
-        self._filling = Filling(self._fetching, self._hand, lock, poll=poll)
+        self._filling = Filling(self._fetching, self._hand, lock, poll=poll, now=now)
 
     def claim(self, names: Sequence[str], limit: int, max_bytes: int, lease: Lease) -> list[Claim]:
         """The claims; what is asked for of one queue is not kept back by another that fails.
@@ -47,19 +50,20 @@ class Claiming:
         Raises:
             StoreError: a queue failed, and there is nothing of the others.
         """
-        self._renew(names, lease)
         asked = Asked(names=names, limit=limit, max_bytes=max_bytes, lease=lease)
-        while True:
+        self._renew(asked)
+        while asked.names:
             self._filling.fill(asked)
             with self._lock:
-                chosen = self._hand.choose(names, limit, max_bytes)
-            claims = self._claimed(chosen, lease)
+                chosen = self._hand.choose(asked.names, limit, max_bytes)
+            claims = self._claimed(chosen, asked)
             if claims:
                 return claims
             if not chosen:
-                if asked.error is not None:
-                    raise asked.error
-                return []
+                break
+        if asked.error is not None:
+            raise asked.error
+        return []
 
     def give_back(self) -> None:
         """Put back what was received and not claimed, as though it had not been received."""
@@ -100,37 +104,54 @@ class Claiming:
             slip = self._packing.pack(message, standing)
         return Given(slip=slip, until=token.until, last=token.last)
 
-    def _renew(self, names: Sequence[str], lease: Lease) -> None:
+    def _renew(self, asked: Asked) -> None:
         """What was received and left over stays ours while we go on claiming; what SQS hides no longer goes back."""
+        lease = asked.lease
         with self._lock:
-            ageing = self._hand.ageing(names, lease.now, lease.until)
-            aged = self._hand.aged(names, lease.until)
+            ageing = self._hand.ageing(asked.names, lease.now, lease.until)
+            aged = self._hand.aged(asked.names, lease.until)
         self._fetching.give_back(aged)
         gone_back = {each.handle for each in aged}
         for queue, group in by_queue(each for each in ageing if each.handle not in gone_back).items():
-            gone = self._post.hide(queue, {each.handle: lease.seconds for each in group})
+            try:
+                gone = self._post.hide(queue, {each.handle: lease.seconds for each in group})
+            except StoreError as error:
+                self._filling.failed(asked, queue, error)
+                continue
             with self._lock:
                 self._hand.renew([each.handle for each in group], gone, lease.until)
 
     # -- the claims
 
-    def _claimed(self, chosen: Sequence[Got], lease: Lease) -> list[Claim]:
-        try:
-            gone = self._extended([each for each in chosen if each.until != lease.until], lease)
-        except StoreError:
-            with self._lock:
-                self._hand.add(chosen)
-            raise
-        claims = [self._claim(each, lease) for each in chosen if each.handle not in gone]
+    def _claimed(self, chosen: Sequence[Got], asked: Asked) -> list[Claim]:
+        """Each for most of the lease from now on, however long it has taken since it was asked for."""
+        lease = asked.lease.at(self._now())
+        chosen = [each for each in chosen if each.until > lease.now]
+        fresh = [each for each in chosen if _fresh(each, asked.lease, lease)]
+        ours = {each.handle: each for each in fresh}
+        for queue, group in by_queue(each for each in chosen if each.handle not in ours).items():
+            try:
+                ours |= self._extended(queue, group, lease)
+            except StoreError as error:
+                # They stay in hand for their time, and keep nothing of the other queues.
+                with self._lock:
+                    self._hand.add(group)
+                self._filling.failed(asked, queue, error)
+                asked.names = [name for name in asked.names if name != queue]
+        claims = [self._claim(ours[each.handle], lease.now) for each in chosen if each.handle in ours]
         return [claim for claim in claims if claim is not None]
 
-    def _extended(self, letters: Sequence[Got], lease: Lease) -> set[str]:
-        gone: set[str] = set()
-        for queue, group in by_queue(letters).items():
-            gone |= self._post.hide(queue, {each.handle: lease.seconds for each in group})
-        return gone
+    def _extended(self, queue: str, letters: Sequence[Got], lease: Lease) -> dict[str, Got]:
+        """Those that are not lost, with the whole of their lease before them."""
+        seconds = {each.handle: lease.within(each.last) for each in letters}
+        gone = self._post.hide(queue, seconds)
+        return {
+            each.handle: attrs.evolve(each, until=lease.end(seconds[each.handle]))
+            for each in letters
+            if each.handle not in gone and seconds[each.handle]
+        }
 
-    def _claim(self, letter: Got, lease: Lease) -> Claim | None:
+    def _claim(self, letter: Got, now: int) -> Claim | None:
         """The claim on it; None where it cannot be read, and is aside or waits."""
         try:
             message = self._read(letter)
@@ -140,20 +161,20 @@ class Claiming:
         except StoreError as error:
             self._fetching.hold(letter, str(error))
             return None
-        standing = standings.claimed(letter.slip.standing, lease.until)
+        standing = standings.claimed(letter.slip.standing, letter.until)
         slip = attrs.evolve(letter.slip, standing=standing)
         with self._lock:
-            given = Given(slip=slip, until=lease.until, last=letter.last)
-            self._hand.give(letter.handle, given, lease.now)
+            given = Given(slip=slip, until=letter.until, last=letter.last)
+            self._hand.give(letter.handle, given, now)
         token = Token(
             since=standing.since,
             submitted=standing.submitted,
-            until=lease.until,
+            until=letter.until,
             last=letter.last,
             key=slip.key,
             handle=letter.handle,
         )
-        return standings.claim(message, standing, str(token), lease.now)
+        return standings.claim(message, standing, str(token), now)
 
     def _read(self, letter: Got) -> Message:
         message = intact(letter.slip.id, lambda: self._packing.unpack(letter.slip))
@@ -163,3 +184,8 @@ class Claiming:
                 "there, or the names of two stores overlap"
             )
         return message
+
+
+def _fresh(letter: Got, asked: Lease, lease: Lease) -> bool:
+    """Whether it was received for this claim, and most of its lease is left."""
+    return letter.until >= asked.until and letter.until >= lease.middle

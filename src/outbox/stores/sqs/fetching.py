@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -22,6 +22,8 @@ from .slips import Slip
 __all__ = ["Fetched", "Fetching"]
 
 _LOG: Final = logging.getLogger("outbox.stores.sqs")
+_LEFT: Final = 1000
+"""Letters of a queue that are remembered, for they are still to be deleted."""
 _AGAIN: Final = 60
 """Seconds until a message is tried again whose content cannot be read for now."""
 
@@ -47,14 +49,19 @@ class Fetched:
 class Fetching:
     """Receives letters, and sends on those that are not to be claimed now."""
 
-    def __init__(self, post: Post, packing: Packing) -> None:
+    def __init__(self, post: Post, packing: Packing, now: Callable[[], int]) -> None:
         self._post = post
         self._packing = packing
+        self._now = now
+        self._left: dict[str, list[str]] = {}
+        """Whose successors were sent, by their queues, and that could not be deleted yet."""
 
-    def fetch(self, queue: str, number: int, *, lease: int, wait: int, now: int) -> Fetched:
+    def fetch(self, queue: str, number: int, *, lease: int, wait: int) -> Fetched:
         """Receive up to *number*, hidden from others for *lease* seconds."""
         fetched = Fetched()
-        for each in self._post.receive(queue, number, lease=lease, wait=wait):
+        received = self._post.receive(queue, number, lease=lease, wait=wait)
+        now = self._now()
+        for each in received:
             try:
                 slip = Slip.read(each.text)
                 sent_back = slip.standing.state is not State.QUEUED
@@ -64,7 +71,10 @@ class Fetching:
                 fetched.onward.append((each.handle, each.again(_AGAIN)))
                 continue
             except StoreError as error:
-                fetched.aside.append((each.handle, Letter(text=each.text, reason=str(error))))
+                fetched.aside.append((each.handle, each.aside(str(error))))
+                continue
+            except Exception as error:  # noqa: BLE001 - one letter, whatever a stranger put there, stops no other
+                fetched.aside.append((each.handle, each.aside(f"it cannot be read: {error!r:.200}")))
                 continue
             if sent_back or (slip.later and slip.standing.due > now):
                 # What was sent back is written anew, so that what SQS counts from now on is claims.
@@ -76,6 +86,7 @@ class Fetching:
 
     def pass_on(self, queue: str, fetched: Fetched) -> None:
         """Send on what cannot be claimed now."""
+        self._tidy(queue)
         self._replace(queue, fetched.onward)
         self._replace(queue, fetched.aside, HELD)
 
@@ -95,19 +106,29 @@ class Fetching:
         for queue, group in by_queue(letters).items():
             texts = [(each.handle, Letter(text=self._packing.text(each.slip))) for each in group]
             self._replace(queue, texts)
+        for queue in list(self._left):
+            self._tidy(queue)
 
     def _replace(self, queue: str, letters: Sequence[tuple[str, Letter]], side: str = "") -> None:
         """Send these in the place of those; what fails is as it was, and comes again when its time in hand is over."""
         if not letters:
             return
         sent = self._post.send(queue, [letter for _, letter in letters], side)
-        error = sent.error
+        if sent.error is not None:
+            _LOG.warning("some letters were not sent on, and come again: %s", sent.error)
+        self._delete(queue, [letters[place][0] for place in sorted(sent.stored)])
+
+    def _tidy(self, queue: str) -> None:
+        """Delete what could not be deleted when its successor was sent: until then there are two of it."""
+        if left := self._left.pop(queue, None):
+            self._delete(queue, left)
+
+    def _delete(self, queue: str, handles: Sequence[str]) -> None:
         try:
-            self._post.delete(queue, [letters[place][0] for place in sorted(sent.stored)])
-        except StoreError as failed:
-            error = error or failed
-        if error is not None:
-            _LOG.warning("some letters were not sent on, and come again: %s", error)
+            self._post.delete(queue, handles)
+        except StoreError as error:
+            self._left[queue] = [*self._left.get(queue, ()), *handles][-_LEFT:]
+            _LOG.warning("some letters were sent on and are still there, too: %s", error)
 
 
 def _counted(slip: Slip, received: int, now: int) -> Slip:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -22,6 +22,8 @@ _LOG: Final = logging.getLogger("outbox.stores.sqs")
 _REQUESTS: Final = 100
 """For messages, by one claim: much may be there that is to be passed on, and no lease waits for that."""
 _DOUBLINGS: Final = 5
+_SHARE: Final = 3
+"""The part of a lease that may be over when the message comes which was waited for."""
 
 
 @attrs.define(kw_only=True)
@@ -42,15 +44,27 @@ class Filling:
     """Fetches until there is as much in hand as was asked for, or nothing more comes.
 
     Where nothing is there it waits for the first message: for a second, and
-    twice as long each time in vain, up to *poll* seconds.  Not while somebody
-    has a claim: whoever waits here may be the one who is to settle it.
+    twice as long each time in vain, up to *poll* seconds, for all queues
+    together.  Not while somebody has a claim: whoever waits here may be the
+    one who is to settle it.  And not for long where the lease is short: it is
+    counted from before the wait, for SQS does not say when a message came.
     """
 
-    def __init__(self, fetching: Fetching, hand: Hand, lock: threading.Lock, *, poll: int) -> None:
+    def __init__(
+        self,
+        fetching: Fetching,
+        hand: Hand,
+        lock: threading.Lock,
+        *,
+        poll: int,
+        now: Callable[[], int],
+    ) -> None:
         self._fetching = fetching
         self._hand = hand
         self._lock = lock
         self._poll = poll
+        self._now = now
+        self._waited = 0
         self._in_vain = 0
         self._failing: dict[str, str] = {}
 
@@ -60,23 +74,26 @@ class Filling:
                 return
             turn = self._hand.in_turn(asked.names)
             busy = self._hand.any(asked.names) or self._hand.waited_for(asked.lease.now)
-        wait = 0 if busy else self._wait(len(turn))
-        if not wait or (len(turn) > 1 and not self._in_vain):
+        longest = 0 if busy else self._longest(asked.lease)
+        if not longest or (len(turn) > 1 and not self._in_vain):
             # Who waits for a queue that is empty keeps those waiting in which there is mail.
             self._take_in(asked, turn)
-        if wait and not asked.came:
-            self._await(asked, turn, wait)
+        if longest and not asked.came:
+            self._await(asked, turn, longest)
         if not busy:
             self._in_vain = 0 if asked.came else self._in_vain + 1
 
-    def _wait(self, queues: int) -> int:
-        """Seconds for each queue: all of them together are not waited for longer than one alone."""
-        longest = min(self._poll, 1 << min(self._in_vain, _DOUBLINGS))
-        return max(1, longest // queues) if longest else 0
+    def _longest(self, lease: Lease) -> int:
+        """Seconds, for all queues together."""
+        return min(self._poll, 1 << min(self._in_vain, _DOUBLINGS), lease.seconds // _SHARE)
 
-    def _await(self, asked: Asked, turn: Sequence[str], wait: int) -> None:
-        for queue in turn:
-            self._fetch(asked, queue, min(asked.limit, BATCH), wait)
+    def _await(self, asked: Asked, turn: Sequence[str], longest: int) -> None:
+        """Each for its part of the time; of more queues than there are seconds some now, and the others the next time."""
+        first = self._waited % len(turn)
+        waited_for = [*turn[first:], *turn[:first]][:longest]
+        for queue in waited_for:
+            self._waited += len(turn) > longest
+            self._fetch(asked, queue, min(asked.limit, BATCH), longest // len(waited_for))
             if asked.came:
                 return self._take_in(asked, turn)
         return None
@@ -87,9 +104,11 @@ class Filling:
         while asked.left and asked.requests:
             with self._lock:
                 ready = {queue: self._hand.ready(queue) for queue in asked.names}
-                full = self._hand.size(asked.names) >= asked.max_bytes and any(ready.values())
+                full = self._hand.size(asked.names) >= asked.max_bytes
             missing = asked.limit - sum(ready.values())
-            if missing <= 0 or full:
+            # What came first would be over when the last comes.
+            late = self._now() > asked.lease.middle
+            if missing <= 0 or (any(ready.values()) and (full or late)):
                 return
             queue = min(asked.left, key=ready.__getitem__)
             if not self._fetch(asked, queue, min(-(-missing // len(asked.left)), BATCH), 0):
@@ -98,11 +117,11 @@ class Filling:
     def _fetch(self, asked: Asked, queue: str, number: int, wait: int) -> bool:
         """Whether there may be more of this queue that is worth to be asked for."""
         asked.requests -= 1
-        lease = asked.lease
+        lease = asked.lease.at(self._now())
         try:
-            fetched = self._fetching.fetch(queue, number, lease=lease.seconds, wait=wait, now=lease.now)
+            fetched = self._fetching.fetch(queue, number, lease=lease.seconds, wait=wait)
         except StoreError as error:
-            self._failed(asked, queue, error)
+            self.failed(asked, queue, error)
             return False
         self._failing.pop(queue, None)
         with self._lock:
@@ -116,7 +135,7 @@ class Filling:
         self._fetching.pass_on(queue, fetched)
         return bool(fetched) and not crowded and not sated
 
-    def _failed(self, asked: Asked, queue: str, error: StoreError) -> None:
+    def failed(self, asked: Asked, queue: str, error: StoreError) -> None:
         """The others are served all the same; whoever gets nothing is told."""
         asked.error = asked.error or error
         if self._failing.get(queue) != str(error):

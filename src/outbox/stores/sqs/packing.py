@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import secrets
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ __all__ = ["Packing"]
 _LOG: Final = logging.getLogger("outbox.stores.sqs")
 _REST: Final = 8192
 """Bytes kept free for what is learned of a message: its attempts, and the reason why it stands where it stands."""
+_PROBE: Final = "outbox-check"
 _FRESH: Final = 7 * 86_400 * 1_000_000
 """Content that was set aside longer ago is so anew when a letter is written that names it.
 
@@ -75,6 +77,13 @@ class Packing:
             _LOG.warning("%s: its content is not kept for longer: %s", slip.id, error)
             return slip
         return attrs.evolve(slip, kept=now)
+
+    def require_shelf(self) -> None:
+        """Raise StoreError where what is set aside cannot be read."""
+        if self._blobs is not None:
+            # That one key is missing is how a shelf answers that is there.
+            with contextlib.suppress(CorruptRecord):
+                self._blobs.get(_PROBE)
 
     def unpack(self, slip: Slip) -> Message:
         """The message of a slip.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -15,7 +15,7 @@ from outbox.values import printable
 from .boto3 import Client, Refused
 from .naming import DEAD, HELD, sqs_name
 
-__all__ = ["BATCH", "REDRIVEN", "RETENTION", "Letter", "Post", "Received", "Sent"]
+__all__ = ["BATCH", "NO_QUEUE", "REDRIVEN", "RETENTION", "Letter", "Post", "Received", "Sent"]
 
 BATCH: Final = 10
 """As many as SQS takes and gives in one request."""
@@ -33,7 +33,12 @@ _GONE: Final = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "Inval
 _REASON: Final = "reason"
 _RECEIVES: Final = "receives"
 """How often it had been received in vain before it was sent on as it was."""
-_NO_QUEUE: Final = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
+_LABELS: Final = 10
+"""As many attributes as SQS takes with a message."""
+_DIGITS: Final = 6
+"""A larger count nobody has written but a stranger."""
+NO_QUEUE: Final = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
+"""What is said where a queue is not there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +54,10 @@ class Letter:
     def size(self) -> int:
         """Bytes, as SQS counts them."""
         return len(self.text.encode()) + sum(
-            len(name) + len(value["DataType"]) + len(value.get("StringValue", "").encode())
+            len(name.encode())
+            + len(value["DataType"].encode())
+            + len(value.get("StringValue", "").encode())
+            + len(value.get("BinaryValue", b""))
             for name, value in self.attributes.items()
         )
 
@@ -58,7 +66,9 @@ class Letter:
         return {**self.labels, _REASON: _string(self.reason)} if self.reason else self.labels
 
     def fitting(self, most: int) -> Letter:
-        """The same, its reason cut to what is free of *most* bytes."""
+        """The same, its reason cut to what is free of *most* bytes; what it was labelled with goes before that does."""
+        if self.labels and self.reason and (self.size > most or len(self.attributes) > _LABELS):
+            return attrs.evolve(self, labels={}).fitting(most)
         over = self.size - most
         if over <= 0 or not self.reason:
             return self
@@ -79,6 +89,10 @@ class Received:
         """As it came, with what SQS has counted, which it begins anew."""
         counted = {_RECEIVES: _string(str(self.number - 1))} if self.number > 1 else {}
         return Letter(text=self.text, delay=delay, labels={**self.labels, **counted})
+
+    def aside(self, reason: str) -> Letter:
+        """As it came, with the reason why it is put aside, and with what else stood on it where there is room."""
+        return Letter(text=self.text, reason=reason, labels=self.labels)
 
 
 @attrs.frozen
@@ -104,6 +118,11 @@ class Post:
         self._most = most
         self._lock = threading.Lock()
         self._urls: dict[tuple[str, str], str] = {}
+
+    def require_names(self, queues: Iterable[str]) -> None:
+        """Raise ConfigurationError where SQS can have no queue of one of these names."""
+        for queue in queues:
+            sqs_name(self._prefix, queue)
 
     def send(self, queue: str, letters: Sequence[Letter], side: str = "") -> Sent:
         """Put them in the queue; stops at the first request that fails."""
@@ -177,7 +196,7 @@ class Post:
             try:
                 self._found(name)
             except Refused as error:
-                if error.code not in _NO_QUEUE:
+                if error.code not in NO_QUEUE:
                     raise
                 self._made(queue, side)
                 made.append(name)
@@ -187,7 +206,7 @@ class Post:
         try:
             url: str = self._client.call("get_queue_url", f"queue {name}", QueueName=name)["QueueUrl"]
         except Refused as error:
-            if error.code in _NO_QUEUE:
+            if error.code in NO_QUEUE:
                 raise self._missing(name, error) from error
             raise
         return url
@@ -271,7 +290,7 @@ class Post:
         try:
             return self._client.call(verb, f"queue {queue}{side}", sending=sending, QueueUrl=url, **asked)
         except Refused as error:
-            if error.code not in _NO_QUEUE:
+            if error.code not in NO_QUEUE:
                 raise
             # Somebody has deleted it; it may be made anew.
             self._urls.pop((queue, side), None)
@@ -288,14 +307,19 @@ class Post:
 
 def _received(each: Mapping[str, Any]) -> Received:
     labels = dict(each.get("MessageAttributes", {}))
-    before = labels.pop(_RECEIVES, {}).get("StringValue", "0")
     number = int(each.get("Attributes", {}).get("ApproximateReceiveCount", 1))
     return Received(
         handle=each["ReceiptHandle"],
         text=each["Body"],
-        number=number + (int(before) if before.isdecimal() else 0),
+        number=number + _before(labels.pop(_RECEIVES, {})),
         labels=labels,
     )
+
+
+def _before(label: Mapping[str, Any]) -> int:
+    """What was counted before it was sent on as it was; nothing where a stranger has written it."""
+    text = label.get("StringValue", "")
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else 0
 
 
 def _string(text: str) -> Mapping[str, str]:

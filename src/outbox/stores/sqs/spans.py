@@ -35,7 +35,15 @@ class Lease:
     @classmethod
     def of(cls, lease: dt.timedelta, now: int) -> Lease:
         hidden = min(max(1, seconds(width(lease))), LONGEST_LEASE)
-        return cls(now, hidden, _after(now, hidden), _after(now, LONGEST_LEASE - _ROOM))
+        return cls(now, hidden, now, now).at(now)
+
+    @property
+    def middle(self) -> int:
+        return (self.now + self.until) // 2
+
+    def at(self, now: int) -> Lease:
+        """The same, beginning then."""
+        return Lease(now, self.seconds, _after(now, self.seconds), _after(now, LONGEST_LEASE - _ROOM))
 
     def within(self, last: int) -> int:
         """Its seconds, where none may be later than *last*; none where that is over."""

@@ -43,6 +43,8 @@ __all__ = ["SQSStore"]
 
 _CLAIMS: Final = 1000
 """No more come at once, however many were asked for: each is in flight from then on."""
+_KEPT: Final = 10_000
+"""Messages that are remembered, for they were stored and their put failed: whoever repeats it does so soon."""
 _SMALLEST: Final = 16 << 10
 _LARGEST: Final = 1 << 20
 _LONGEST_POLL: Final = 20
@@ -101,7 +103,13 @@ class SQSStore:
         self._packing = Packing(blobs, max_message)
         self._settling = Settling(self._post, self._packing)
         self._lock = threading.Lock()
-        self._claiming = Claiming(self._post, self._packing, poll=seconds(width(poll)), lock=self._lock)
+        self._claiming = Claiming(
+            self._post,
+            self._packing,
+            poll=seconds(width(poll)),
+            lock=self._lock,
+            now=lambda: micros(self._clock.now()),
+        )
         self._create = create
         self._kept: dict[str, bytes] = {}
         self._closed = False
@@ -115,18 +123,21 @@ class SQSStore:
     def put(self, messages: Sequence[Message], /) -> Sequence[PutResult]:
         """See :meth:`outbox.protocols.Intake.put`; but not all or none where there are more than one request takes.
 
-        What was stored of a put that failed is known to this object, and
+        What was stored of a put that failed is known to this object (of the last ten thousand messages), and
         repeating it stores only the rest.  A request whose answer was lost is
         AmbiguousPut, and repeated it may be stored twice.
 
         Raises:
             UnsupportedError: a message is too large, or is to be sent at most once, which no standard queue keeps.
+        ConfigurationError: SQS can have no queue of such a name; nothing was stored.
         """
         now = self._now()
         _require_repeatable(messages)
         with self._lock:
             known = {m.id: self._kept[m.id] for m in messages if m.id in self._kept}
         new, results = sift(messages, known)
+        # What fails for its name alone fails before anything is stored: nobody could tell how much was.
+        self._post.require_names(dict.fromkeys(message.queue for message in new))
         slips: list[Slip] = []
         try:
             slips += (self._packing.pack(message, standings.fresh(message, now)) for message in new)
@@ -257,6 +268,8 @@ class SQSStore:
     ) -> None:
         with self._lock:
             self._kept |= {messages[place].id: messages[place].envelope_digest for place in stored}
+            for id in list(self._kept)[: -max(_KEPT, len(stored))]:
+                del self._kept[id]
         if isinstance(error, AmbiguousPut):
             raise error
         self._packing.forget(slip for place, slip in enumerate(slips) if place not in stored)

@@ -63,10 +63,22 @@ local function write(command, key, first, second)
   list.n = n
 end
 
-local function flush()
+-- As redis.call; what it has met a script can answer with as it is.
+local met, wrote = nil, false
+local function call(...)
+  local said = redis.pcall(...)
+  if type(said) == 'table' and said.err then
+    met = said
+    error(said)
+  end
+  wrote = true
+  return said
+end
+
+local function flush(how)
   for _, list in ipairs(gathered) do
     for first = 1, list.n, 1000 do
-      redis.call(list.command, list.key, unpack(list, first, math.min(first + 999, list.n)))
+      (how or redis.call)(list.command, list.key, unpack(list, first, math.min(first + 999, list.n)))
     end
   end
   pending, gathered = {}, {}
@@ -128,8 +140,9 @@ local function render(row)
   }, '\t')
 end
 
+-- What is kept of an id that is remembered: anything else that begins so is a row whose queue is damaged.
 local function is_gone(text)
-  return string.sub(text, 1, 1) == '\t'
+  return string.find(text, '^\t%x*\t%d+$') ~= nil
 end
 
 local function queued(row)
@@ -153,9 +166,21 @@ local function weigh(sign, row)
   messages, bytes = messages + sign, bytes + sign * row.size
 end
 
+-- A counter that is no number counts from nothing.
+local function counted(text)
+  return text and #text <= DIGITS + 1 and string.match(text, '^%-?%d+$') and tonumber(text) or 0
+end
+
+local function add(field, number)
+  local said = number ~= 0 and redis.pcall('HINCRBY', META, field, string.format('%.0f', number))
+  if type(said) == 'table' and said.err then
+    redis.pcall('HSET', META, field, string.format('%.0f', math.max(0, number)))
+  end
+end
+
 local function note_load()
-  if messages ~= 0 then redis.call('HINCRBY', META, 'messages', messages) end
-  if bytes ~= 0 then redis.call('HINCRBY', META, 'bytes', string.format('%.0f', bytes)) end
+  add('messages', messages)
+  add('bytes', bytes)
   messages, bytes = 0, 0
 end
 
@@ -230,6 +255,7 @@ local function set_aside(id, text, queue)
   end
   local row = salvaged(text or '', queue)
   write('HSET', ROW, id, render(row))
+  write('ZADD', IDS, '0', id)
   write('ZADD', DONE.held, now, id)
   weigh(-1, row)
 end
@@ -255,14 +281,16 @@ local function served(queues)
 end
 
 -- Something may have become claimable; who waits reads this, and of it the last. To remove each as the next comes takes
--- longer than to remove many together.
+-- longer than to remove many together. It is a hint: what was written stays written where it cannot be told.
 local function tell()
-  return redis.call('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
+  local told = redis.pcall('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
+  return type(told) == 'string' and told or ''
 end
 
 local function latest()
-  local last = redis.call('XREVRANGE', NEWS, '+', '-', 'COUNT', '1')[1]
-  return last and last[1] or '0-0'
+  local found = redis.pcall('XREVRANGE', NEWS, '+', '-', 'COUNT', '1')
+  if found.err then return '' end
+  return found[1] and found[1][1] or '0-1'
 end
 
 local format = redis.call('HGET', META, 'format')

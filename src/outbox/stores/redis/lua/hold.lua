@@ -21,6 +21,7 @@ for place, text in ipairs(fetch(ROW, args.ids)) do
     end
     if not settled then weigh(-1, row) end
     write('HSET', ROW, id, render(row))
+    write('ZADD', IDS, '0', id)
     write('ZADD', DONE.held, now, id)
   end
 end

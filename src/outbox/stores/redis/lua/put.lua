@@ -5,7 +5,7 @@ local drafts = args.drafts
 local ids = {}
 for place, draft in ipairs(drafts) do ids[place] = draft[1] end
 
-local known, conflicts, fresh, forgotten = {}, {}, {}, {}
+local known, conflicts, fresh, forgotten, unlisted = {}, {}, {}, {}, {}
 local new_messages, new_bytes = 0, 0
 local since = NOW - tonumber(args.remember)
 for place, text in ipairs(fetch(ROW, ids)) do
@@ -23,6 +23,11 @@ for place, text in ipairs(fetch(ROW, ids)) do
   elseif text then
     local row = parse(text)
     was = row and row.digest or ''
+    if not redis.call('ZSCORE', IDS, id) then
+      -- No list shows it: the rest of a put that was stopped in its midst.
+      unlisted[#unlisted + 1] = { id, row }
+      if row and row.state == 'queued' and was == digest then was = nil end
+    end
   end
   if was == nil then
     fresh[#fresh + 1] = place
@@ -39,12 +44,16 @@ end
 if #conflicts > 0 then return { 'conflict', unpack(conflicts, 1, math.min(#conflicts, 1000)) } end
 
 local function too_much(limit, name, new)
-  return limit ~= '' and new > 0 and tonumber(redis.call('HGET', META, name) or '0') + new > tonumber(limit)
+  return limit ~= '' and new > 0 and counted(redis.call('HGET', META, name)) + new > tonumber(limit)
 end
 
 if too_much(args.max_messages, 'messages', new_messages) or too_much(args.max_bytes, 'bytes', new_bytes) then
   local held = redis.call('HMGET', META, 'messages', 'bytes')
-  return { 'full', held[1] or '0', held[2] or '0', tostring(new_messages), string.format('%.0f', new_bytes) }
+  local told = { 'full' }
+  for _, number in ipairs({ counted(held[1]), counted(held[2]), new_messages, new_bytes }) do
+    told[#told + 1] = string.format('%.0f', number)
+  end
+  return told
 end
 
 if not format then redis.call('HSET', META, 'format', '1') end
@@ -52,6 +61,19 @@ local claims, going_on = {}, {}
 if args.lease then
   for _, queue in ipairs(args.attempted and args.queues or served(args.queues)) do going_on[queue] = true end
 end
+for _, each in ipairs(unlisted) do
+  local id, row = unpack(each)
+  write('ZADD', IDS, '0', id)
+  local lane = row and LANE[row.queue]
+  if lane and row.state == 'claimed' then
+    write('ZADD', lane.scheduled, row.due, id)
+  elseif lane and row.state == 'queued' then
+    write('ZREM', lane.scheduled, id)
+    write('ZREM', lane.ready, place_of(id, row))
+    write('ZREM', lane.suspects, place_of(id, row))
+  end
+end
+flush()
 for _, place in ipairs(fresh) do
   local id, queue, priority, size, digest, fates, not_before = unpack(drafts[place])
   local due = now
@@ -79,6 +101,21 @@ if #fresh > 0 then
 end
 -- Behind all that asks for memory: who writes at all is let go on.
 for _, id in ipairs(forgotten) do write('ZREM', GONE, id) end
-flush()
+if not pcall(flush, call) then
+  -- None of it, then.
+  pending, gathered = {}, {}
+  if not wrote then return met end
+  for _, id in ipairs(forgotten) do write('ZREM', GONE, id) end
+  for _, place in ipairs(fresh) do
+    local id, queue, priority, _, _, _, not_before = unpack(drafts[place])
+    local due = not_before ~= '' and tonumber(not_before) > NOW and not_before or now
+    for _, key in ipairs({ ROW, ENVELOPE, CONTENT }) do write('HDEL', key, id) end
+    write('ZREM', IDS, id)
+    write('ZREM', LANE[queue].scheduled, id)
+    write('ZREM', LANE[queue].ready, place_of(id, { priority = priority, due = due }))
+  end
+  flush(redis.pcall)
+  return met
+end
 note_load()
 return { 'stored', now, #fresh > 0 and tell() or '', known, claims }

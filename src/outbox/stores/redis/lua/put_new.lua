@@ -9,8 +9,13 @@ for at = 4, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
 for _, text in ipairs(redis.call('HMGET', ROW, unpack(ids))) do
   if text then return false end
 end
-local meta = redis.call('HMGET', META, 'format', 'messages', 'bytes', ARGV[2])
+local meta = redis.call('HMGET', META, 'format', 'messages', 'bytes')
 if meta[1] ~= '1' then return false end
+-- A counter that is no number counts from nothing.
+local function counted(text)
+  return text and #text <= 15 and string.match(text, '^%-?%d+$') and tonumber(text) or 0
+end
+local messages, bytes = counted(meta[2]) + #ids, counted(meta[3]) + tonumber(ARGV[3])
 
 local now = ARGV[1]
 if now == '' then
@@ -31,14 +36,30 @@ for _, id in ipairs(ids) do
   all[to], all[next] = '0', id
   at, to = at + 5, to + 2
 end
-redis.call('HSET', ROW, unpack(rows))
-redis.call('HSET', ENVELOPE, unpack(envelopes))
-redis.call('HSET', CONTENT, unpack(contents))
-redis.call('ZADD', IDS, unpack(all))
-redis.call('ZADD', READY, unpack(ready))
-redis.call(
-  'HSET', META, 'messages', string.format('%.0f', tonumber(meta[2] or '0') + #ids),
-  'bytes', string.format('%.0f', tonumber(meta[3] or '0') + tonumber(ARGV[3]))
-)
-if not meta[4] then redis.call('HSET', META, ARGV[2], '1') end
-return redis.call('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
+
+local met = nil
+local function store(...)
+  local said = redis.pcall(...)
+  if type(said) == 'table' and said.err then
+    met = said
+    error(said)
+  end
+end
+
+local ok = pcall(function()
+  store('ZADD', IDS, unpack(all))
+  store('ZADD', READY, unpack(ready))
+  store('HSET', ENVELOPE, unpack(envelopes))
+  store('HSET', CONTENT, unpack(contents))
+  store('HSET', ROW, unpack(rows))
+  store('HSET', META, 'messages', string.format('%.0f', messages), 'bytes', string.format('%.0f', bytes), ARGV[2], '1')
+end)
+if not ok then
+  -- None of it, then.
+  for _, key in ipairs({ ROW, ENVELOPE, CONTENT }) do redis.pcall('HDEL', key, unpack(ids)) end
+  redis.pcall('ZREM', IDS, unpack(ids))
+  for place = 2, #ready, 2 do redis.pcall('ZREM', READY, ready[place]) end
+  return met
+end
+local told = redis.pcall('XADD', NEWS, 'MAXLEN', '~', '100', '*', 'n', '1')
+return type(told) == 'string' and told or ''

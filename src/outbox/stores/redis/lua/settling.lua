@@ -19,7 +19,7 @@ local function settle(settlements)
         row.state, row.fates, row.reason = state, fates, reason
         row.due = goes_on and later(delay) or now
         row.settled = goes_on and '' or now
-        if refunded then row.attempts = row.attempts - 1 else row.lost = 0 end
+        if refunded then row.attempts = math.max(0, row.attempts - 1) else row.lost = 0 end
         write('HSET', ROW, id, render(row))
         attach(id, row)
         if attempt ~= '' then
