@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -85,7 +85,9 @@ def give(
         if batch.records:
             require_free()
         _throw_away(folders)
-        _bury_left(folders, [record.message.id for record in batch.records])
+        wanted = [record.message.id for record in batch.records]
+        _bury_left(folders, wanted)
+        known = {id for id in wanted if ids.status(folders, id) is not None}
         made: list[_Arrival] = []
         refused: list[str] = list(batch.unreadable)
         try:
@@ -108,7 +110,20 @@ def give(
             _finish(folders)
         except (OSError, StoreError) as error:
             raise _ambiguous(error) from error
+        with contextlib.suppress(OSError, StoreError):
+            _clear_replaced(folders, known.difference(refused))
         return refused
+
+
+def _clear_replaced(folders: Folders, replaced: Collection[str]) -> None:
+    """Remove the tombstones that made way: they would count among what is remembered, in the place of others."""
+    for path, name in walking.tombstones(folders) if replaced else ():
+        id = name.split(",", 2)[1]
+        found = ids.status(folders, id) if id in replaced else None
+        if found is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if folders.stat(path, name).inode != found.inode:
+                    folders.unlink(path, name)
 
 
 def _undone(folders: Folders, made: Sequence[_Arrival]) -> bool:

@@ -716,6 +716,17 @@ class MoveClauses(Clauses):
 
         assert (store.has_left("a"), other.has_left("a")) == (False, True)
 
+    @clause(SupportsMove, SupportsMaintain, Guarantee.DEDUPLICATION)
+    def test_what_came_back_counts_among_the_remembered_no_more(self, reopen: Reopen, beside: Beside) -> None:
+        store, other = reopen(remember_at_most=1), beside()
+        deliver(store, "delivered")
+        put(store, "a", "b", "c")
+        assert move(store, other) == []
+        assert move(other, store) == []
+
+        assert store.prune() == 0
+        assert statuses(store.put([mail("delivered"), mail("a")])) == ["known", "known"]
+
     @clause(SupportsMove, SupportsBrowse)
     def test_an_id_is_remembered_of_no_message_that_is_there(self, store: Whole, clock: ManualClock) -> None:
         put(store, "a")
