@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import math
 import random
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -494,3 +495,89 @@ class _Looked:
 
     def opens_in(self, _relay: object) -> dt.timedelta:
         return dt.timedelta(0)
+
+
+# -- what befalls whoever draws
+
+
+EACH = {"*": SHARED}
+THREE = ("a", "b", "c")
+
+
+class _Counted(MemoryStore):
+    """Raises what is to be raised of the register, once, and counts how often it is asked."""
+
+    error: BaseException | None = None
+    asked = 0
+
+    def register(self, name: str, /) -> Register:
+        self.asked += 1
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return super().register(name)
+
+
+def office(
+    store_class: type[_Counted] = _Counted,
+) -> tuple[ManualClock, Breakers, _Counted, Purser]:
+    clock = ManualClock()
+    breakers = Breakers(clock, random.Random(1), limits=EACH)
+    store = store_class(clock=clock)
+    transport: Any = _Named()
+    return clock, breakers, store, Purser(store, transport, breakers, clock, random.Random(1))
+
+
+def wanting(breakers: Breakers, keys: Sequence[str] = THREE) -> None:
+    for key in keys:
+        breakers.admit([key], f"m-{key}", patience=0, wanted=1)
+
+
+def ordered(breakers: Breakers) -> list[str]:
+    return sorted(breakers.await_orders(0.0, lambda: True))
+
+
+def test_an_exception_while_one_relay_is_drawn_for_leaves_no_other_waiting_for_an_answer() -> None:
+    clock, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        store.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            purser.serve(lambda: True)
+        wanting(breakers, THREE[1:])
+        assert ordered(breakers) == ["b", "c"]
+        clock.advance(dt.timedelta(seconds=10))
+        wanting(breakers)
+        assert "a" in ordered(breakers)
+
+
+def test_an_exception_once_it_was_drawn_leaves_no_relay_waiting_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, breakers, store, purser = office()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with closing(store):
+        wanting(breakers)
+        with monkeypatch.context() as patched:
+            patched.setattr(breakers, "drawn", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                purser.serve(lambda: True)
+        clock.advance(dt.timedelta(seconds=10))
+        wanting(breakers)
+        assert ordered(breakers) == list(THREE)
+
+
+def test_an_order_that_nobody_answers_is_asked_anew_after_a_while() -> None:
+    clock, breakers, store, _ = office()
+    with closing(store):
+        wanting(breakers)
+        assert ordered(breakers) == list(THREE)
+        clock.advance(dt.timedelta(seconds=1))
+        wanting(breakers)
+        assert ordered(breakers) == [], "it is under way"
+        clock.advance(dt.timedelta(seconds=60))
+        wanting(breakers)
+        assert ordered(breakers) == list(THREE)

@@ -173,7 +173,9 @@ class Breakers:
         """Wait until no order for these relays is under way, for *seconds* at most."""
         known = self._here()
         with known.changed:
-            known.changed.wait_for(lambda: not any(known.relays.asking(key) for key in keys), seconds)
+            known.changed.wait_for(
+                lambda: not any(known.relays.asking(key, self._clock.monotonic()) for key in keys), seconds
+            )
 
     def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
         """The register of this relay gave so much; see :meth:`outbox.relay.Relays.drawn`."""

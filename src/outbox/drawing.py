@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
@@ -77,13 +78,20 @@ class Purser:
         self._breakers.await_drawn(keys, _PATIENCE)
 
     def _draw_all(self, orders: Mapping[str, Order]) -> bool:
-        for key, order in orders.items():
-            self._draw(key, order)
+        left = deque(orders.items())
+        try:
+            while left:
+                self._draw(*left.popleft())
+        finally:
+            # An order that nobody answers would keep its relay from asking again.
+            for key, _ in left:
+                self._breakers.refused(key, 0.0)
         return bool(orders)
 
     def _draw(self, key: str, order: Order) -> None:
         try:
             drawn = self._drawn(register_of(key, self._transport), order)
+            self._breakers.drawn(key, *drawn)
         except StoreError as error:
             self._failed(key, error)
         except BaseException:
@@ -91,7 +99,6 @@ class Purser:
             self._breakers.refused(key, _BACK_OFF_AT_MOST)
             raise
         else:
-            self._breakers.drawn(key, *drawn)
             self._mended()
 
     def _drawn(self, name: str, order: Order) -> tuple[Draft, float, float, int]:

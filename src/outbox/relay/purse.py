@@ -17,6 +17,8 @@ __all__ = ["Purse", "Purses"]
 
 _BUSY: Final = 0.25
 """Who spends again within so many seconds is going to spend more."""
+_UNANSWERED: Final = 30.0
+"""Seconds: whoever took an order and has said nothing for so long is gone."""
 
 
 @attrs.define
@@ -150,13 +152,13 @@ class Purse:
 class Purses:
     """Those of one relay: of *messages* and of *connections*, each where there is such a limit.
 
-    *asking*: an order is under way, and no other goes.
+    An order is under way until it is answered, and no other goes; but for half a minute at most.
     """
 
     limits: RelayLimits
     messages: Purse | None
     connections: Purse | None
-    asking: bool = False
+    _asking_until: float | None = None
 
     @classmethod
     def of(cls, limits: RelayLimits) -> Purses:
@@ -175,7 +177,7 @@ class Purses:
 
     def order(self, now: float) -> Order | None:
         """What to ask of the register and to give back to it now; answered by :meth:`drawn` or :meth:`refused`."""
-        if self.asking:
+        if self.asking(now):
             return None
         order = Order(
             limits=self.limits,
@@ -184,33 +186,37 @@ class Purses:
             messages_back=self.messages.spoil(now) if self.messages else (),
             connections_back=self.connections.spoil(now) if self.connections else (),
         )
-        self.asking = order != Order(limits=self.limits)
-        return order if self.asking else None
+        self._asking_until = None if order == Order(limits=self.limits) else now + _UNANSWERED
+        return None if self._asking_until is None else order
+
+    def asking(self, now: float) -> bool:
+        """Whether an order is under way."""
+        return self._asking_until is not None and now < self._asking_until
 
     def drawn(self, draft: Draft, begun: float, ended: float, at: int, late: float = 0.0) -> None:
         """The register gave this, at that moment of its clock, by a look at it from *begun* to *ended*.
 
         Who was refused asks again so much *late*, that not all who were come at once.
         """
-        self.asking = False
+        self._asking_until = None
         for purse, permits in ((self.messages, draft.messages), (self.connections, draft.connections)):
             if purse is not None:
                 purse.lay(permits, begun, ended, at, late)
 
     def refused(self, until: float) -> None:
         """The register could not be asked; not again before then."""
-        self.asking = False
+        self._asking_until = None
         for purse in self._needed(connect=True):
             purse.refuse(until)
 
     def settled(self, now: float) -> bool:
         """Whether there is nothing to see to."""
-        return not self.asking and all(purse.settled(now) for purse in self._needed(connect=True))
+        return not self.asking(now) and all(purse.settled(now) for purse in self._needed(connect=True))
 
     @property
     def ends(self) -> float:
         """When the first permit can no more be used, and is to be given back."""
-        if self.asking:
+        if self._asking_until is not None:
             return math.inf
         return min(purse.ends for purse in self._needed(connect=True))
 

@@ -300,10 +300,10 @@ class Relays:
         """The seconds until there may be one although nobody asks to be admitted."""
         return max(0.0, min((purses.ends for purses in self._sharing.values()), default=math.inf) - now)
 
-    def asking(self, key: str) -> bool:
+    def asking(self, key: str, now: float) -> bool:
         """Whether an order for this relay is under way."""
         purses = self._sharing.get(key)
-        return purses is not None and purses.asking
+        return purses is not None and purses.asking(now)
 
     def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
         """The register of this relay gave so much; see :meth:`.Purses.drawn`."""
