@@ -15,7 +15,7 @@ from examples import examples
 from hypothesis import given, settings, strategies as st
 from shared_limits import Host, Sent, Town, passed, worst_window
 
-from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore
+from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore, drawing as drawing_module
 from outbox.breakers import Breakers
 from outbox.bulletin import RelayBulletin
 from outbox.cli.runners import relay_phrase
@@ -581,3 +581,38 @@ def test_an_order_that_nobody_answers_is_asked_anew_after_a_while() -> None:
         clock.advance(dt.timedelta(seconds=60))
         wanting(breakers)
         assert ordered(breakers) == list(THREE)
+
+
+class _NeverAsked(MemoryStore):
+    """Gives mail and no register; after five times it does."""
+
+    asked = 0
+
+    def register(self, name: str, /) -> Register:
+        self.asked += 1
+        if self.asked <= 5:
+            raise StoreUnavailable("no right to the registers")
+        return super().register(name)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_drain_ends_where_the_register_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch, *, several: bool
+) -> None:
+    monkeypatch.setattr(drawing_module, "_back_off", lambda failures: 0.001 if failures < 5 else 9.0)
+    with closing(_NeverAsked()) as store:
+        store.put(messages(5))
+        transport: Any = _ByDomain() if several else FunctionTransport(lambda *_: None)
+        tally = Runner(store, transport, limits=EACH).drain()
+        assert tally.delivered == 0
+        assert store.asked == 5
+        claims = store.claim(limit=10, lease=dt.timedelta(seconds=1), queues=["mail"])
+        assert len(claims) == 5, "nothing is held under a lease"
+
+
+class _ByDomain(FunctionTransport):
+    def __init__(self) -> None:
+        super().__init__(lambda *_: None)
+
+    def relay(self, _message: Message, recipient: str) -> str:
+        return recipient.partition("@")[2]

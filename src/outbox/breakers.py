@@ -182,10 +182,10 @@ class Breakers:
         self._report(key, lambda relays: relays.drawn(key, draft, begun, ended, at))
         self.wake()
 
-    def refused(self, key: str, seconds: float) -> None:
-        """It could not be asked: nothing goes there for so long."""
+    def refused(self, key: str, seconds: float, *, again: bool = False) -> None:
+        """It could not be asked: nothing goes there for so long; *again*: as it could not several times before."""
         until = self._clock.monotonic() + seconds
-        self._report(key, lambda relays: relays.refused(key, until))
+        self._report(key, lambda relays: relays.refused(key, until, again=again))
         self.wake()
 
     def wake(self) -> None:

@@ -24,6 +24,8 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TRIES: Final = 20
 _BACK_OFF: Final = 0.2
 _BACK_OFF_AT_MOST: Final = 5.0
+_FAILURES: Final = 5
+"""After so many in a row nobody keeps claims any more for what the store may say in a moment."""
 _LONG: Final = 60.0
 _PATIENCE: Final = 5.0
 
@@ -120,10 +122,8 @@ class Purser:
 
     def _failed(self, key: str, error: StoreError) -> None:
         self._failures += 1
-        wait = min(_BACK_OFF * 2.0 ** min(self._failures, 10), _BACK_OFF_AT_MOST) * self._rng.uniform(
-            0.5, 1.0
-        )
-        self._breakers.refused(key, wait)
+        wait = _back_off(self._failures) * self._rng.uniform(0.5, 1.0)
+        self._breakers.refused(key, wait, again=self._failures >= _FAILURES)
         if self._failures == 1:
             _LOG.warning(
                 "the store cannot be asked what may go to %s, whose limits are shared: nothing does until it can be: %s",
@@ -135,6 +135,10 @@ class Purser:
         if self._failures:
             self._failures = 0
             _LOG.info("the store can be asked again what may go to relays whose limits are shared")
+
+
+def _back_off(failures: int) -> float:
+    return min(_BACK_OFF * 2.0 ** min(failures, 10), _BACK_OFF_AT_MOST)
 
 
 def _nanos(register: Register) -> int:

@@ -159,6 +159,7 @@ class Purses:
     messages: Purse | None
     connections: Purse | None
     _asking_until: float | None = None
+    _unasked_until: float = -math.inf
 
     @classmethod
     def of(cls, limits: RelayLimits) -> Purses:
@@ -198,16 +199,20 @@ class Purses:
 
         Who was refused asks again so much *late*, that not all who were come at once.
         """
-        self._asking_until = None
+        self._asking_until, self._unasked_until = None, -math.inf
         for purse, permits in ((self.messages, draft.messages), (self.connections, draft.connections)):
             if purse is not None:
                 purse.lay(permits, begun, ended, at, late)
 
-    def refused(self, until: float) -> None:
-        """The register could not be asked; not again before then."""
-        self._asking_until = None
+    def refused(self, until: float, *, again: bool = False) -> None:
+        """The register could not be asked; not again before then.  *again*: nor could it be several times before."""
+        self._asking_until, self._unasked_until = None, until if again else -math.inf
         for purse in self._needed(connect=True):
             purse.refuse(until)
+
+    def unasked(self, now: float) -> bool:
+        """Whether the register cannot be asked, and it is not a matter of moments."""
+        return now < self._unasked_until
 
     def settled(self, now: float) -> bool:
         """Whether there is nothing to see to."""

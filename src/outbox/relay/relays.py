@@ -66,9 +66,14 @@ class _Relay:
         if self.room.in_use == 0:
             soonest = max(soonest, self.to_connect(now))
         if closed is None:
-            return _limited(soonest) if soonest else None
+            return self._limited(soonest, now) if soonest else None
         longest = max(closed.delay, lasting(soonest))
         return closed if longest == closed.delay else attrs.evolve(closed, delay=longest)
+
+    def _limited(self, seconds: float, now: float) -> Wait:
+        if self.purses is not None and self.purses.unasked(now):
+            return Wait(lasting(seconds), "its limit is shared, and the store cannot be asked what may go")
+        return _limited(seconds)
 
     def crowded(self, now: float) -> Wait | None:
         """Why there is no connection now."""
@@ -311,11 +316,11 @@ class Relays:
         if purses is not None:
             purses.drawn(draft, begun, ended, at, self._rng.uniform(0.0, _TOO_LATE))
 
-    def refused(self, key: str, until: float) -> None:
-        """It could not be asked: nothing goes there before then, and then it is asked again."""
+    def refused(self, key: str, until: float, *, again: bool = False) -> None:
+        """It could not be asked: nothing goes there before then, and then it is asked again; see :meth:`.Purses.refused`."""
         purses = self._sharing.get(key)
         if purses is not None:
-            purses.refused(until)
+            purses.refused(until, again=again)
 
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was the message of this id: another may go."""
