@@ -543,7 +543,7 @@ def test_an_exception_while_one_relay_is_drawn_for_leaves_no_other_waiting_for_a
         wanting(breakers)
         store.error = KeyboardInterrupt()
         with pytest.raises(KeyboardInterrupt):
-            purser.serve(lambda: True)
+            purser.serve(lambda: False)
         wanting(breakers, THREE[1:])
         assert ordered(breakers) == ["b", "c"]
         clock.advance(dt.timedelta(seconds=10))
@@ -564,7 +564,7 @@ def test_an_exception_once_it_was_drawn_leaves_no_relay_waiting_for_an_answer(
         with monkeypatch.context() as patched:
             patched.setattr(breakers, "drawn", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                purser.serve(lambda: True)
+                purser.serve(lambda: False)
         clock.advance(dt.timedelta(seconds=10))
         wanting(breakers)
         assert ordered(breakers) == list(THREE)
@@ -616,3 +616,56 @@ class _ByDomain(FunctionTransport):
 
     def relay(self, _message: Message, recipient: str) -> str:
         return recipient.partition("@")[2]
+
+
+def test_who_sends_draws_for_his_own_relays_and_for_no_others() -> None:
+    _, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        purser.draw(["b"])
+        assert store.asked == 1
+        assert breakers.closed_for("b") is None
+        assert ordered(breakers) == ["a", "c"]
+
+
+def test_where_the_store_cannot_be_asked_for_one_relay_it_is_not_asked_for_the_others() -> None:
+    _, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        store.error = StoreUnavailable("away")
+        purser.serve(lambda: False)
+        assert store.asked == 1
+        assert all(breakers.closed_for(key) for key in THREE)
+        wanting(breakers)
+        assert ordered(breakers) == []
+
+
+def test_whoever_draws_stops_between_two_relays() -> None:
+    _, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        purser.serve(lambda: store.asked > 0)
+        assert store.asked == 1
+        wanting(breakers)
+        assert ordered(breakers) == ["b", "c"]
+
+
+class _Slow(_Counted):
+    """Each look at a register takes six seconds."""
+
+    def register(self, name: str, /) -> Register:
+        found = super().register(name)
+        self.clock.advance(dt.timedelta(seconds=6))
+        return found
+
+    clock: ManualClock
+
+
+def test_who_sends_begins_to_ask_no_further_register_after_five_seconds() -> None:
+    clock, breakers, store, purser = office(_Slow)
+    assert isinstance(store, _Slow)
+    store.clock = clock
+    with closing(store):
+        wanting(breakers)
+        purser.draw(THREE)
+        assert store.asked == 1

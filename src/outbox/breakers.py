@@ -154,9 +154,12 @@ class Breakers:
 
     # -- limits that are kept by several processes
 
-    def await_orders(self, seconds: float, until: Callable[[], bool]) -> Mapping[str, Order]:
+    def await_orders(
+        self, seconds: float, until: Callable[[], bool], keys: Collection[str] | None = None
+    ) -> Mapping[str, Order]:
         """Wait for what is to be asked of registers, for *seconds* at most; *until* as for :meth:`await_report`.
 
+        *keys*: of these relays only.
         Each is answered by :meth:`drawn` or :meth:`refused`.
         """
         known = self._here()
@@ -164,7 +167,7 @@ class Breakers:
         with known.changed:
             while True:
                 now = self._clock.monotonic()
-                orders = known.relays.orders(now)
+                orders = known.relays.orders(now, keys)
                 if orders or until() or now >= deadline:
                     return orders
                 known.changed.wait(min(deadline - now, known.relays.next_order(now)))

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import attrs
@@ -294,11 +294,13 @@ class Relays:
 
     # -- limits that are kept by several processes
 
-    def orders(self, now: float) -> dict[str, Order]:
-        """What to ask of the registers of these relays now; each is answered by :meth:`drawn` or :meth:`refused`."""
-        for key in [key for key, purses in self._sharing.items() if purses.settled(now)]:
-            del self._sharing[key]
-        found = ((key, purses.order(now)) for key, purses in self._sharing.items())
+    def orders(self, now: float, keys: Collection[str] | None = None) -> dict[str, Order]:
+        """What to ask of registers now, of those of *keys* only; each is answered by :meth:`drawn` or :meth:`refused`."""
+        looked_at = [key for key in (self._sharing if keys is None else keys) if key in self._sharing]
+        for key in looked_at:
+            if self._sharing[key].settled(now):
+                del self._sharing[key]
+        found = ((key, self._sharing[key].order(now)) for key in looked_at if key in self._sharing)
         return {key: order for key, order in found if order is not None}
 
     def next_order(self, now: float) -> float:
