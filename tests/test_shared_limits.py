@@ -23,6 +23,7 @@ from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.protocols import Register
 from outbox.relay import Go, Order, Relays, Wait, draw
+from outbox.relay.purse import Purse
 from outbox.relay.sharing import Draft, Permits, Unspent
 from outbox.testing import ManualClock
 from outbox.transports.function import FunctionTransport
@@ -669,3 +670,28 @@ def test_who_sends_begins_to_ask_no_further_register_after_five_seconds() -> Non
         wanting(breakers)
         purser.draw(THREE)
         assert store.asked == 1
+
+
+def test_what_was_spent_and_can_no_more_be_given_back_is_forgotten() -> None:
+    """Who sends one by one gives nothing back, and nobody gives back a connection."""
+    purse = Purse(0.01, 0.5)
+    for second in range(1000):
+        assert purse.lacks(second)
+        purse.lay(Permits(1), second, second, NOW, 0.0)
+        purse.take(1, second)
+        assert len(purse._spent) <= 1
+    purse.spoil(1001)
+    assert not purse._spent
+
+
+@pytest.mark.parametrize("word", [":".join(["9" * 100] * 4), "9" * 400 + ":0:0:0", "0:0:0:" + "9" * 400])
+def test_a_number_that_no_clock_has_is_one_that_nobody_can_read(word: str) -> None:
+    text = f"outbox-limits-1 per_second={word}"
+    assert permits(order(), text, NOW) == permits(order(), None, NOW)
+
+
+def test_what_others_count_is_let_go_where_the_register_has_no_room_for_it() -> None:
+    _, _, own = permits(order(1), None, NOW)
+    crowded = f"outbox-limits-1 per_week={'9' * 995}"
+    assert len(crowded) <= 1024
+    assert permits(order(1), crowded, NOW) == (1, 0.0, own)

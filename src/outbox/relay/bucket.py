@@ -16,6 +16,8 @@ LARGEST: Final = 0.25
 _NANO: Final = 1_000_000_000
 _SET_BACK: Final = 60.0
 """A bucket that lacks so many seconds more than any can is one of before a clock was set back."""
+_LONGEST: Final = 4 * 20 + 3
+"""So many characters have four numbers that a clock may have, in nanoseconds."""
 _STRETCH: Final = 3.0
 """Seconds: longer than any permit is of use."""
 
@@ -43,6 +45,8 @@ class Bucket:
 
         *ahead*: so many seconds of what is still to come may have been taken.
         """
+        if len(word) > _LONGEST:
+            return cls(rate, lacked=_lacking(rate))
         try:
             full_at, turned, lacked, before = (int(part) for part in word.split(":"))
         except ValueError:

@@ -79,6 +79,7 @@ class Purse:
     def take(self, number: int, now: float) -> None:
         """So many go; what was not there is paid back out of what comes."""
         busy, self._spent_at = now - self._spent_at < _BUSY, now
+        self._forget_spent(now)
         for each in [each for each in self._portions if each.open(now)]:
             part = min(number, each.number)
             number -= part
@@ -92,9 +93,9 @@ class Purse:
 
     def give_back(self, number: int, since: float, now: float) -> None:
         """So many of those that were taken then did not go: they are of use for as long as they were."""
-        self._spent = deque(each for each in self._spent if now < each[1].ends)
+        self._forget_spent(now)
         for at, portion in self._spent:
-            if at == since and number:
+            if at == since and number and now < portion.ends:
                 part = min(number, portion.number)
                 number -= part
                 portion.number -= part
@@ -136,11 +137,16 @@ class Purse:
 
     def spoil(self, now: float) -> Sequence[Unspent]:
         """What can no more be used, to be given back."""
+        self._forget_spent(now)
         over = [each for each in self._portions if each.ends <= now]
         if over:
             self._portions = deque(each for each in self._portions if now < each.ends)
             self.hungry = max(1, self._drawn - sum(each.number for each in over))
         return tuple(Unspent(each.number, each.since) for each in over)
+
+    def _forget_spent(self, now: float) -> None:
+        while self._spent and self._spent[0][1].ends <= now:
+            self._spent.popleft()
 
     @property
     def ends(self) -> float:
