@@ -695,3 +695,25 @@ def test_what_others_count_is_let_go_where_the_register_has_no_room_for_it() -> 
     crowded = f"outbox-limits-1 per_week={'9' * 995}"
     assert len(crowded) <= 1024
     assert permits(order(1), crowded, NOW) == (1, 0.0, own)
+
+
+@pytest.mark.parametrize("back", [7, 30, 3600])
+def test_a_clock_that_was_set_back_by_little_keeps_nobody_for_as_long(back: int) -> None:
+    _, _, text = permits(order(), None, NOW)
+    number, opens, _ = permits(order(1), text, NOW - back * NANO)
+    assert number == 1
+    assert opens <= 0.51
+
+
+def test_a_clock_that_was_set_back_lets_nobody_go_before_his_turn_and_the_wait_runs_out() -> None:
+    slow = RelayLimits(per_hour=10, shared=True)
+    _, _, text = permits(order(1, slow), None, NOW)
+    earlier = NOW - 400 * NANO
+    number, opens, text = permits(order(1, slow), text, earlier)
+    assert number == 0
+    assert 350 < opens <= 360
+    assert text is not None, "otherwise the next look would begin the wait anew"
+    number, opens, then = permits(order(1, slow), text, earlier + 200 * NANO)
+    assert (number, then) == (0, None)
+    assert 150 < opens <= 160
+    assert permits(order(1, slow), text, earlier + 360 * NANO)[0] == 1

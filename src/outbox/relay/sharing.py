@@ -86,7 +86,8 @@ def draw(order: Order, text: str | None, at: int, took: float = 0.0) -> Draft:
     returned += _return(connections.values(), order.connections_back, at)
     drawn = _draw(messages.values(), order.messages, took)
     to_connect = _draw(connections.values(), order.connections, took)
-    if not (returned or drawn.number or to_connect.number):
+    set_back = any(bucket.set_back for bucket in (messages | connections).values())
+    if not (returned or set_back or drawn.number or to_connect.number):
         return Draft(None, drawn, to_connect)
     # What this process has no limit for is kept as it stands: another may have.
     own = {name: bucket.written(at) for name, bucket in (messages | connections).items()}
