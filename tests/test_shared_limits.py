@@ -15,7 +15,7 @@ from examples import examples
 from hypothesis import given, settings, strategies as st
 from shared_limits import Host, Sent, Town, passed, worst_window
 
-from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore
+from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore, drawing as drawing_module
 from outbox.breakers import Breakers
 from outbox.bulletin import RelayBulletin
 from outbox.cli.runners import relay_phrase
@@ -23,6 +23,7 @@ from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.protocols import Register
 from outbox.relay import Go, Order, Relays, Wait, draw
+from outbox.relay.purse import Purse
 from outbox.relay.sharing import Draft, Permits, Unspent
 from outbox.testing import ManualClock
 from outbox.transports.function import FunctionTransport
@@ -543,7 +544,7 @@ def test_an_exception_while_one_relay_is_drawn_for_leaves_no_other_waiting_for_a
         wanting(breakers)
         store.error = KeyboardInterrupt()
         with pytest.raises(KeyboardInterrupt):
-            purser.serve(lambda: True)
+            purser.serve(lambda: False)
         wanting(breakers, THREE[1:])
         assert ordered(breakers) == ["b", "c"]
         clock.advance(dt.timedelta(seconds=10))
@@ -564,7 +565,7 @@ def test_an_exception_once_it_was_drawn_leaves_no_relay_waiting_for_an_answer(
         with monkeypatch.context() as patched:
             patched.setattr(breakers, "drawn", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                purser.serve(lambda: True)
+                purser.serve(lambda: False)
         clock.advance(dt.timedelta(seconds=10))
         wanting(breakers)
         assert ordered(breakers) == list(THREE)
@@ -581,3 +582,138 @@ def test_an_order_that_nobody_answers_is_asked_anew_after_a_while() -> None:
         clock.advance(dt.timedelta(seconds=60))
         wanting(breakers)
         assert ordered(breakers) == list(THREE)
+
+
+class _NeverAsked(MemoryStore):
+    """Gives mail and no register; after five times it does."""
+
+    asked = 0
+
+    def register(self, name: str, /) -> Register:
+        self.asked += 1
+        if self.asked <= 5:
+            raise StoreUnavailable("no right to the registers")
+        return super().register(name)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_drain_ends_where_the_register_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch, *, several: bool
+) -> None:
+    monkeypatch.setattr(drawing_module, "_back_off", lambda failures: 0.001 if failures < 5 else 9.0)
+    with closing(_NeverAsked()) as store:
+        store.put(messages(5))
+        transport: Any = _ByDomain() if several else FunctionTransport(lambda *_: None)
+        tally = Runner(store, transport, limits=EACH).drain()
+        assert tally.delivered == 0
+        assert store.asked == 5
+        claims = store.claim(limit=10, lease=dt.timedelta(seconds=1), queues=["mail"])
+        assert len(claims) == 5, "nothing is held under a lease"
+
+
+class _ByDomain(FunctionTransport):
+    def __init__(self) -> None:
+        super().__init__(lambda *_: None)
+
+    def relay(self, _message: Message, recipient: str) -> str:
+        return recipient.partition("@")[2]
+
+
+def test_who_sends_draws_for_his_own_relays_and_for_no_others() -> None:
+    _, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        purser.draw(["b"])
+        assert store.asked == 1
+        assert breakers.closed_for("b") is None
+        assert ordered(breakers) == ["a", "c"]
+
+
+def test_where_the_store_cannot_be_asked_for_one_relay_it_is_not_asked_for_the_others() -> None:
+    _, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        store.error = StoreUnavailable("away")
+        purser.serve(lambda: False)
+        assert store.asked == 1
+        assert all(breakers.closed_for(key) for key in THREE)
+        wanting(breakers)
+        assert ordered(breakers) == []
+
+
+def test_whoever_draws_stops_between_two_relays() -> None:
+    _, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        purser.serve(lambda: store.asked > 0)
+        assert store.asked == 1
+        wanting(breakers)
+        assert ordered(breakers) == ["b", "c"]
+
+
+class _Slow(_Counted):
+    """Each look at a register takes six seconds."""
+
+    def register(self, name: str, /) -> Register:
+        found = super().register(name)
+        self.clock.advance(dt.timedelta(seconds=6))
+        return found
+
+    clock: ManualClock
+
+
+def test_who_sends_begins_to_ask_no_further_register_after_five_seconds() -> None:
+    clock, breakers, store, purser = office(_Slow)
+    assert isinstance(store, _Slow)
+    store.clock = clock
+    with closing(store):
+        wanting(breakers)
+        purser.draw(THREE)
+        assert store.asked == 1
+
+
+def test_what_was_spent_and_can_no_more_be_given_back_is_forgotten() -> None:
+    """Who sends one by one gives nothing back, and nobody gives back a connection."""
+    purse = Purse(0.01, 0.5)
+    for second in range(1000):
+        assert purse.lacks(second)
+        purse.lay(Permits(1), second, second, NOW, 0.0)
+        purse.take(1, second)
+        assert len(purse._spent) <= 1
+    purse.spoil(1001)
+    assert not purse._spent
+
+
+@pytest.mark.parametrize("word", [":".join(["9" * 100] * 4), "9" * 400 + ":0:0:0", "0:0:0:" + "9" * 400])
+def test_a_number_that_no_clock_has_is_one_that_nobody_can_read(word: str) -> None:
+    text = f"outbox-limits-1 per_second={word}"
+    assert permits(order(), text, NOW) == permits(order(), None, NOW)
+
+
+def test_what_others_count_is_let_go_where_the_register_has_no_room_for_it() -> None:
+    _, _, own = permits(order(1), None, NOW)
+    crowded = f"outbox-limits-1 per_week={'9' * 995}"
+    assert len(crowded) <= 1024
+    assert permits(order(1), crowded, NOW) == (1, 0.0, own)
+
+
+@pytest.mark.parametrize("back", [7, 30, 3600])
+def test_a_clock_that_was_set_back_by_little_keeps_nobody_for_as_long(back: int) -> None:
+    _, _, text = permits(order(), None, NOW)
+    number, opens, _ = permits(order(1), text, NOW - back * NANO)
+    assert number == 1
+    assert opens <= 0.51
+
+
+def test_a_clock_that_was_set_back_lets_nobody_go_before_his_turn_and_the_wait_runs_out() -> None:
+    slow = RelayLimits(per_hour=10, shared=True)
+    _, _, text = permits(order(1, slow), None, NOW)
+    earlier = NOW - 400 * NANO
+    number, opens, text = permits(order(1, slow), text, earlier)
+    assert number == 0
+    assert 350 < opens <= 360
+    assert text is not None, "otherwise the next look would begin the wait anew"
+    number, opens, then = permits(order(1, slow), text, earlier + 200 * NANO)
+    assert (number, then) == (0, None)
+    assert 150 < opens <= 160
+    assert permits(order(1, slow), text, earlier + 360 * NANO)[0] == 1

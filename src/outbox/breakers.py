@@ -154,9 +154,12 @@ class Breakers:
 
     # -- limits that are kept by several processes
 
-    def await_orders(self, seconds: float, until: Callable[[], bool]) -> Mapping[str, Order]:
+    def await_orders(
+        self, seconds: float, until: Callable[[], bool], keys: Collection[str] | None = None
+    ) -> Mapping[str, Order]:
         """Wait for what is to be asked of registers, for *seconds* at most; *until* as for :meth:`await_report`.
 
+        *keys*: of these relays only.
         Each is answered by :meth:`drawn` or :meth:`refused`.
         """
         known = self._here()
@@ -164,7 +167,7 @@ class Breakers:
         with known.changed:
             while True:
                 now = self._clock.monotonic()
-                orders = known.relays.orders(now)
+                orders = known.relays.orders(now, keys)
                 if orders or until() or now >= deadline:
                     return orders
                 known.changed.wait(min(deadline - now, known.relays.next_order(now)))
@@ -182,10 +185,10 @@ class Breakers:
         self._report(key, lambda relays: relays.drawn(key, draft, begun, ended, at))
         self.wake()
 
-    def refused(self, key: str, seconds: float) -> None:
-        """It could not be asked: nothing goes there for so long."""
+    def refused(self, key: str, seconds: float, *, again: bool = False) -> None:
+        """It could not be asked: nothing goes there for so long; *again*: as it could not several times before."""
         until = self._clock.monotonic() + seconds
-        self._report(key, lambda relays: relays.refused(key, until))
+        self._report(key, lambda relays: relays.refused(key, until, again=again))
         self.wake()
 
     def wake(self) -> None:

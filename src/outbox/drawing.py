@@ -24,6 +24,8 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TRIES: Final = 20
 _BACK_OFF: Final = 0.2
 _BACK_OFF_AT_MOST: Final = 5.0
+_FAILURES: Final = 5
+"""After so many in a row nobody keeps claims any more for what the store may say in a moment."""
 _LONG: Final = 60.0
 _PATIENCE: Final = 5.0
 
@@ -70,36 +72,44 @@ class Purser:
 
     def serve(self, until: Callable[[], bool]) -> bool:
         """Wait until something is wanted, and draw it; whether anything was drawn."""
-        return self._draw_all(self._breakers.await_orders(_LONG, until))
+        return self._draw_all(self._breakers.await_orders(_LONG, until), until)
 
     def draw(self, keys: Collection[str]) -> None:
-        """Draw what is wanted now, in this thread; what another is drawing for these relays is waited for."""
-        self._draw_all(self._breakers.await_orders(0.0, lambda: True))
-        self._breakers.await_drawn(keys, _PATIENCE)
+        """Draw what is wanted now of these relays, in this thread; what another is drawing for them is waited for.
 
-    def _draw_all(self, orders: Mapping[str, Order]) -> bool:
+        It begins no look at a register after five seconds.
+        """
+        deadline = self._clock.monotonic() + _PATIENCE
+        orders = self._breakers.await_orders(0.0, lambda: True, keys)
+        self._draw_all(orders, lambda: self._clock.monotonic() >= deadline)
+        self._breakers.await_drawn(keys, max(0.0, deadline - self._clock.monotonic()))
+
+    def _draw_all(self, orders: Mapping[str, Order], over: Callable[[], bool]) -> bool:
         left = deque(orders.items())
+        refused = 0.0
         try:
-            while left:
-                self._draw(*left.popleft())
+            # A store that cannot be asked for one of them cannot be for the others.
+            while left and not refused and not over():
+                refused = self._draw(*left.popleft())
         finally:
             # An order that nobody answers would keep its relay from asking again.
             for key, _ in left:
-                self._breakers.refused(key, 0.0)
+                self._breakers.refused(key, refused, again=self._failures >= _FAILURES)
         return bool(orders)
 
-    def _draw(self, key: str, order: Order) -> None:
+    def _draw(self, key: str, order: Order) -> float:
+        """For how long the store is not to be asked again."""
         try:
             drawn = self._drawn(register_of(key, self._transport), order)
             self._breakers.drawn(key, *drawn)
         except StoreError as error:
-            self._failed(key, error)
+            return self._failed(key, error)
         except BaseException:
             # Whatever it was, the next one may ask.
             self._breakers.refused(key, _BACK_OFF_AT_MOST)
             raise
-        else:
-            self._mended()
+        self._mended()
+        return 0.0
 
     def _drawn(self, name: str, order: Order) -> tuple[Draft, float, float, int]:
         first = begun = self._clock.monotonic()
@@ -118,23 +128,26 @@ class Purser:
         # So many are at it that this one comes later.
         return Draft(None), begun, self._clock.monotonic(), _nanos(found)
 
-    def _failed(self, key: str, error: StoreError) -> None:
+    def _failed(self, key: str, error: StoreError) -> float:
         self._failures += 1
-        wait = min(_BACK_OFF * 2.0 ** min(self._failures, 10), _BACK_OFF_AT_MOST) * self._rng.uniform(
-            0.5, 1.0
-        )
-        self._breakers.refused(key, wait)
+        wait = _back_off(self._failures) * self._rng.uniform(0.5, 1.0)
+        self._breakers.refused(key, wait, again=self._failures >= _FAILURES)
         if self._failures == 1:
             _LOG.warning(
                 "the store cannot be asked what may go to %s, whose limits are shared: nothing does until it can be: %s",
                 printable(key) or "the relay",
                 error,
             )
+        return wait
 
     def _mended(self) -> None:
         if self._failures:
             self._failures = 0
             _LOG.info("the store can be asked again what may go to relays whose limits are shared")
+
+
+def _back_off(failures: int) -> float:
+    return min(_BACK_OFF * 2.0 ** min(failures, 10), _BACK_OFF_AT_MOST)
 
 
 def _nanos(register: Register) -> int:

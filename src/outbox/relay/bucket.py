@@ -14,8 +14,10 @@ LARGEST: Final = 0.25
 """No portion is more than comes in so many seconds, unless that is less than one."""
 
 _NANO: Final = 1_000_000_000
-_SET_BACK: Final = 60.0
+_SET_BACK: Final = 5.0
 """A bucket that lacks so many seconds more than any can is one of before a clock was set back."""
+_LONGEST: Final = 4 * 20 + 3
+"""So many characters have four numbers that a clock may have, in nanoseconds."""
 _STRETCH: Final = 3.0
 """Seconds: longer than any permit is of use."""
 
@@ -30,12 +32,16 @@ class Bucket:
     gained since then stays lost, for it may have run over.  What has been taken
     ahead fills no room before its time has come: of a bucket with a line
     before it that much is known to be lacking but for the largest portion.
+
+    Attributes:
+        set_back: It was written before the clock was set back: it is taken for empty, and has to be written anew.
     """
 
     rate: Rate
     turned: float = 0.0
     lacked: float = 0.0
     before: float = 0.0
+    set_back: bool = False
 
     @classmethod
     def read(cls, rate: Rate, word: str, at: int, ahead: float) -> Bucket:
@@ -43,11 +49,17 @@ class Bucket:
 
         *ahead*: so many seconds of what is still to come may have been taken.
         """
+        if len(word) > _LONGEST:
+            return cls(rate, lacked=_lacking(rate))
         try:
             full_at, turned, lacked, before = (int(part) for part in word.split(":"))
         except ValueError:
             return cls(rate, lacked=_lacking(rate))
-        rate.full_at = _missing((full_at - at) / _NANO, rate, ahead)
+        missing = (full_at - at) / _NANO
+        if missing > (rate.burst - 1) * rate.interval + ahead + rate.interval + _SET_BACK:
+            rate.full_at = rate.burst * rate.interval
+            return cls(rate, set_back=True)
+        rate.full_at = max(missing, 0.0)
         if not turned <= at:
             return cls(rate)
         found = cls(rate, (turned - at) / _NANO, min(lacked / _NANO, _lacking(rate)), before / _NANO)
@@ -85,11 +97,3 @@ class Bucket:
 
 def _lacking(rate: Rate) -> float:
     return max(0.0, min(rate.full_at, rate.burst * rate.interval - max(LARGEST, rate.interval)))
-
-
-def _missing(seconds: float, rate: Rate, ahead: float) -> float:
-    empty = (rate.burst - 1) * rate.interval + ahead
-    if seconds > empty + rate.interval + _SET_BACK:
-        # The end of the line, where one may still join it: what he writes mends it.
-        return empty
-    return max(seconds, 0.0)

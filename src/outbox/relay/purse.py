@@ -79,6 +79,7 @@ class Purse:
     def take(self, number: int, now: float) -> None:
         """So many go; what was not there is paid back out of what comes."""
         busy, self._spent_at = now - self._spent_at < _BUSY, now
+        self._forget_spent(now)
         for each in [each for each in self._portions if each.open(now)]:
             part = min(number, each.number)
             number -= part
@@ -92,9 +93,9 @@ class Purse:
 
     def give_back(self, number: int, since: float, now: float) -> None:
         """So many of those that were taken then did not go: they are of use for as long as they were."""
-        self._spent = deque(each for each in self._spent if now < each[1].ends)
+        self._forget_spent(now)
         for at, portion in self._spent:
-            if at == since and number:
+            if at == since and number and now < portion.ends:
                 part = min(number, portion.number)
                 number -= part
                 portion.number -= part
@@ -136,11 +137,16 @@ class Purse:
 
     def spoil(self, now: float) -> Sequence[Unspent]:
         """What can no more be used, to be given back."""
+        self._forget_spent(now)
         over = [each for each in self._portions if each.ends <= now]
         if over:
             self._portions = deque(each for each in self._portions if now < each.ends)
             self.hungry = max(1, self._drawn - sum(each.number for each in over))
         return tuple(Unspent(each.number, each.since) for each in over)
+
+    def _forget_spent(self, now: float) -> None:
+        while self._spent and self._spent[0][1].ends <= now:
+            self._spent.popleft()
 
     @property
     def ends(self) -> float:
@@ -159,6 +165,7 @@ class Purses:
     messages: Purse | None
     connections: Purse | None
     _asking_until: float | None = None
+    _unasked_until: float = -math.inf
 
     @classmethod
     def of(cls, limits: RelayLimits) -> Purses:
@@ -198,16 +205,20 @@ class Purses:
 
         Who was refused asks again so much *late*, that not all who were come at once.
         """
-        self._asking_until = None
+        self._asking_until, self._unasked_until = None, -math.inf
         for purse, permits in ((self.messages, draft.messages), (self.connections, draft.connections)):
             if purse is not None:
                 purse.lay(permits, begun, ended, at, late)
 
-    def refused(self, until: float) -> None:
-        """The register could not be asked; not again before then."""
-        self._asking_until = None
+    def refused(self, until: float, *, again: bool = False) -> None:
+        """The register could not be asked; not again before then.  *again*: nor could it be several times before."""
+        self._asking_until, self._unasked_until = None, until if again else -math.inf
         for purse in self._needed(connect=True):
             purse.refuse(until)
+
+    def unasked(self, now: float) -> bool:
+        """Whether the register cannot be asked, and it is not a matter of moments."""
+        return now < self._unasked_until
 
     def settled(self, now: float) -> bool:
         """Whether there is nothing to see to."""

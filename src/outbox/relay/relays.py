@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import attrs
@@ -66,9 +66,14 @@ class _Relay:
         if self.room.in_use == 0:
             soonest = max(soonest, self.to_connect(now))
         if closed is None:
-            return _limited(soonest) if soonest else None
+            return self._limited(soonest, now) if soonest else None
         longest = max(closed.delay, lasting(soonest))
         return closed if longest == closed.delay else attrs.evolve(closed, delay=longest)
+
+    def _limited(self, seconds: float, now: float) -> Wait:
+        if self.purses is not None and self.purses.unasked(now):
+            return Wait(lasting(seconds), "its limit is shared, and the store cannot be asked what may go")
+        return _limited(seconds)
 
     def crowded(self, now: float) -> Wait | None:
         """Why there is no connection now."""
@@ -289,11 +294,13 @@ class Relays:
 
     # -- limits that are kept by several processes
 
-    def orders(self, now: float) -> dict[str, Order]:
-        """What to ask of the registers of these relays now; each is answered by :meth:`drawn` or :meth:`refused`."""
-        for key in [key for key, purses in self._sharing.items() if purses.settled(now)]:
-            del self._sharing[key]
-        found = ((key, purses.order(now)) for key, purses in self._sharing.items())
+    def orders(self, now: float, keys: Collection[str] | None = None) -> dict[str, Order]:
+        """What to ask of registers now, of those of *keys* only; each is answered by :meth:`drawn` or :meth:`refused`."""
+        looked_at = [key for key in (self._sharing if keys is None else keys) if key in self._sharing]
+        for key in looked_at:
+            if self._sharing[key].settled(now):
+                del self._sharing[key]
+        found = ((key, self._sharing[key].order(now)) for key in looked_at if key in self._sharing)
         return {key: order for key, order in found if order is not None}
 
     def next_order(self, now: float) -> float:
@@ -311,11 +318,11 @@ class Relays:
         if purses is not None:
             purses.drawn(draft, begun, ended, at, self._rng.uniform(0.0, _TOO_LATE))
 
-    def refused(self, key: str, until: float) -> None:
-        """It could not be asked: nothing goes there before then, and then it is asked again."""
+    def refused(self, key: str, until: float, *, again: bool = False) -> None:
+        """It could not be asked: nothing goes there before then, and then it is asked again; see :meth:`.Purses.refused`."""
         purses = self._sharing.get(key)
         if purses is not None:
-            purses.refused(until)
+            purses.refused(until, again=again)
 
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was the message of this id: another may go."""

@@ -32,6 +32,8 @@ _PORTION: Final = 0.05
 _SHARE: Final = 8
 _KIND: Final = "outbox-limits-1"
 _NANO: Final = 1_000_000_000
+_ROOM: Final = 1024
+"""Bytes that a register holds."""
 _FAR: Final = 1e9
 """Seconds: nobody waits for what is farther away."""
 
@@ -84,11 +86,15 @@ def draw(order: Order, text: str | None, at: int, took: float = 0.0) -> Draft:
     returned += _return(connections.values(), order.connections_back, at)
     drawn = _draw(messages.values(), order.messages, took)
     to_connect = _draw(connections.values(), order.connections, took)
-    if not (returned or drawn.number or to_connect.number):
+    set_back = any(bucket.set_back for bucket in (messages | connections).values())
+    if not (returned or set_back or drawn.number or to_connect.number):
         return Draft(None, drawn, to_connect)
     # What this process has no limit for is kept as it stands: another may have.
-    known |= {name: bucket.written(at) for name, bucket in (messages | connections).items()}
-    return Draft(_written(known), drawn, to_connect)
+    own = {name: bucket.written(at) for name, bucket in (messages | connections).items()}
+    text = _written(known | own)
+    if len(text.encode()) > _ROOM:
+        text = _written(own)
+    return Draft(text, drawn, to_connect)
 
 
 def _draw(buckets: Collection[Bucket], wanted: int, took: float) -> Permits:
