@@ -733,3 +733,26 @@ def test_a_clock_that_was_set_back_lets_nobody_go_before_his_turn_and_the_wait_r
     assert (number, then) == (0, None)
     assert 150 < opens <= 160
     assert permits(order(1, slow), text, earlier + 360 * NANO)[0] == 1
+
+
+def test_a_relay_that_was_refused_is_looked_at_no_more_until_somebody_wants_to_go_there() -> None:
+    relays = Relays(random.Random(1), limits=EACH)
+    for number in range(100):
+        relays.admit(f"r{number}", 0.0, "m", wanted=1)
+    for key in relays.orders(0.0):
+        relays.refused(key, 100.0)
+    assert relays.orders(1.0) == {}
+    assert not relays._sharing
+    assert relays.closed_for("r1", 1.0) is not None
+    relays.admit("r1", 101.0, "m", wanted=1)
+    assert list(relays.orders(101.0)) == ["r1"]
+
+
+def test_what_is_owed_is_asked_for_again_where_the_register_could_not_be_asked() -> None:
+    relays = proven()
+    relays.insist("mx", 5.0, "now")
+    assert relays.orders(5.0)
+    relays.refused("mx", 6.0)
+    assert relays.orders(5.5) == {}
+    (asked,) = relays.orders(6.5).values()
+    assert asked.messages >= 1
