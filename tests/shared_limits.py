@@ -162,7 +162,7 @@ class Host:
 
     def _swap(self, order: Order, first: float, begun: float, text: str | None, at: int) -> None:
         town, ended = self.town, self.clock
-        draft = draw(order, text, at, ended - first)
+        draft = draw(order, text, at, ended - first, ended - begun)
         if draft.text is None:
             self._laid(draft, begun, ended, at)
             return

@@ -155,6 +155,16 @@ def test_whatever_befalls_them_no_window_sees_more_than_is_said(
     assert worst_window(town.sent, limits) < 0.001
 
 
+@pytest.mark.parametrize(("hosts", "latency", "least"), [(1, 0.1, 50), (1, 0.125, 40), (10, 0.125, 50)])
+def test_a_store_that_is_far_away_slows_them_down_and_stops_nobody(
+    hosts: int, latency: float, least: float
+) -> None:
+    town = town_of(hosts, latency=latency)
+    town.run(22.0)
+    assert sum(each.number for each in town.sent if each.at >= 2.0) / 20 >= least
+    assert worst_window(town.sent, SHARED) < 0.001
+
+
 # -- the register
 
 
@@ -249,7 +259,13 @@ def test_what_is_given_back_of_a_bucket_that_lacked_as_much_all_the_time_comes_b
 
 
 GIVEN_BACK = st.lists(
-    st.tuples(st.floats(0, 1.5), st.integers(1, 60), st.integers(0, 3), st.integers(0, 60)),
+    st.tuples(
+        st.floats(0, 1.5),
+        st.integers(1, 60),
+        st.integers(0, 3),
+        st.integers(0, 60),
+        st.sampled_from([0.0, 0.1, 0.4]),
+    ),
     min_size=5,
     max_size=60,
 )
@@ -258,12 +274,12 @@ GIVEN_BACK = st.lists(
 @settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from([200.0, 20.0, 3.0]), GIVEN_BACK)
 def test_what_is_given_back_can_never_be_had_twice(
-    per_second: float, steps: list[tuple[float, int, int, int]]
+    per_second: float, steps: list[tuple[float, int, int, int, float]]
 ) -> None:
     limits = RelayLimits(per_second=per_second, shared=True)
     text, at = None, NOW
     drawn: list[tuple[float, int, int]] = []
-    for pause, wanted, which, unused in steps:
+    for pause, wanted, which, unused, trip in steps:
         at += round(pause * 1_000_000) * 1000
         back: tuple[Unspent, ...] = ()
         if which and len(drawn) >= which and at - drawn[-which][2] < 3 * NANO:
@@ -271,7 +287,7 @@ def test_what_is_given_back_can_never_be_had_twice(
             part = min(unused, number)
             drawn[-which] = (opens, number - part, since)
             back = (Unspent(part, since),) if part else ()
-        draft = draw(Order(limits=limits, messages=wanted, messages_back=back), text, at)
+        draft = draw(Order(limits=limits, messages=wanted, messages_back=back), text, at, trip=trip)
         text = text if draft.text is None else draft.text
         if draft.messages.number:
             drawn.append(((at - NOW) / NANO + draft.messages.opens, draft.messages.number, at))
@@ -717,3 +733,26 @@ def test_a_clock_that_was_set_back_lets_nobody_go_before_his_turn_and_the_wait_r
     assert (number, then) == (0, None)
     assert 150 < opens <= 160
     assert permits(order(1, slow), text, earlier + 360 * NANO)[0] == 1
+
+
+def test_a_relay_that_was_refused_is_looked_at_no_more_until_somebody_wants_to_go_there() -> None:
+    relays = Relays(random.Random(1), limits=EACH)
+    for number in range(100):
+        relays.admit(f"r{number}", 0.0, "m", wanted=1)
+    for key in relays.orders(0.0):
+        relays.refused(key, 100.0)
+    assert relays.orders(1.0) == {}
+    assert not relays._sharing
+    assert relays.closed_for("r1", 1.0) is not None
+    relays.admit("r1", 101.0, "m", wanted=1)
+    assert list(relays.orders(101.0)) == ["r1"]
+
+
+def test_what_is_owed_is_asked_for_again_where_the_register_could_not_be_asked() -> None:
+    relays = proven()
+    relays.insist("mx", 5.0, "now")
+    assert relays.orders(5.0)
+    relays.refused("mx", 6.0)
+    assert relays.orders(5.5) == {}
+    (asked,) = relays.orders(6.5).values()
+    assert asked.messages >= 1

@@ -117,7 +117,7 @@ class Purser:
         for _ in range(_TRIES):
             ended = self._clock.monotonic()
             at = _nanos(found)
-            draft = draw(order, found.text, at, ended - first)
+            draft = draw(order, found.text, at, ended - first, ended - begun)
             if draft.text is None:
                 return draft, begun, ended, at
             asked = self._clock.monotonic()

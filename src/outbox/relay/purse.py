@@ -102,8 +102,13 @@ class Purse:
                 self._portions.appendleft(attrs.evolve(portion, number=part))
 
     def settled(self, now: float) -> bool:
+        """Whether it holds nothing, wants nothing, and nothing keeps it from asking."""
+        return self.idle and self._refused_until <= now
+
+    @property
+    def idle(self) -> bool:
         """Whether it holds nothing, and wants nothing."""
-        return not (self._portions or self._wanted or self._owed) and self._refused_until <= now
+        return not (self._portions or self._wanted or self._owed)
 
     # -- towards the register
 
@@ -133,7 +138,8 @@ class Purse:
 
     def refuse(self, until: float) -> None:
         """The register cannot be asked; not before then."""
-        self._wanted, self._refused_until = False, until
+        # Who has gone already is paid for, and wakes nobody any more.
+        self._wanted, self._refused_until = self._owed > 0, until
 
     def spoil(self, now: float) -> Sequence[Unspent]:
         """What can no more be used, to be given back."""
@@ -220,9 +226,9 @@ class Purses:
         """Whether the register cannot be asked, and it is not a matter of moments."""
         return now < self._unasked_until
 
-    def settled(self, now: float) -> bool:
+    def idle(self, now: float) -> bool:
         """Whether there is nothing to see to."""
-        return not self.asking(now) and all(purse.settled(now) for purse in self._needed(connect=True))
+        return not self.asking(now) and all(purse.idle for purse in self._needed(connect=True))
 
     @property
     def ends(self) -> float:

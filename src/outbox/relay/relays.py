@@ -298,7 +298,7 @@ class Relays:
         """What to ask of registers now, of those of *keys* only; each is answered by :meth:`drawn` or :meth:`refused`."""
         looked_at = [key for key in (self._sharing if keys is None else keys) if key in self._sharing]
         for key in looked_at:
-            if self._sharing[key].settled(now):
+            if self._sharing[key].idle(now):
                 del self._sharing[key]
         found = ((key, self._sharing[key].order(now)) for key in looked_at if key in self._sharing)
         return {key: order for key, order in found if order is not None}

@@ -28,6 +28,8 @@ LATE: Final = 0.5
 LATE_TO_CONNECT: Final = 2.0
 """That of a permit to connect, whose message may have to stand in line for its own."""
 _AHEAD: Final = 0.5
+_NEAR: Final = 0.05
+"""Seconds: a store that answers as fast needs no permits that open later."""
 _PORTION: Final = 0.05
 _SHARE: Final = 8
 _KIND: Final = "outbox-limits-1"
@@ -74,18 +76,21 @@ class Draft:
     connections: Permits = Permits()
 
 
-def draw(order: Order, text: str | None, at: int, took: float = 0.0) -> Draft:
+def draw(order: Order, text: str | None, at: int, took: float = 0.0, trip: float = 0.0) -> Draft:
     """What *order* comes to, where the register holds *text* at a moment of the store's clock, in nanoseconds.
 
     *took*: so many seconds it has taken until now; whoever has to wait for long for each draws more at a time.
+    *trip*: the last way to the store and back took so long, and the next is going to: permits that would open before it is
+    over would be of use for a shorter time, or for none.
     """
     known = _read(text)
     messages = _buckets(order.limits, LIMITS_OF_MESSAGES, LATE, known, at)
     connections = _buckets(order.limits, LIMITS_OF_CONNECTIONS, LATE_TO_CONNECT, known, at)
     returned = _return(messages.values(), order.messages_back, at)
     returned += _return(connections.values(), order.connections_back, at)
-    drawn = _draw(messages.values(), order.messages, took)
-    to_connect = _draw(connections.values(), order.connections, took)
+    lead = trip if trip > _NEAR else 0.0
+    drawn = _draw(messages.values(), order.messages, took, lead)
+    to_connect = _draw(connections.values(), order.connections, took, lead)
     set_back = any(bucket.set_back for bucket in (messages | connections).values())
     if not (returned or set_back or drawn.number or to_connect.number):
         return Draft(None, drawn, to_connect)
@@ -97,7 +102,7 @@ def draw(order: Order, text: str | None, at: int, took: float = 0.0) -> Draft:
     return Draft(text, drawn, to_connect)
 
 
-def _draw(buckets: Collection[Bucket], wanted: int, took: float) -> Permits:
+def _draw(buckets: Collection[Bucket], wanted: int, took: float, lead: float) -> Permits:
     rates = [bucket.rate for bucket in buckets]
     if not (rates and wanted):
         return Permits()
@@ -107,8 +112,8 @@ def _draw(buckets: Collection[Bucket], wanted: int, took: float) -> Permits:
     lasting = min(max(_PORTION, took), LARGEST) * (1 - ahead / _AHEAD)
     number = min(wanted, *(_portion(rate, lasting) for rate in rates))
     for rate in rates:
-        rate.take(number, 0.0)
-    return Permits(number, max(0.0, *(rate.full_at - rate.burst * rate.interval for rate in rates)))
+        rate.take(number, lead)
+    return Permits(number, max(lead, *(rate.full_at - rate.burst * rate.interval for rate in rates)))
 
 
 def _portion(rate: Rate, lasting: float) -> int:
