@@ -316,9 +316,9 @@ class Crew:
         files = list(self._folder.glob("ledger-*"))
         return Counter(name for file in files for name in file.read_text().split())
 
-    def await_handed_over(self, more: int) -> None:
-        """Until so many more than by now were handed over."""
-        goal = self.handed_over().total() + more
+    def await_handed_over(self, more: int, of: int) -> None:
+        """Until so many more than by now were handed over, or each *of* those that there are."""
+        goal = min(self.handed_over().total() + more, of)
         until = time.monotonic() + PATIENCE
         while self.handed_over().total() < goal:
             assert time.monotonic() < until
@@ -413,7 +413,7 @@ def test_a_server_that_is_killed_ten_times_loses_nothing_and_sends_nothing_twice
         for number in range(KILLS):
             part = names[number * NUMBER // KILLS : (number + 1) * NUMBER // KILLS]
             with submitting(runners.store, part):
-                runners.await_handed_over(len(part) // 4)
+                runners.await_handed_over(len(part) // 4, (number + 1) * NUMBER // KILLS)
                 kill(server)
                 server.start()
         runners.await_delivered(NUMBER)
@@ -433,7 +433,7 @@ def test_runners_whose_backends_are_ended_at_random_lose_nothing(fresh: str, tmp
     ):
         ended = 0
         for _ in range(strikes):
-            runners.await_handed_over(len(names) // strikes // 2)
+            runners.await_handed_over(len(names) // strikes // 2, len(names))
             found = killer.execute(
                 "SELECT pid FROM pg_stat_activity WHERE application_name = 'runner'"
             ).fetchall()
@@ -490,7 +490,7 @@ def test_runners_that_are_killed_and_stopped_past_their_leases_lose_nothing(
     rounds = KILLS // 2 if LONG else 1
     with crew(fresh, tmp_path, lease=2.0) as runners, submitting(runners.store, names):
         for n in range(rounds):
-            runners.await_handed_over(len(names) // rounds // 4)
+            runners.await_handed_over(len(names) // rounds // 4, len(names))
             with runners.stopped((n + 1) % RUNNERS):
                 runners.replace(n % RUNNERS)
                 # What the two had in hand comes back when their leases are over, and not before.
