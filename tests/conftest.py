@@ -14,11 +14,13 @@ from typing import Any
 import crashing
 import examples  # noqa: F401 - it loads the profile of hypothesis
 import postgres_places
+import psycopg
 import pytest
 import tracing
 from as_before import AsBefore
 from command_line import CommandLine
 from long_first import LongFirst
+from postgres_cutter import Cutter, cutting
 from postgres_places import Places
 from postgres_server import Shared
 from scan import SCAN
@@ -61,6 +63,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     yield postgres_places.places()
     postgres_places.places().drop()
     shared.leave()
+
+
+@pytest.fixture
+def cutter(postgres: Places) -> Iterator[Cutter]:
+    """Who stands between a store and the server of this run."""
+    host = str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", ""))
+    if not host.startswith("/"):
+        pytest.skip("the server is the user's own, and not behind a Unix socket that can be stood before")
+    with cutting(host) as cutter:
+        yield cutter
 
 
 @pytest.fixture

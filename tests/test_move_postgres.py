@@ -14,7 +14,7 @@ import attrs
 import psycopg
 import pytest
 from moves import moved
-from postgres_cutter import Cutter, cutting
+from postgres_cutter import Cutter
 from postgres_places import Places
 
 from outbox import Outbox
@@ -195,15 +195,6 @@ def test_a_number_that_no_column_holds_is_a_message_that_is_left(store: Any) -> 
     move = moved(source, store)
     assert "cannot hold" in move.unfit["b"]
     assert (move.moved, sorted(states(source)), ids(take(store))) == (2, ["b"], ["a", "c"])
-
-
-@pytest.fixture
-def cutter(postgres: Places) -> Iterator[Cutter]:
-    host = str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", ""))
-    if not host.startswith("/"):
-        pytest.skip("the server is the user's own, and not behind a Unix socket that can be stood before")
-    with cutting(host) as cutter:
-        yield cutter
 
 
 @pytest.mark.parametrize("moment", ["unheard", "unanswered"])

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from postgres_cutter import Cutter, cutting
+from postgres_cutter import Cutter
 from postgres_places import Places
 
 from outbox.errors import AmbiguousPut, StoreUnavailable
@@ -24,15 +24,6 @@ PUTS: Final = 300
 PATIENCE: Final = 120.0
 
 Verb = Callable[[PostgresStore, Sequence[str]], object]
-
-
-@pytest.fixture
-def cutter(postgres: Places) -> Iterator[Cutter]:
-    host = str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", ""))
-    if not host.startswith("/"):
-        pytest.skip("the server is the user's own, and not behind a Unix socket that can be stood before")
-    with cutting(host) as cutter:
-        yield cutter
 
 
 @pytest.fixture

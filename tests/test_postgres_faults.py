@@ -48,15 +48,6 @@ def number(short: int) -> int:
 
 
 @pytest.fixture
-def cutter(postgres: Places) -> Iterator[Cutter]:
-    host = str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", ""))
-    if not host.startswith("/"):
-        pytest.skip("the server is the user's own, and not behind a Unix socket that can be stood before")
-    with cutting(host) as cutter:
-        yield cutter
-
-
-@pytest.fixture
 def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
     yield tmp_path
     postgres.leave(tmp_path)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any
 
-import pytest
 from examples import examples
 from hypothesis import settings
+from listed_skips import ListedSkips, listed_in
 from redis_server import shared_url
 
 from outbox.cli import check
@@ -21,8 +20,6 @@ from outbox.stores.redis import RedisStore
 from outbox.testing.clauses.scene import Whole
 from outbox.testing.state_machine import StoreStateMachine
 from outbox.testing.store_suite import StoreSuite
-
-SKIPPED: Final = frozenset((Path(__file__).parent / "skipped" / "redis.txt").read_text().split())
 
 
 def open_at(clock: Clock | None, path: Path, **settings: Any) -> RedisStore:
@@ -38,19 +35,11 @@ def spoil(store: Whole, id: str) -> None:
     caller.ask("HSET", caller.key("content"), id, bytes([content[0] ^ 1]) + content[1:])
 
 
-class TestRedisStore(StoreSuite):
+class TestRedisStore(ListedSkips, StoreSuite):
+    skipped = "redis_skipped.txt"
+
     def open(self, clock: Clock, path: Path, **settings: Any) -> RedisStore:
         return open_at(clock, path, **settings)
-
-    @pytest.fixture(autouse=True)
-    def skips_no_more_than_is_listed(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> Iterator[None]:
-        name = request.function.__name__
-        with monkeypatch.context() as patched:
-            if name not in SKIPPED:
-                patched.setattr(pytest, "skip", lambda reason: grown(name, reason))
-            yield
 
     def corrupt(self, store: Whole, id: str) -> None:
         spoil(store, id)
@@ -66,7 +55,7 @@ def test_the_clauses_that_it_skips_are_these() -> None:
         if not (need not in RedisStore.lacks if isinstance(need, Guarantee) else _has(need))
     }
 
-    assert sorted(needing) == sorted(SKIPPED)
+    assert sorted(needing) == sorted(listed_in(TestRedisStore.skipped))
 
 
 def test_check_says_why_they_are_skipped(tmp_path: Path) -> None:
@@ -75,10 +64,6 @@ def test_check_says_why_they_are_skipped(tmp_path: Path) -> None:
 
     assert ["transaction of yours" in text for text in said] == [True, False]
     assert ["outbox move" in text for text in said] == [False, True]
-
-
-def grown(name: str, reason: str) -> NoReturn:
-    pytest.fail(f"{name} is skipped, and is not in tests/skipped/redis.txt: {reason}")
 
 
 def _has(capability: type) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, Generic, TypeVar
 
 import attrs
 
 from outbox.errors import ConfigurationError, ConflictError, CorruptRecord
 from outbox.lifecycle import Record, State
-from outbox.moving import ON_ITS_WAY, Batch
+from outbox.moving import ON_ITS_WAY, Batch, Remembered
 from outbox.protocols import Finding
 
 from .instants import FOREVER, micros
@@ -19,15 +19,20 @@ from .standing import Standing
 __all__ = [
     "LEFT",
     "UNTOLD",
+    "Arrival",
     "Given",
+    "arrivals",
     "arrived",
     "damaged",
     "findings",
     "leaving",
     "next_name",
+    "page",
     "require_partner",
     "untold",
 ]
+
+D = TypeVar("D")
 
 LEFT: Final = "moved to another store"
 """The reason that an id is remembered for where its message has left."""
@@ -37,6 +42,25 @@ _GIVE_UP: Final = "outbox move --from THIS --abandon gives it up"
 _LONG: Final = 600 * 10**6
 _DIGITS: Final = 18
 """Of a name: microseconds for thirty thousand years."""
+
+
+@attrs.frozen
+class Arrival(Generic[D]):
+    """A record that is to be stored, made ready before the store is asked; *draft* is its message, as the store keeps one."""
+
+    record: Record
+    standing: Standing
+    draft: D
+
+    @property
+    def id(self) -> str:
+        return self.record.message.id
+
+
+def arrivals(batch: Batch, drafts: Sequence[D]) -> list[Arrival[D]]:
+    """What comes with *batch*; *drafts* are of its messages, in their order."""
+    made = zip(batch.records, drafts, strict=True)
+    return [Arrival(record, arrived(record), draft) for record, draft in made]
 
 
 def arrived(record: Record) -> Standing:
@@ -99,6 +123,17 @@ def next_name(last: str, now: int, after: str = "") -> str:
 
     number = max(now, int(max(last, after)[:_DIGITS] or 0) + 1)
     return f"{number:0{_DIGITS}}-{secrets.token_hex(4)}"
+
+
+def page(since: int, after: Remembered | None, limit: int) -> dict[str, str | int]:
+    """What a statement that lists the ids remembered *since* then is asked with; those of messages that left are none."""
+    return {
+        "since": since,
+        "settled": since if after is None else micros(after.settled_at),
+        "id": "" if after is None else after.id,
+        "left": LEFT,
+        "limit": limit,
+    }
 
 
 def require_partner(under_way_to: str, to: str) -> None:

@@ -7,12 +7,9 @@ in the transaction that stores the batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
-
-import attrs
+from typing import Any, Final, TypeAlias
 
 from outbox.errors import InvalidMessage
-from outbox.lifecycle import Record
 from outbox.moving import Batch, Remembered
 from outbox.stores import carrying
 from outbox.stores.carrying import LEFT, Given
@@ -20,7 +17,6 @@ from outbox.stores.content import Codings
 from outbox.stores.instants import micros, width
 from outbox.stores.limits import Load
 from outbox.stores.retention import Retention
-from outbox.stores.standing import Standing
 from outbox.values import printable
 
 from . import putting, rows, steering
@@ -32,6 +28,8 @@ from .moving import alone, keep, kept, now_of
 from .naming import Sql
 
 __all__ = ["Arrival", "arrivals", "give", "last_given", "remember"]
+
+Arrival: TypeAlias = "carrying.Arrival[putting.Draft]"
 
 _GIVEN: Final = "given:"
 _HERE: Final = "SELECT id, stage FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id"
@@ -80,26 +78,9 @@ _REMEMBER: Final = f"""
 _GONE: Final = 4
 
 
-@attrs.frozen
-class Arrival:
-    """A record that is to be stored, made ready before the database is asked."""
-
-    record: Record
-    standing: Standing
-    draft: putting.Draft
-
-    @property
-    def id(self) -> str:
-        return self.record.message.id
-
-
 def arrivals(batch: Batch, codings: Codings) -> list[Arrival]:
     """Raise InvalidMessage where one of them is more than PostgreSQL can hold."""
-    drafts = putting.drafts([record.message for record in batch.records], codings)
-    return [
-        Arrival(record, carrying.arrived(record), draft)
-        for record, draft in zip(batch.records, drafts, strict=True)
-    ]
+    return carrying.arrivals(batch, putting.drafts([record.message for record in batch.records], codings))
 
 
 def _given(sql: Sql, source: str) -> Given:

@@ -21,7 +21,7 @@ from outbox.protocols import Finding
 from outbox.stores import carrying, standing as standings
 from outbox.stores.carrying import LEFT
 from outbox.stores.content import Codings
-from outbox.stores.instants import FOREVER, micros, moment
+from outbox.stores.instants import FOREVER, moment
 from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
 
@@ -334,13 +334,6 @@ def remembered(
     sql: Sql, retention: Retention, now: int | None, after: Remembered | None, limit: int
 ) -> list[Remembered]:
     """See :meth:`outbox.moving.SupportsMove.remembered`."""
-    since = retention.known_since(now_of(sql, now))
-    asked = {
-        "since": since,
-        "settled": since if after is None else micros(after.settled_at),
-        "id": "" if after is None else after.id,
-        "left": LEFT,
-        "limit": limit,
-    }
+    asked = carrying.page(retention.known_since(now_of(sql, now)), after, limit)
     found = sql.execute(_REMEMBERED, asked)
     return [Remembered(id, bytes(digest), moment(settled)) for id, digest, settled in found]

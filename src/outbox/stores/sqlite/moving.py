@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -43,6 +43,8 @@ __all__ = [
     "remembered",
     "take",
 ]
+
+_Arrival: TypeAlias = "carrying.Arrival[putting.Draft]"
 
 _GONE: Final = 4
 _LEAVING: Final = "leaving"
@@ -277,14 +279,7 @@ def remembered(
     sql: Sql, retention: Retention, now: int, after: Remembered | None, limit: int
 ) -> list[Remembered]:
     """See :meth:`outbox.moving.SupportsMove.remembered`."""
-    since = retention.known_since(now)
-    asked = {
-        "since": since,
-        "settled": since if after is None else micros(after.settled_at),
-        "id": "" if after is None else after.id,
-        "left": LEFT,
-        "limit": limit,
-    }
+    asked = carrying.page(retention.known_since(now), after, limit)
     found = sql.execute(_REMEMBERED, asked)
     return [Remembered(id, digest, moment(settled)) for id, digest, settled in found]
 
@@ -292,25 +287,8 @@ def remembered(
 # -- in
 
 
-@attrs.frozen
-class _Arrival:
-    """A record that is to be stored, made ready before the turn to write has come."""
-
-    record: Record
-    standing: Standing
-    draft: putting.Draft
-
-    @property
-    def id(self) -> str:
-        return self.record.message.id
-
-
 def arrivals(batch: Batch, codings: Codings) -> list[_Arrival]:
-    drafts = putting.drafts([record.message for record in batch.records], codings)
-    return [
-        _Arrival(record, carrying.arrived(record), draft)
-        for record, draft in zip(batch.records, drafts, strict=True)
-    ]
+    return carrying.arrivals(batch, putting.drafts([record.message for record in batch.records], codings))
 
 
 def given(sql: Sql, source: str) -> Given:
