@@ -145,3 +145,17 @@ def test_what_was_put_within_a_transaction_is_news_to_this_process_too(postgres:
             store.within(connection).put([mail("a")])
 
         assert store.wait(LONG) is True
+
+
+@pytest.mark.filterwarnings("ignore:.*notifies:RuntimeWarning")
+def test_what_is_notified_to_a_session_that_others_have_listened_in_is_not_kept(
+    postgres: Places, path: Path
+) -> None:
+    """As a pooler may hand it on: psycopg would keep it for whoever asks, and nobody does."""
+    with contextlib.closing(postgres.open(path)) as store:
+        (connection,) = store._links._open
+        connection.execute("LISTEN anything")
+        connection.execute("NOTIFY anything")
+        put(store, "a")
+
+        assert list(connection.notifies(timeout=0)) == []
