@@ -18,7 +18,7 @@ from postgres_cutter import cutting
 from postgres_places import Places
 from postgres_plans import explained
 
-from outbox.lifecycle import Claim, Settlement
+from outbox.lifecycle import Claim, Settlement, State
 from outbox.stores.postgres import PostgresStore, browsing
 from outbox.testing.clauses.scene import LEASE, delivered, mail, put, retry, take
 
@@ -164,6 +164,26 @@ def lists_and_ages(
     listed.require_indexed(FEW if queued == FEW else 3 * MANY + LIMIT)
     if queued == FEW:
         explained(store, monkeypatch, lambda: list(store.ages([]))).require_indexed(FEW)
+
+
+@pytest.mark.parametrize("analyze", [True, False])
+@pytest.mark.parametrize("disk", [1.1, 4, 20])
+def test_a_page_of_what_is_settled_is_read_from_its_state_alone_whatever_the_planner_thinks_of_the_disk(
+    postgres: Places, path: Path, monkeypatch: pytest.MonkeyPatch, disk: float, *, analyze: bool
+) -> None:
+    """Along all ids it would come past those of every other state, and past those that are only remembered."""
+    schema = postgres.schema(path)
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        for name, stage, state in (("a-gone", 4, "delivered"), ("b-dead", 0, "dead"), ("c-held", 0, "held")):
+            connection.execute(SETTLED.format(schema, name, stage, state).encode(), (MANY // 4,))
+        connection.execute(f"VACUUM {'ANALYZE' if analyze else ''} {schema}.outbox_message".encode())
+    dsn = f"{postgres.dsn} options='-c random_page_cost={disk}'"
+    with contextlib.closing(PostgresStore(dsn, schema=schema)) as store:
+        for after in ("", "b-dead-4", "c-held-4"):
+            page = explained(store, monkeypatch, lambda after=after: store.browse(after=after, limit=LIMIT))  # type: ignore[misc]  # mypy infers no default
+            page.require_indexed(2 * LIMIT)
+        held = explained(store, monkeypatch, lambda: store.browse(states=[State.HELD], limit=LIMIT))
+        held.require_indexed(LIMIT)
 
 
 # -- round trips
