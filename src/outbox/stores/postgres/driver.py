@@ -37,6 +37,7 @@ __all__ = [
     "connect",
     "cursor",
     "errors",
+    "forgets_prepared",
     "is_active",
     "is_connection",
     "is_from_driver",
@@ -229,6 +230,15 @@ def catch_up(connection: Connection) -> None:
     if connection.info.pipeline_status:
         with connection.pipeline():
             pass
+
+
+def forgets_prepared(connection: Connection) -> bool:
+    """Whether what is prepared now may be gone when it is used.
+
+    Where a pipeline has undone something, psycopg has all deallocated behind the
+    statement that comes next, and where it prepares at once that one with it.
+    """
+    return connection.prepare_threshold == 0 and bool(connection.info.pipeline_status)
 
 
 def is_idle(connection: Connection) -> bool:
