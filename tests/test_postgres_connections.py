@@ -21,14 +21,8 @@ HOUR = dt.timedelta(hours=1)
 
 
 @pytest.fixture
-def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
-    yield tmp_path
-    postgres.leave(tmp_path)
-
-
-@pytest.fixture
-def store(path: Path, postgres: Places) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(path)) as store:
+def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
 
 
@@ -118,9 +112,9 @@ def test_tables_that_are_changed_under_prepared_statements_cost_no_verb(
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_what_a_forked_child_puts_is_news_to_its_parent_who_listens(path: Path, postgres: Places) -> None:
+def test_what_a_forked_child_puts_is_news_to_its_parent_who_listens(place: Path, postgres: Places) -> None:
     """And the child says nothing on its parent's connections, neither by its verbs nor by its end."""
-    with contextlib.closing(postgres.open(path, poll=HOUR)) as store:
+    with contextlib.closing(postgres.open(place, poll=HOUR)) as store:
         take(store)
         store.wait(dt.timedelta(0))  # it listens from here on
         mine = {connection.info.backend_pid for connection in store._links._open}

@@ -21,10 +21,9 @@ DAMAGE = ["fates = 'z'", "fates = ''", "due = 9223372036854775807", "submitted =
 
 
 @pytest.fixture
-def store(tmp_path: Path, postgres: Places, clock: ManualClock) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(tmp_path, clock=clock, discard_after=DAY)) as store:
+def store(place: Path, postgres: Places, clock: ManualClock) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place, clock=clock, discard_after=DAY)) as store:
         yield store
-    postgres.leave(tmp_path)
 
 
 def spoil(store: PostgresStore, postgres: Places, what: str) -> None:

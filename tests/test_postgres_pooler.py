@@ -40,9 +40,8 @@ FOLLOWS = (1, 22)
 
 
 @pytest.fixture
-def schema(tmp_path: Path, postgres: Places) -> Iterator[str]:
-    yield postgres.schema(tmp_path)
-    postgres.leave(tmp_path)
+def schema(place: Path, postgres: Places) -> str:
+    return postgres.schema(place)
 
 
 @pytest.fixture

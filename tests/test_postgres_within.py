@@ -23,10 +23,9 @@ ROUNDS = 200
 
 
 @pytest.fixture
-def store(tmp_path: Path, postgres: Places) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(tmp_path)) as store:
+def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
-    postgres.leave(tmp_path)
 
 
 @pytest.fixture
