@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from outbox.stores.postgres import PostgresStore
 
 
 @pytest.fixture
-def schema(tmp_path: Path, postgres: Places) -> Iterator[str]:
-    yield postgres.schema(tmp_path)
-    postgres.leave(tmp_path)
+def schema(place: Path, postgres: Places) -> str:
+    return postgres.schema(place)
 
 
 def said(store: PostgresStore) -> dict[str, list[str]]:

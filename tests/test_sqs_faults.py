@@ -18,6 +18,7 @@ import pytest
 from sqs_runner import LEASE
 from sqs_server import open_sqs, prefix_of
 from sqs_wire import Raw
+from started import end_all
 
 from outbox.message import Message
 
@@ -91,15 +92,7 @@ class Scene:
         return found
 
     def end(self) -> None:
-        for runner in self.runners:
-            runner.send_signal(signal.SIGCONT)
-            runner.terminate()
-        for runner in self.runners:
-            try:
-                runner.wait(60)
-            except subprocess.TimeoutExpired:
-                runner.kill()
-                runner.wait()
+        end_all(self.runners)
         self.store.close()
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "connect",
     "cursor",
     "errors",
+    "forgets_prepared",
     "is_active",
     "is_connection",
     "is_from_driver",
@@ -163,11 +164,12 @@ _LOADERS: Final = {
 }
 
 
-def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
+def connect(dsn: Mapping[str, str], *, prepare: bool, hears: bool = False) -> Connection:
     """A connection each of whose statements, or pipelines, is a transaction of its own.
 
     Args:
         prepare: Whether statements that are often used are prepared on the server.
+        hears: Whether somebody asks it for notifications.
     """
     connection = _Own.connect(
         # What relays say has characters that a database of another encoding would not take from its own client.
@@ -176,7 +178,14 @@ def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
         prepare_threshold=2 if prepare else None,
     )
     _adapt(connection.adapters)
+    if not hears:
+        # In a session that a pooler hands on somebody else may have listened, and psycopg keeps all that nobody asks for.
+        connection.add_notify_handler(_forget)
     return connection
+
+
+def _forget(_: psycopg.Notify) -> None:
+    pass
 
 
 def cursor(connection: Connection) -> Cursor:
@@ -221,6 +230,15 @@ def catch_up(connection: Connection) -> None:
     if connection.info.pipeline_status:
         with connection.pipeline():
             pass
+
+
+def forgets_prepared(connection: Connection) -> bool:
+    """Whether what is prepared now may be gone when it is used.
+
+    Where a pipeline has undone something, psycopg has all deallocated behind the
+    statement that comes next, and where it prepares at once that one with it.
+    """
+    return connection.prepare_threshold == 0 and bool(connection.info.pipeline_status)
 
 
 def is_idle(connection: Connection) -> bool:

@@ -101,11 +101,11 @@ class Links:
             self._drop_idle()
         return failure
 
-    def connect(self) -> Connection:
-        """One that is nobody else's; whoever asks closes it."""
+    def connect(self, *, hears: bool = False) -> Connection:
+        """One that is nobody else's, and keeps for its owner what is notified where he *hears*; whoever asks closes it."""
         self.require_open()
         try:
-            return connect(self._dsn, prepare=self._prepare)
+            return connect(self._dsn, prepare=self._prepare, hears=hears)
         except Error as error:
             raise translated(error, self.name) from error
 

@@ -96,7 +96,7 @@ class PostgresStore:
         patience: How long a verb waits for one of them.
         poll: How often ``wait`` looks at first for what it was not told of; where nothing comes, four times as seldom.
         notify: Whether what is put is told to those who wait.
-        listen: Whether ``wait`` has a connection of its own that listens; of no use behind a pooler.
+        listen: Whether ``wait`` has a connection of its own that listens, where no pooler hands its session on.
         prepare: Whether statements are prepared on the server; not for a
             pooler in transaction mode that does not keep track of them
             (PgBouncer before 1.22, or with ``max_prepared_statements = 0``).

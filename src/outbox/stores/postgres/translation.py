@@ -17,6 +17,17 @@ _PREPARED: Final = (
     "a pooler has mixed up prepared statements: give it max_prepared_statements (PgBouncer 1.22 or newer), "
     "or say prepare=no"
 )
+_PROTOCOL: Final = "08P01"
+"""What PgBouncer says is of this state, whatever it is."""
+_WAITED: Final = ("query_wait_timeout", "server login has been failing")
+_WAITING: Final = (
+    "PgBouncer had no connection to the server for it, and nothing was done: see whether the server is there, "
+    "or raise default_pool_size, or query_wait_timeout"
+)
+_STARTUP: Final = (
+    "PgBouncer takes no such setting from a connection: say it with ALTER ROLE ... SET, "
+    "or connect to the server itself (outbox migrate may); ignore_startup_parameters leaves it out"
+)
 _ADVICE: Final = {
     "26000": _PREPARED,
     "42P05": _PREPARED,
@@ -72,6 +83,13 @@ def is_lost(error: BaseException, connection: Connection) -> bool:
     return connection.closed or ending or error.sqlstate.startswith(_CONNECTION)
 
 
+def _has_waited(error: Exception) -> bool:
+    """Whether it only waited for a connection of a pooler's to the server: nothing of it has come there."""
+    said = getattr(error, "diag", None)
+    message = (said and said.message_primary) or ""
+    return getattr(error, "sqlstate", None) == _PROTOCOL and message.startswith(_WAITED)
+
+
 def translated(error: Exception, name: str, connection: Connection | None = None) -> StoreError:
     """The store's error for one of the driver's.
 
@@ -82,7 +100,10 @@ def translated(error: Exception, name: str, connection: Connection | None = None
     state = getattr(error, "sqlstate", None) or ""
     said = printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)[:500]
     if connection is None:
-        return StoreUnavailable(f"{name} cannot be reached: {said}")
+        refused = f": {_STARTUP}" if "unsupported startup parameter" in said else ""
+        return StoreUnavailable(f"{name} cannot be reached: {said}{refused}")
+    if _has_waited(error):
+        return StoreUnavailable(f"{name}: {_WAITING} ({said})")
     if is_lost(error, connection):
         return Lost(f"the connection to {name} was lost: {said}")
     if isinstance(error, errors.DiskFull):
