@@ -109,7 +109,7 @@ def browse(
 def find(links: Links, sought: Filter, after: str) -> Iterator[Summary]:
     """See :meth:`outbox.filters.SupportsFind.find`; PostgreSQL leaves out most of what does not fit."""
     while True:
-        page = links.use(lambda sql, after=after: _page(sql, sought, after, _AT_ONCE))  # type: ignore[misc]  # mypy infers no default
+        page = links.use(lambda sql, after=after: _page(sql, sought, after, _AT_ONCE), slowly=True)  # type: ignore[misc]  # mypy infers no default
         yield from filter(sought.fits, page)
         if len(page) < _AT_ONCE:
             return

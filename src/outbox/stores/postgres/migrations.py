@@ -27,6 +27,7 @@ import attrs
 
 from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 
+from .driver import begin
 from .links import linked, transaction
 from .naming import Names, Sql
 from .schema import INDEXES, TABLES, VERSION, Index
@@ -187,6 +188,8 @@ def require_known(found: Mapping[str, int], name: str, names: Names) -> None:
 
 def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
     """Take the tables to this release's version; what was done.  One at a time, and each step in a transaction."""
+    # To make an index of a big table takes what it takes; who has it locked is waited for briefly.
+    begin(sql.connection, None)
     done = []
     for step in steps:
         with transaction(sql):

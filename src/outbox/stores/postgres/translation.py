@@ -7,7 +7,7 @@ from typing import Final
 from outbox.errors import StoreError, StoreFull, StoreUnavailable
 from outbox.values import printable
 
-from .driver import Connection, Error, errors, is_from_driver
+from .driver import Connection, Error, errors, gave_up, is_from_driver
 
 __all__ = ["Lost", "is_lost", "is_passing", "is_spoiled", "translated"]
 
@@ -27,6 +27,10 @@ _WAITING: Final = (
 _STARTUP: Final = (
     "PgBouncer takes no such setting from a connection: say it with ALTER ROLE ... SET, "
     "or connect to the server itself (outbox migrate may); ignore_startup_parameters leaves it out"
+)
+_SILENT: Final = (
+    "the server said nothing for {:g} s, and was told to give up, which it did: end what has the tables locked "
+    "(pg_stat_activity, pg_blocking_pids), or raise timeout"
 )
 _ADVICE: Final = {
     "26000": _PREPARED,
@@ -107,6 +111,11 @@ def translated(error: Exception, name: str, connection: Connection | None = None
     if is_lost(error, connection):
         return Lost(f"the connection to {name} was lost: {said}")
     if isinstance(error, errors.DiskFull):
-        return StoreFull(f"{name}: the disk of the server is full ({said}): make room; deliveries go on")
+        return StoreFull(
+            f"{name}: the disk of the server is full ({said}): make room; deliveries go on as soon as they can be written"
+        )
+    silent = gave_up(connection) if isinstance(error, errors.QueryCanceled) else 0.0
+    if silent:
+        return StoreUnavailable(f"{name}: {_SILENT.format(silent)} ({said})")
     advice = _ADVICE.get(state)
     return StoreUnavailable(f"{name}: {advice} ({said})" if advice else f"{name}: {said}")

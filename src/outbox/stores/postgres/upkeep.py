@@ -38,6 +38,14 @@ _MADE: Final = """
     JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = %(schema)s AND c.relname = ANY(%(names)s)
 """
+_LACKING: Final = """
+    SELECT c.relname, array_agg(p.name ORDER BY p.place), current_user::text
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS p (name, place)
+    WHERE n.nspname = %(schema)s AND c.relname = ANY(%(tables)s) AND NOT has_table_privilege(c.oid, p.name)
+    GROUP BY c.relname ORDER BY c.relname
+"""
+_TABLES: Final = ("outbox_meta", "outbox_message", "outbox_attempt", "outbox_suspension")
 _CODINGS: Final = "SELECT coding, count(*) FROM outbox_message WHERE coding <> '' GROUP BY coding"
 _SHOWN: Final = 5
 _NOWHERE: Final = f"""
@@ -70,6 +78,7 @@ def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) 
     if settings["default_transaction_isolation"] not in ISOLATIONS:
         yield Finding("error", stricter(settings["default_transaction_isolation"]), LESS)
     yield from _durability(settings)
+    yield from _rights(sql, names)
     yield from _indexes(sql, names)
     yield from vacuuming.check(sql, names, autovacuum=settings["autovacuum"])
     for coding, number in sql.execute(_CODINGS).fetchall():
@@ -112,6 +121,18 @@ def _durability(settings: dict[str, str]) -> Iterator[Finding]:
         yield Finding(
             "ok",
             f"commits are on the disk when they return: synchronous_commit={settings['synchronous_commit']}",
+        )
+
+
+def _rights(sql: Sql, names: Names) -> Iterator[Finding]:
+    for table, lacking, user in sql.execute(
+        _LACKING, {"schema": names.schema, "tables": list(_TABLES)}
+    ).fetchall():
+        rights = ", ".join(lacking)
+        yield Finding(
+            "warning",
+            f"the user {quoted(user)} may not {rights} in {table}: with these rights programs can look at most",
+            f'GRANT {rights} ON {names.quoted}.{table} TO "{user}"',
         )
 
 
