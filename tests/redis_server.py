@@ -24,11 +24,15 @@ from typing import Any, Final
 import pytest
 import redis
 
-__all__ = ["CLUSTER", "OWN", "Server", "binaries", "require_server", "shared_url", "started"]
+__all__ = ["CLUSTER", "LASTING", "OWN", "Server", "binaries", "require_server", "shared_url", "started"]
 
 OWN: Final = "OUTBOX_TEST_REDIS_URL"
 CLUSTER: Final = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
+LASTING: Final = ("--appendonly", "yes", "--appendfsync", "always")
+"""Without it a server is no end of a move."""
 _SHARED: Final = "OUTBOX_TEST_REDIS_SHARED"
+_SHM: Final = "/dev/shm"
+_ROOM: Final = 1 << 30
 # Whatever kills pytest, its server goes too.  Not in the child of a fork, which a process with threads has better not.
 _DIE_WITH_PARENT: Final = """
 import ctypes, os, sys
@@ -69,7 +73,10 @@ def require_server(which: str | None = None) -> str:
 class Server:
     """One server, which can be killed and started again over the same files."""
 
-    def __init__(self, binary: str, folder: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self, binary: str, folder: Path, *options: str, port: int = 0, which: str | None = None
+    ) -> None:
+        self.which = which
         self.folder = folder
         self.port = port
         self.password = secrets.token_hex(16)
@@ -149,11 +156,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def started(*options: str, tcp: bool = False, which: str | None = None) -> Iterator[Server]:
+def started(
+    *options: str, tcp: bool = False, which: str | None = None, within: str | None = None
+) -> Iterator[Server]:
     """A server of the test's own."""
     binary = require_server(which)
-    folder = Path(tempfile.mkdtemp(prefix="outbox-redis-"))
-    server = Server(binary, folder, *options, port=free_port() if tcp else 0)
+    folder = Path(tempfile.mkdtemp(prefix="outbox-redis-", dir=within))
+    server = Server(binary, folder, *options, port=free_port() if tcp else 0, which=which)
     try:
         server.start()
         yield server
@@ -175,6 +184,14 @@ def free_port() -> int:
             return port
 
 
+def _memory() -> str | None:
+    """A folder for files that no test loses power over, where the system has one and room there: nobody waits for its disk."""
+    with contextlib.suppress(OSError):
+        if os.access(_SHM, os.W_OK) and shutil.disk_usage(_SHM).free > _ROOM:
+            return _SHM
+    return None
+
+
 def shared_url() -> str:
     """The server that the tests of this process share, and the processes that they start."""
     own = os.environ.get(OWN) or os.environ.get(_SHARED)
@@ -182,7 +199,7 @@ def shared_url() -> str:
         return own
     stack = contextlib.ExitStack()
     # A cluster of one node: what works there works everywhere.
-    server = stack.enter_context(started(*CLUSTER, "--appendonly", "yes", tcp=True))
+    server = stack.enter_context(started(*CLUSTER, *LASTING, tcp=True, within=_memory()))
     server.serve_all_slots()
     mine = os.getpid()
     atexit.register(lambda: stack.close() if os.getpid() == mine else None)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import pytest
 from moves import contents, fill
 from postgres_places import Places, places
+from redis_places import open_redis
 
 from outbox.clock import SystemClock
 from outbox.stores.filesystem import FilesystemStore
@@ -34,6 +35,7 @@ KINDS: Final[Mapping[str, Callable[..., Any]]] = {
     "sqlite": SQLiteStore,
     "spool": FilesystemStore,
     "postgres": lambda path, **settings: places().open(Path(path), **settings),
+    "redis": open_redis,
 }
 
 MOVE: Final = """
@@ -57,11 +59,12 @@ moved(*seamed(here, there, kill), limit=500)
 def move(now: dt.datetime, at: int, *ends: str) -> int:
     """The status of a process that moves from one to the other, and is killed at this boundary."""
     command = [sys.executable, "-c", MOVE, now.isoformat(), str(at), *ends]
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    found = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environ = {**os.environ, "PYTHONPATH": found.rstrip(os.pathsep)}
     return subprocess.run(command, env=environ, check=False).returncode
 
 
-@pytest.mark.parametrize("kind", ["postgres", "sqlite", "spool"])
+@pytest.mark.parametrize("kind", ["postgres", "redis", "sqlite", "spool"])
 def test_killed_five_times_each_way_it_is_the_same_set_in_the_same_order(
     kind: str, tmp_path: Path, postgres: Places
 ) -> None:
