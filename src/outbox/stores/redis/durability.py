@@ -87,8 +87,8 @@ def lasting(
     )
     if not synced:
         raise (AmbiguousPut if put else StoreUnavailable)(
-            f"{caller.place}: what was written is not on its disk after {patience / 1000:g} s: look at its disk, and "
-            "whether appendfsync is always; the same again is safe"
+            f"{caller.place}: what was written is not on its disk after {patience / 1000:g} s: look at its disk, raise "
+            "timeout, or CONFIG SET appendfsync always; the same again is safe"
         )
     return answer
 
