@@ -24,13 +24,23 @@ from typing import Any, Final
 import pytest
 import redis
 
-__all__ = ["CLUSTER", "LASTING", "OWN", "Server", "binaries", "require_server", "shared_url", "started"]
+__all__ = [
+    "CLUSTER",
+    "LASTING",
+    "OWN",
+    "SHARED",
+    "Server",
+    "binaries",
+    "require_server",
+    "shared_url",
+    "started",
+]
 
 OWN: Final = "OUTBOX_TEST_REDIS_URL"
 CLUSTER: Final = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
 LASTING: Final = ("--appendonly", "yes", "--appendfsync", "always")
 """Without it a server is no end of a move."""
-_SHARED: Final = "OUTBOX_TEST_REDIS_SHARED"
+SHARED: Final = "OUTBOX_TEST_REDIS_SHARED"
 _SHM: Final = "/dev/shm"
 _ROOM: Final = 1 << 30
 # Whatever kills pytest, its server goes too.  Not in the child of a fork, which a process with threads has better not.
@@ -194,7 +204,7 @@ def _memory() -> str | None:
 
 def shared_url() -> str:
     """The server that the tests of this process share, and the processes that they start."""
-    own = os.environ.get(OWN) or os.environ.get(_SHARED)
+    own = os.environ.get(OWN) or os.environ.get(SHARED)
     if own:
         return own
     stack = contextlib.ExitStack()
@@ -203,5 +213,5 @@ def shared_url() -> str:
     server.serve_all_slots()
     mine = os.getpid()
     atexit.register(lambda: stack.close() if os.getpid() == mine else None)
-    os.environ[_SHARED] = server.url
+    os.environ[SHARED] = server.url
     return server.url
