@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from command_line import CommandLine
 from moves import contents, fill, moved, seamed
 from redis_server import LASTING, Server, started
 
@@ -25,6 +27,7 @@ from outbox.mover import Move, abandon
 from outbox.moving import Batch, Remembered
 from outbox.stores.memory import MemoryStore
 from outbox.stores.redis import RedisStore, arriving, driver
+from outbox.stores.sqlite import SQLiteStore
 from outbox.testing.clauses.scene import dead, delivered, ids, mail, put, settle, states, take
 from outbox.testing.clock import ManualClock
 
@@ -138,6 +141,26 @@ def test_a_server_that_may_lose_what_it_has_answered_for_is_no_end_of_a_move(
     assert moved(*stores).moved == 1
 
 
+def test_the_command_moves_to_it_and_from_it_or_says_what_to_set(
+    outbox: CommandLine, server: Server, admin: Any, tmp_path: Path
+) -> None:
+    with contextlib.closing(SQLiteStore(tmp_path / "old.db")) as old:
+        put(old, "a", "b")
+    here, there = f"sqlite:///{tmp_path / 'old.db'}", f"{server.url}?prefix=p"
+    admin.config_set("appendonly", "no")
+
+    ran = outbox("move", "--from", here, "--to", there)
+    assert (ran.status, ran.out) == (78, "")
+    assert "CONFIG SET appendonly yes" in ran.err
+    assert server.password not in ran.err
+    admin.config_set("appendonly", "yes")
+    _await_rewrite(admin)
+    for ends in ((here, there), (there, here)):
+        ran = outbox("move", "--from", ends[0], "--to", ends[1])
+        assert (ran.status, ran.out.startswith("moved 2 messages from ")) == (0, True), ran.err
+        assert server.password not in ran.out
+
+
 @pytest.mark.parametrize("step", ["take", "give", "conclude", "remember", "abandon"])
 def test_a_server_that_is_set_otherwise_while_a_move_runs_does_not_take_the_next_step(
     step: str, open_: Callable[..., Any], admin: Any
@@ -165,8 +188,9 @@ def test_a_server_that_is_set_otherwise_while_a_move_runs_does_not_take_the_next
 STEPS: Final[dict[str, Callable[[Any, Batch], object]]] = {
     "identity": lambda store, _: store.identity(),
     "take": lambda store, _: store.take(to="x", limit=1),
-    "take again": lambda store, _: (store.take(to="x", limit=1), store.take(to="x", limit=1)),
+    "take again": lambda store, _: store.take(to="x", limit=1),
     "give": lambda store, batch: store.give(batch),
+    "give again": lambda store, batch: store.give(batch),
     "conclude": lambda store, _: store.conclude("none"),
     "remember": lambda store, _: store.remember([Remembered("known", bytes(32), dt.datetime.now(dt.UTC))]),
 }
@@ -182,6 +206,9 @@ def test_a_step_that_is_not_on_the_disk_is_not_answered_for(step: str, newest: S
         put(store, "a")
         batch = source.take(to=store.identity(), limit=1)
         assert batch is not None
+        if "again" in step:
+            # By one who was killed before he had an answer, for all that is known.
+            STEPS[step](store, batch)
     chief.config_set("appendfsync", "no")
     with as_user(newest, timeout=dt.timedelta(seconds=1)) as store:
         error = AmbiguousPut if step == "give" else StoreUnavailable
@@ -407,12 +434,21 @@ def test_no_more_than_a_thousand_are_taken_at_once(open_: Callable[..., Any]) ->
 # -- others meanwhile
 
 
-def test_what_is_claimed_between_the_look_and_the_take_is_not_taken(
-    open_: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+def test_what_workers_have_stands_in_nobodys_way(open_: Callable[..., Any]) -> None:
+    store = open_()
+    put(store, "a", "b", mail("later", not_before=dt.datetime.now(dt.UTC) + DAY))
+    assert ids(take(store)) == ["a", "b"]
+
+    assert [record.message.id for record in store.take(to="x", limit=1).records] == ["later"]
+
+
+@pytest.mark.parametrize("script", ["look", "take"])
+def test_what_is_claimed_while_a_batch_is_made_up_is_not_taken(
+    script: str, open_: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_()
     put(store, "a", "b")
-    _before(store, "take", lambda: take(store, 1), monkeypatch)
+    _before(store, script, lambda: take(store, 1), monkeypatch)
 
     assert [record.message.id for record in store.take(to="x", limit=9).records] == ["b"]
     assert take(store) == []
@@ -428,6 +464,24 @@ def test_of_two_who_take_at_once_both_have_the_same_batch(
 
     assert store.take(to="x", limit=9) == first[0]
     assert len(first[0].records) == 1
+
+
+def test_who_concludes_too_late_ends_no_later_batch(
+    open_: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_()
+    put(store, "a", "b")
+    batch = store.take(to="x", limit=1)
+    later: list[Any] = []
+
+    def other() -> None:
+        store.conclude(batch.name)
+        later.append(store.take(to="x", limit=1))
+
+    _before(store, "conclude", other, monkeypatch)
+    store.conclude(batch.name)
+    assert store.take(to="x", limit=1) == later[0]
+    assert len(later[0].records) == 1
 
 
 def test_of_two_who_give_at_once_one_stores_it(
