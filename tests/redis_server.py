@@ -1,7 +1,7 @@
 """A Redis server for the tests: one for a process of pytest, from a wheel or from the path, gone when that process is.
 
 It has a folder and a socket of its own that nobody else can enter, and listens on no port unless it is asked to; then
-there is a password that is made for it.  ``OUTBOX_TEST_REDIS_URL`` names another server to be used in its place.
+there is a password that is made for it.  ``OUTBOX_TEST_REDIS_URL`` names another server to be used in its place, which has ``appendonly yes`` and ``appendfsync always``.
 """
 
 from __future__ import annotations

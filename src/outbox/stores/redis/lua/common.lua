@@ -141,9 +141,9 @@ local function render(row)
 end
 
 -- What is kept of an id that is remembered: anything else that begins so is a row whose queue is damaged.
-local LEFT = '\tleft'
+local GONE_HERE, GONE_AWAY = '^\t(%x*)\t(%d+)$', '^\t(%x*)\t(%d+)\tleft$'
 local function is_gone(text)
-  return string.find(text, '^\t%x*\t%d+$') ~= nil or string.find(text, '^\t%x*\t%d+' .. LEFT .. '$') ~= nil
+  return string.find(text, GONE_HERE) ~= nil or string.find(text, GONE_AWAY) ~= nil
 end
 
 local function queued(row)

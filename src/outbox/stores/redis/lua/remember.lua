@@ -4,7 +4,7 @@ for place, each in ipairs(args.known) do ids[place] = each[1] end
 for place, text in ipairs(fetch(ROW, ids)) do
   local id, digest, settled = unpack(args.known[place])
   -- Of one that has left: that it came to its end is known from now on.
-  local was, at = string.match(text or '', '^\t(%x*)\t(%d+)' .. LEFT .. '$')
+  local was, at = string.match(text or '', GONE_AWAY)
   if tonumber(settled) > since and (was or not text) then
     if at and tonumber(at) > tonumber(settled) then settled = at end
     write('ZADD', GONE, settled, id)
