@@ -552,6 +552,21 @@ def test_a_row_that_was_damaged_on_its_way_stays_and_is_named(open_: Callable[..
     assert (move.moved, move.unreadable, sorted(states(store)), ids(take(other))) == (1, ["b"], ["b"], ["a"])
 
 
+def test_a_copy_that_has_gone_its_own_way_is_a_store_of_its_own_when_it_was_told_so(
+    open_: Callable[..., Any], admin: Any
+) -> None:
+    store, copy = open_(), open_("copy")
+    put(store, "a")
+    store.identity()
+    for key in admin.keys("{p}:*"):
+        admin.restore(key.replace(b"{p}", b"{copy}"), 0, admin.dump(key), replace=True)
+
+    with pytest.raises(ConfigurationError, match="one is a copy of the other"):
+        Move(store, copy)
+    admin.hdel("{copy}:meta", "store")
+    assert moved(store, copy, joins=True).refused == ["a"]
+
+
 def test_check_counts_what_is_on_its_way(open_: Callable[..., Any]) -> None:
     store = open_()
     put(store, "a", "b")
