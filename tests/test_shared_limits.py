@@ -23,7 +23,9 @@ from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.protocols import Register
 from outbox.relay import Go, Order, Relays, Wait, draw
+from outbox.relay.bucket import Bucket
 from outbox.relay.purse import Purse
+from outbox.relay.rates import Rate
 from outbox.relay.sharing import Draft, Permits, Unspent
 from outbox.testing import ManualClock
 from outbox.transports.function import FunctionTransport
@@ -256,6 +258,25 @@ def test_what_is_given_back_of_a_bucket_that_lacked_as_much_all_the_time_comes_b
     _, earlier, _ = permits(order(1, messages_back=(Unspent(drawn[-1], NOW),)), without, later)
     assert first == 1
     assert opens - earlier == pytest.approx(drawn[-1] / 200)
+
+
+def test_what_the_bucket_lacked_comes_back_once_and_not_for_each_who_gives_back() -> None:
+    """A quarter of a second's worth had room all the time: the other portion would have found the bucket full."""
+    text: str | None = None
+    for _ in range(30):
+        _, _, text = permits(order(), text, NOW)
+    later = NOW + 3 * NANO // 10
+    back = order(0, messages_back=(Unspent(50, NOW),))
+
+    _, _, once = permits(back, text, later)
+    assert once is not None
+    assert permits(back, once, later)[2] is None
+
+
+def test_what_the_bucket_lacked_of_the_stretch_before_comes_back_once_too() -> None:
+    bucket = Bucket(Rate(0.005, 100, 0.25), turned=-1.0, lacked=0.25, before=0.05)
+    assert bucket.give_back(10, -1.5) == pytest.approx(0.05)
+    assert bucket.give_back(10, -1.5) == 0
 
 
 GIVEN_BACK = st.lists(
