@@ -69,7 +69,7 @@ class BeginsAnew(MemoryStore):
         return super().swap(name, old, new)
 
 
-@caught_by("test_a_register_is_kept_for_a_day_whoever_begins_others")
+@caught_by("test_a_register_is_kept_for_two_days_whoever_begins_others")
 class KeepsThree(MemoryStore):
     def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
         stands = super().swap(name, old, new)

@@ -317,11 +317,12 @@ def test_what_is_given_back_can_never_be_had_twice(
     assert passed(sent, burst, per_second) < 0.01
 
 
-def test_a_number_that_no_clock_can_reach_breaks_nothing() -> None:
-    never = RelayLimits(per_day=1e-200, shared=True)
-    number, _, text = permits(order(1, never), None, NOW)
+def test_the_slowest_limit_that_can_be_shared_lets_one_go_a_day() -> None:
+    slow = RelayLimits(per_day=1, shared=True)
+    number, _, text = permits(order(1, slow), None, NOW)
     assert number == 1
-    assert permits(order(1, never), text, NOW)[0] == 0
+    assert permits(order(1, slow), text, NOW + 86_399 * NANO)[0] == 0
+    assert permits(order(1, slow), text, NOW + 86_400 * NANO)[0] == 1
 
 
 # -- one process
@@ -423,6 +424,19 @@ def test_shared_limits_need_a_rate_and_a_store_that_keeps_a_register(tmp_path: A
             Runner(store, transport, limits=SHARED)
         with pytest.raises(ConfigurationError, match="SQLiteStore cannot keep what several"):
             Outbox(store, transport, limits=SHARED).drain()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("per_second", 1e-6), ("per_hour", 0.04), ("per_day", 0.3), ("new_connections_per_minute", 1e-4)],
+)
+def test_a_limit_that_a_store_may_have_forgotten_by_the_next_message_cannot_be_shared(
+    name: str, said: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name} is {said} and shared: .* less than one a day"):
+        RelayLimits(**{"shared": True, "connections": 1, name: said})
+    RelayLimits(**{"connections": 1, name: said})
+    RelayLimits(shared=True, per_hour=1 / 24, per_second=1 / 86_400)
 
 
 def test_what_is_shared_need_not_be_divided_among_processes() -> None:

@@ -535,7 +535,7 @@ class Register:
 class SupportsRegister(Protocol):
     """A store that keeps registers for whoever shares it: what limits of all runners together are counted in.
 
-    A register that nobody has written for a day may be forgotten, and a
+    A register that nobody has written for two days may be forgotten, and a
     crash of the store may take the last that was written, or undo it.
     """
 

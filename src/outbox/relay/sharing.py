@@ -36,8 +36,6 @@ _KIND: Final = "outbox-limits-1"
 _NANO: Final = 1_000_000_000
 _ROOM: Final = 1024
 """Bytes that a register holds."""
-_FAR: Final = 1e9
-"""Seconds: nobody waits for what is farther away."""
 
 
 @attrs.frozen
@@ -133,10 +131,9 @@ def _buckets(
     """Those of *limits*, as seen from now."""
     found = {}
     for kind in kinds:
-        said = kind.of(limits)
-        if said is None:
+        number = kind.of(limits)
+        if number is None:
             continue
-        number = max(said, kind.period / _FAR)
         rate = Rate.of(number, kind.period, number * kind.share - late * number / kind.period, 0.0)
         found[kind.name] = Bucket.read(rate, known.get(kind.name, ""), at, _AHEAD)
     return found

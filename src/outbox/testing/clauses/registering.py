@@ -96,11 +96,11 @@ class RegisterClauses(Clauses):
         assert stands.text == "mine"
 
     @clause(SupportsRegister)
-    def test_a_register_is_kept_for_a_day_whoever_begins_others(
+    def test_a_register_is_kept_for_two_days_whoever_begins_others(
         self, store: Keeping, clock: ManualClock
     ) -> None:
         store.swap("a", None, "kept")
-        clock.advance(DAY)
+        clock.advance(2 * DAY - SECOND)
         for number in range(3):
             store.swap(f"n{number}", None, "new")
 
