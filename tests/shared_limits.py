@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from outbox.relay import Draft, Go, Order, RelayLimits, Relays, draw
+from outbox.relay import Draft, Drawn, Go, Order, RelayLimits, Relays, draw
 from outbox.relay.rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit
 from outbox.relay.sharing import LATE, LATE_TO_CONNECT
 
@@ -182,7 +182,7 @@ class Host:
 
     def _laid(self, draft: Draft, begun: float, ended: float, at: int) -> None:
         if self.alive:
-            self.relays.drawn("mx", draft, begun, ended, at)
+            self.relays.drawn("mx", Drawn(draft, begun, ended, at))
             self._again(0.0)
             self._serve()
 

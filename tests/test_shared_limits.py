@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -21,12 +21,13 @@ from outbox.bulletin import RelayBulletin
 from outbox.cli.runners import relay_phrase
 from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
-from outbox.protocols import Register
+from outbox.protocols import Register, Swap
 from outbox.relay import Go, Order, Relays, Wait, draw
 from outbox.relay.bucket import Bucket
 from outbox.relay.purse import Purse
 from outbox.relay.rates import Rate
-from outbox.relay.sharing import Draft, Permits, Unspent
+from outbox.relay.sharing import Draft, Drawn, Permits, Unspent
+from outbox.stores.names import require_register
 from outbox.testing import ManualClock
 from outbox.transports.function import FunctionTransport
 
@@ -331,7 +332,7 @@ def test_the_slowest_limit_that_can_be_shared_lets_one_go_a_day() -> None:
 def drawing(relays: Relays, now: float, number: int, *, opens: float = 0.0) -> None:
     (asked,) = relays.orders(now).values()
     assert asked.messages
-    relays.drawn("mx", Draft("text", Permits(number, opens)), now, now, NOW)
+    relays.drawn("mx", Drawn(Draft("text", Permits(number, opens)), now, now, NOW))
 
 
 def proven(limits: RelayLimits = SHARED) -> Relays:
@@ -404,7 +405,7 @@ def test_of_a_connection_and_a_message_both_are_drawn() -> None:
     assert (asked.messages, asked.connections) == (1, 1)
     draft = draw(asked, None, NOW)
     assert (draft.messages.number, draft.connections.number) == (1, 1)
-    relays.drawn("mx", draft, 0.0, 0.0, NOW)
+    relays.drawn("mx", Drawn(draft, 0.0, 0.0, NOW))
     assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Go)
 
 
@@ -485,10 +486,10 @@ def test_two_runners_on_one_store_have_one_limit_and_a_message_that_is_sent_coun
 class _Failing(MemoryStore):
     down = True
 
-    def register(self, name: str, /) -> Register:
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
         if self.down:
             raise StoreUnavailable("the store is away")
-        return super().register(name)
+        return super().registers(names)
 
 
 def test_a_store_that_cannot_be_asked_is_told_of_once_and_so_is_its_end(
@@ -557,17 +558,22 @@ THREE = ("a", "b", "c")
 
 
 class _Counted(MemoryStore):
-    """Raises what is to be raised of the register, once, and counts how often it is asked."""
+    """Raises what is to be raised of registers, once, and counts how often it is asked."""
 
     error: BaseException | None = None
     asked = 0
+    swapped = 0
 
-    def register(self, name: str, /) -> Register:
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
         self.asked += 1
         error, self.error = self.error, None
         if error is not None:
             raise error
-        return super().register(name)
+        return super().registers(names)
+
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
+        self.swapped += 1
+        return super().swap(swaps)
 
 
 def office(
@@ -590,6 +596,21 @@ def ordered(breakers: Breakers) -> list[str]:
 
 
 def test_an_exception_while_one_relay_is_drawn_for_leaves_no_other_waiting_for_an_answer() -> None:
+    clock, breakers, store, purser = office()
+    with closing(store):
+        wanting(breakers)
+        store.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            purser.serve(lambda: False)
+        clock.advance(dt.timedelta(seconds=10))
+        wanting(breakers)
+        assert ordered(breakers) == list(THREE)
+
+
+def test_an_exception_leaves_those_waiting_no_longer_who_were_not_asked_for_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drawing_module, "_TOGETHER", 1)
     clock, breakers, store, purser = office()
     with closing(store):
         wanting(breakers)
@@ -640,11 +661,11 @@ class _NeverAsked(MemoryStore):
 
     asked = 0
 
-    def register(self, name: str, /) -> Register:
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
         self.asked += 1
         if self.asked <= 5:
             raise StoreUnavailable("no right to the registers")
-        return super().register(name)
+        return super().registers(names)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -670,6 +691,60 @@ class _ByDomain(FunctionTransport):
         return recipient.partition("@")[2]
 
 
+def test_hundreds_of_relays_are_drawn_for_in_two_round_trips() -> None:
+    clock, breakers, store, purser = office()
+    keys = [f"mx{number}.example" for number in range(300)]
+    with closing(store):
+        wanting(breakers, keys)
+        assert purser.serve(lambda: False)
+        assert (store.asked, store.swapped) == (1, 1)
+        assert not any(breakers.closed_for(key) for key in keys)
+        clock.advance(dt.timedelta(seconds=5))
+        wanting(breakers, keys)
+        purser.draw(keys)
+        assert (store.asked, store.swapped) == (2, 2)
+
+
+def test_those_whom_another_was_faster_than_are_asked_for_again_together_and_the_others_go() -> None:
+    """Of the registers every third has changed meanwhile, and then every ninth."""
+    _, breakers, store, purser = office(_Overtaken)
+    keys = [f"mx{number}.example" for number in range(300)]
+    with closing(store):
+        wanting(breakers, keys)
+        assert purser.serve(lambda: False)
+        assert (store.asked, store.swapped) == (1, 3)
+        assert isinstance(store, _Overtaken)
+        assert store.sizes == [300, 100, 33]
+        assert not any(breakers.closed_for(key) for key in keys)
+
+
+class _Overtaken(_Counted):
+    """Somebody else has always written every third of them, twice."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.sizes: list[int] = []
+
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
+        self.sizes.append(len(swaps))
+        if len(self.sizes) <= 2:
+            for name in list(swaps)[2::3]:
+                _, _, self._registers[name] = permits(order(1), self._registers.get(name), NOW)  # type: ignore[assignment]  # there is one to draw
+        return super().swap(swaps)
+
+
+def test_two_keys_that_have_one_register_are_both_answered() -> None:
+    """Nobody calls a relay by what a lone surrogate is written as; if he does, it is drawn for twice."""
+    clock, breakers, store, purser = office()
+    twins = ["\ud800", "\\ud800"]
+    with closing(store):
+        wanting(breakers, twins)
+        assert purser.serve(lambda: False)
+        assert store.asked == 2
+        clock.advance(dt.timedelta(milliseconds=20))
+        assert not any(breakers.closed_for(key) for key in twins)
+
+
 def test_who_sends_draws_for_his_own_relays_and_for_no_others() -> None:
     _, breakers, store, purser = office()
     with closing(store):
@@ -680,7 +755,10 @@ def test_who_sends_draws_for_his_own_relays_and_for_no_others() -> None:
         assert ordered(breakers) == ["a", "c"]
 
 
-def test_where_the_store_cannot_be_asked_for_one_relay_it_is_not_asked_for_the_others() -> None:
+def test_where_the_store_cannot_be_asked_for_some_relays_it_is_not_asked_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drawing_module, "_TOGETHER", 1)
     _, breakers, store, purser = office()
     with closing(store):
         wanting(breakers)
@@ -692,7 +770,8 @@ def test_where_the_store_cannot_be_asked_for_one_relay_it_is_not_asked_for_the_o
         assert ordered(breakers) == []
 
 
-def test_whoever_draws_stops_between_two_relays() -> None:
+def test_whoever_draws_stops_between_two_portions_of_many_relays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing_module, "_TOGETHER", 1)
     _, breakers, store, purser = office()
     with closing(store):
         wanting(breakers)
@@ -703,17 +782,20 @@ def test_whoever_draws_stops_between_two_relays() -> None:
 
 
 class _Slow(_Counted):
-    """Each look at a register takes six seconds."""
+    """Each look at registers takes six seconds."""
 
-    def register(self, name: str, /) -> Register:
-        found = super().register(name)
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        found = super().registers(names)
         self.clock.advance(dt.timedelta(seconds=6))
         return found
 
     clock: ManualClock
 
 
-def test_who_sends_begins_to_ask_no_further_register_after_five_seconds() -> None:
+def test_who_sends_begins_to_ask_no_further_register_after_five_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drawing_module, "_TOGETHER", 1)
     clock, breakers, store, purser = office(_Slow)
     assert isinstance(store, _Slow)
     store.clock = clock
@@ -739,6 +821,27 @@ def test_what_was_spent_and_can_no_more_be_given_back_is_forgotten() -> None:
 def test_a_number_that_no_clock_has_is_one_that_nobody_can_read(word: str) -> None:
     text = f"outbox-limits-1 per_second={word}"
     assert permits(order(), text, NOW) == permits(order(), None, NOW)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=30),
+            st.builds(
+                "{}={}".format,
+                st.sampled_from(["per_second", "per_hour", "x"]),
+                st.lists(st.integers().map(str) | st.text(max_size=5), min_size=3, max_size=5).map(":".join),
+            ),
+        )
+    )
+)
+def test_whatever_stands_in_a_register_can_be_drawn_from_and_written_anew(words: list[str]) -> None:
+    """One register that could not would keep all that are asked for with it from being drawn from."""
+    draft = draw(order(messages_back=(Unspent(3, NOW - NANO),)), " ".join(["outbox-limits-1", *words]), NOW)
+    if draft.text is not None:
+        require_register("a", draft.text)
+        assert draw(order(1), draft.text, NOW + NANO).messages.number <= 1
 
 
 def test_what_others_count_is_let_go_where_the_register_has_no_room_for_it() -> None:

@@ -13,7 +13,7 @@ import attrs
 
 from .clock import Clock
 from .errors import RelayFault
-from .relay import Admission, Condition, Draft, Go, Order, Pause, RelayLimits, Relays, Wait, limits_by_key
+from .relay import Admission, Condition, Drawn, Go, Order, Pause, RelayLimits, Relays, Wait, limits_by_key
 
 __all__ = ["Breakers"]
 
@@ -180,16 +180,22 @@ class Breakers:
                 lambda: not any(known.relays.asking(key, self._clock.monotonic()) for key in keys), seconds
             )
 
-    def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
-        """The register of this relay gave so much; see :meth:`outbox.relay.Relays.drawn`."""
-        self._report(key, lambda relays: relays.drawn(key, draft, begun, ended, at))
-        self.wake()
+    def drawn(self, found: Mapping[str, Drawn]) -> None:
+        """The registers of these relays gave so much; see :meth:`outbox.relay.Relays.drawn`."""
+        known = self._here()
+        with known.changed:
+            for key, each in found.items():
+                known.relays.drawn(key, each)
+            known.changed.notify_all()
 
-    def refused(self, key: str, seconds: float, *, again: bool = False) -> None:
-        """It could not be asked: nothing goes there for so long; *again*: as it could not several times before."""
+    def refused(self, keys: Collection[str], seconds: float, *, again: bool = False) -> None:
+        """They could not be asked: nothing goes there for so long; *again*: as they could not several times before."""
         until = self._clock.monotonic() + seconds
-        self._report(key, lambda relays: relays.refused(key, until, again=again))
-        self.wake()
+        known = self._here()
+        with known.changed:
+            for key in keys:
+                known.relays.refused(key, until, again=again)
+            known.changed.notify_all()
 
     def wake(self) -> None:
         """Let all who wait ask whether they still have to."""

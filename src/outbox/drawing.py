@@ -6,15 +6,16 @@ import datetime as dt
 import hashlib
 import logging
 import random
-from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
+
+import attrs
 
 from .breakers import Breakers
 from .clock import Clock
 from .errors import ConfigurationError, StoreError
-from .protocols import Register, Store, SupportsRegister, Transport
-from .relay import Draft, Order, RelayLimits, draw
+from .protocols import Register, Store, SupportsRegister, Swap, Transport
+from .relay import Draft, Drawn, Order, RelayLimits, draw
 from .values import printable
 
 __all__ = ["Purser", "register_of", "require_register"]
@@ -26,6 +27,8 @@ _BACK_OFF: Final = 0.2
 _BACK_OFF_AT_MOST: Final = 5.0
 _FAILURES: Final = 5
 """After so many in a row nobody keeps claims any more for what the store may say in a moment."""
+_TOGETHER: Final = 500
+"""So many registers are asked for at once."""
 _LONG: Final = 60.0
 _PATIENCE: Final = 5.0
 
@@ -46,6 +49,14 @@ def require_register(limits: Mapping[str, RelayLimits], store: Store) -> None:
             "processes share (SupportsRegister): use a store of PostgreSQL or Redis, or say shared=False and give each "
             "process its part, RelayLimits(…).among(processes)"
         )
+
+
+@attrs.frozen
+class _Ordered:
+    """What a relay wants of its register."""
+
+    key: str
+    order: Order
 
 
 class Purser:
@@ -77,7 +88,7 @@ class Purser:
     def draw(self, keys: Collection[str]) -> None:
         """Draw what is wanted now of these relays, in this thread; what another is drawing for them is waited for.
 
-        It begins no look at a register after five seconds.
+        It begins no look at registers after five seconds.
         """
         deadline = self._clock.monotonic() + _PATIENCE
         orders = self._breakers.await_orders(0.0, lambda: True, keys)
@@ -85,57 +96,83 @@ class Purser:
         self._breakers.await_drawn(keys, max(0.0, deadline - self._clock.monotonic()))
 
     def _draw_all(self, orders: Mapping[str, Order], over: Callable[[], bool]) -> bool:
-        left = deque(orders.items())
+        left = dict(orders)
         refused = 0.0
         try:
-            # A store that cannot be asked for one of them cannot be for the others.
+            # A store that cannot be asked for some of them cannot be for the others.
             while left and not refused and not over():
-                refused = self._draw(*left.popleft())
+                refused = self._draw(self._together(left))
         finally:
             # An order that nobody answers would keep its relay from asking again.
-            for key, _ in left:
-                self._breakers.refused(key, refused, again=self._failures >= _FAILURES)
+            self._breakers.refused(left, refused, again=self._failures >= _FAILURES)
         return bool(orders)
 
-    def _draw(self, key: str, order: Order) -> float:
-        """For how long the store is not to be asked again."""
+    def _together(self, left: dict[str, Order]) -> dict[str, _Ordered]:
+        """Those that are asked for at once, by the names of their registers, and no longer among those that are left."""
+        found: dict[str, _Ordered] = {}
+        for key in list(left)[:_TOGETHER]:
+            name = register_of(key, self._transport)
+            if name not in found:
+                found[name] = _Ordered(key, left.pop(key))
+        return found
+
+    def _draw(self, ordered: dict[str, _Ordered]) -> float:
+        """For how long the store is not to be asked again; who was answered is no longer among *ordered*."""
         try:
-            drawn = self._drawn(register_of(key, self._transport), order)
-            self._breakers.drawn(key, *drawn)
+            self._look(ordered)
         except StoreError as error:
-            return self._failed(key, error)
+            return self._failed([each.key for each in ordered.values()], error)
         except BaseException:
             # Whatever it was, the next one may ask.
-            self._breakers.refused(key, _BACK_OFF_AT_MOST)
+            self._breakers.refused([each.key for each in ordered.values()], _BACK_OFF_AT_MOST)
             raise
         self._mended()
         return 0.0
 
-    def _drawn(self, name: str, order: Order) -> tuple[Draft, float, float, int]:
+    def _look(self, ordered: dict[str, _Ordered]) -> None:
         first = begun = self._clock.monotonic()
-        found: Register = self._store.register(name)
+        found = self._store.registers(list(ordered))
         for _ in range(_TRIES):
             ended = self._clock.monotonic()
-            at = _nanos(found)
-            draft = draw(order, found.text, at, ended - first, ended - begun)
-            if draft.text is None:
-                return draft, begun, ended, at
+            drafts = {
+                name: draw(each.order, found[name].text, _nanos(found[name]), ended - first, ended - begun)
+                for name, each in ordered.items()
+            }
+            swaps = {
+                name: Swap(found[name].text, draft.text)
+                for name, draft in drafts.items()
+                if draft.text is not None
+            }
             asked = self._clock.monotonic()
-            stands = self._store.swap(name, found.text, draft.text)
-            if stands is None:
-                return draft, begun, ended, at
+            stands = self._store.swap(swaps) if swaps else {}
+            drawn = {
+                name: Drawn(draft, begun, ended, _nanos(found[name]))
+                for name, draft in drafts.items()
+                if name not in stands
+            }
+            self._answer(ordered, drawn)
+            if not ordered:
+                return
             found, begun = stands, asked
-        # So many are at it that this one comes later.
-        return Draft(None), begun, self._clock.monotonic(), _nanos(found)
+        # So many are at it that these come later.
+        ended = self._clock.monotonic()
+        self._answer(
+            ordered, {name: Drawn(Draft(None), begun, ended, _nanos(found[name])) for name in ordered}
+        )
 
-    def _failed(self, key: str, error: StoreError) -> float:
+    def _answer(self, ordered: dict[str, _Ordered], drawn: Mapping[str, Drawn]) -> None:
+        self._breakers.drawn({ordered[name].key: each for name, each in drawn.items()})
+        for name in drawn:
+            del ordered[name]
+
+    def _failed(self, keys: Sequence[str], error: StoreError) -> float:
         self._failures += 1
         wait = _back_off(self._failures) * self._rng.uniform(0.5, 1.0)
-        self._breakers.refused(key, wait, again=self._failures >= _FAILURES)
+        self._breakers.refused(keys, wait, again=self._failures >= _FAILURES)
         if self._failures == 1:
             _LOG.warning(
                 "the store cannot be asked what may go to %s, whose limits are shared: nothing does until it can be: %s",
-                printable(key) or "the relay",
+                _named(keys),
                 error,
             )
         return wait
@@ -144,6 +181,11 @@ class Purser:
         if self._failures:
             self._failures = 0
             _LOG.info("the store can be asked again what may go to relays whose limits are shared")
+
+
+def _named(keys: Sequence[str]) -> str:
+    others = f" and {len(keys) - 1} others" if len(keys) > 1 else ""
+    return f"{printable(keys[0]) or 'the relay'}{others}"
 
 
 def _back_off(failures: int) -> float:

@@ -18,6 +18,7 @@ __all__ = [
     "Admission",
     "Condition",
     "Draft",
+    "Drawn",
     "Go",
     "Order",
     "Pause",
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .condition import Condition
     from .limits import EVERY_OTHER, RelayLimits, limits_by_key
     from .relays import Relays
-    from .sharing import Draft, Order, draw
+    from .sharing import Draft, Drawn, Order, draw
 else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
@@ -41,6 +42,7 @@ else:
         "Admission": ".admission",
         "Condition": ".condition",
         "Draft": ".sharing",
+        "Drawn": ".sharing",
         "EVERY_OTHER": ".limits",
         "Go": ".admission",
         "Order": ".sharing",

@@ -11,7 +11,7 @@ import attrs
 
 from .limits import RelayLimits
 from .rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit
-from .sharing import LATE, LATE_TO_CONNECT, Draft, Order, Permits, Unspent
+from .sharing import LATE, LATE_TO_CONNECT, Drawn, Order, Permits, Unspent
 
 __all__ = ["Purse", "Purses"]
 
@@ -206,15 +206,13 @@ class Purses:
         """Whether an order is under way."""
         return self._asking_until is not None and now < self._asking_until
 
-    def drawn(self, draft: Draft, begun: float, ended: float, at: int, late: float = 0.0) -> None:
-        """The register gave this, at that moment of its clock, by a look at it from *begun* to *ended*.
-
-        Who was refused asks again so much *late*, that not all who were come at once.
-        """
+    def drawn(self, drawn: Drawn, late: float = 0.0) -> None:
+        """The register gave this.  Who was refused asks again so much *late*, that not all who were come at once."""
         self._asking_until, self._unasked_until = None, -math.inf
+        draft = drawn.draft
         for purse, permits in ((self.messages, draft.messages), (self.connections, draft.connections)):
             if purse is not None:
-                purse.lay(permits, begun, ended, at, late)
+                purse.lay(permits, drawn.begun, drawn.ended, drawn.at, late)
 
     def refused(self, until: float, *, again: bool = False) -> None:
         """The register could not be asked; not again before then.  *again*: nor could it be several times before."""

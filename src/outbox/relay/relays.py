@@ -21,7 +21,7 @@ from .limits import EVERY_OTHER, RelayLimits, limits_by_key
 from .purse import Purses
 from .rates import Rates
 from .room import Room
-from .sharing import Draft, Order
+from .sharing import Drawn, Order
 from .spreading import place_behind, strewn
 
 __all__ = ["Relays"]
@@ -312,11 +312,11 @@ class Relays:
         purses = self._sharing.get(key)
         return purses is not None and purses.asking(now)
 
-    def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
-        """The register of this relay gave so much; see :meth:`.Purses.drawn`."""
+    def drawn(self, key: str, drawn: Drawn) -> None:
+        """The register of this relay gave so much."""
         purses = self._sharing.get(key)
         if purses is not None:
-            purses.drawn(draft, begun, ended, at, self._rng.uniform(0.0, _TOO_LATE))
+            purses.drawn(drawn, self._rng.uniform(0.0, _TOO_LATE))
 
     def refused(self, key: str, until: float, *, again: bool = False) -> None:
         """It could not be asked: nothing goes there before then, and then it is asked again; see :meth:`.Purses.refused`."""
