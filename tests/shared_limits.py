@@ -139,7 +139,7 @@ class Host:
         now = self.clock
         for order in self.relays.orders(now).values():
             self._look(order, now)
-        left = self.relays.next_order(now)
+        left = self.relays.next_order - now
         if left < math.inf:
             self.town.after(left + 1e-6, self._serve)
 
@@ -158,7 +158,7 @@ class Host:
 
     def _refused(self) -> None:
         if self.alive:
-            self.relays.refused("mx", self.clock + self.town.rng.uniform(0.1, 2.0))
+            self.relays.refused("mx", self.clock + self.town.rng.uniform(0.1, 2.0), self.clock)
 
     def _swap(self, order: Order, first: float, begun: float, text: str | None, at: int) -> None:
         town, ended = self.town, self.clock
@@ -182,7 +182,7 @@ class Host:
 
     def _laid(self, draft: Draft, begun: float, ended: float, at: int) -> None:
         if self.alive:
-            self.relays.drawn("mx", Drawn(draft, begun, ended, at))
+            self.relays.drawn("mx", Drawn(draft, begun, ended, at), self.clock)
             self._again(0.0)
             self._serve()
 

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import math
 import random
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -23,8 +24,9 @@ from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.protocols import Register, Swap
 from outbox.relay import Go, Order, Relays, Wait, draw
+from outbox.relay.agenda import Agenda
 from outbox.relay.bucket import Bucket
-from outbox.relay.purse import Purse
+from outbox.relay.purse import Purse, Purses
 from outbox.relay.rates import Rate
 from outbox.relay.sharing import Draft, Drawn, Permits, Unspent
 from outbox.stores.names import require_register
@@ -332,7 +334,7 @@ def test_the_slowest_limit_that_can_be_shared_lets_one_go_a_day() -> None:
 def drawing(relays: Relays, now: float, number: int, *, opens: float = 0.0) -> None:
     (asked,) = relays.orders(now).values()
     assert asked.messages
-    relays.drawn("mx", Drawn(Draft("text", Permits(number, opens)), now, now, NOW))
+    relays.drawn("mx", Drawn(Draft("text", Permits(number, opens)), now, now, NOW), now)
 
 
 def proven(limits: RelayLimits = SHARED) -> Relays:
@@ -359,7 +361,7 @@ def test_nobody_draws_for_a_relay_that_nobody_wants_to_speak_to() -> None:
     relays = Relays(random.Random(1), limits=SHARED)
     assert relays.closed_for("mx", 0.0) is None
     assert relays.orders(0.0) == {}
-    assert relays.next_order(0.0) == math.inf
+    assert relays.next_order == math.inf
 
 
 def test_what_comes_later_is_waited_for_and_what_was_not_used_in_time_is_given_back() -> None:
@@ -371,7 +373,7 @@ def test_what_comes_later_is_waited_for_and_what_was_not_used_in_time_is_given_b
     assert closed.delay.total_seconds() == pytest.approx(0.2)
 
     assert relays.closed_for("mx", 10.3) is None
-    assert relays.next_order(10.3) == pytest.approx(0.4)
+    assert relays.next_order == pytest.approx(10.7)
     assert isinstance(relays.admit("mx", 10.75, "n", wanted=5), Wait)
     (back,) = relays.orders(10.8).values()
     assert back.messages_back == (Unspent(5, NOW),)
@@ -405,7 +407,7 @@ def test_of_a_connection_and_a_message_both_are_drawn() -> None:
     assert (asked.messages, asked.connections) == (1, 1)
     draft = draw(asked, None, NOW)
     assert (draft.messages.number, draft.connections.number) == (1, 1)
-    relays.drawn("mx", Drawn(draft, 0.0, 0.0, NOW))
+    relays.drawn("mx", Drawn(draft, 0.0, 0.0, NOW), 0.0)
     assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Go)
 
 
@@ -656,6 +658,109 @@ def test_an_order_that_nobody_answers_is_asked_anew_after_a_while() -> None:
         assert ordered(breakers) == list(THREE)
 
 
+class _Bells(Breakers):
+    """Counts how often those who wait are woken."""
+
+    rung = 0
+
+    def _condition(self) -> threading.Condition:
+        condition = super()._condition()
+        ring = condition.notify_all
+
+        def counted() -> None:
+            self.rung += 1
+            ring()
+
+        condition.notify_all = counted  # type: ignore[method-assign]  # of this one
+        return condition
+
+
+def test_an_admission_wakes_whoever_draws_where_there_is_something_to_draw_that_was_not_there_before() -> (
+    None
+):
+    clock = ManualClock()
+    breakers = _Bells(clock, random.Random(1), limits=EACH)
+    transport: Any = _Named()
+    keys = [f"mx{number}" for number in range(300)]
+    with closing(MemoryStore(clock=clock)) as store:
+        purser = Purser(store, transport, breakers, clock, random.Random(1))
+        wanting(breakers, keys)
+        assert breakers.rung == 1, "he draws for all of them"
+        purser.serve(lambda: False)
+        breakers.rung = 0
+        for key in keys:
+            answer = breakers.admit([key], f"m-{key}", patience=0, wanted=1)
+            assert isinstance(answer, dict)
+            assert isinstance(answer[key], Go)
+            breakers.answered(key, f"m-{key}")
+            breakers.leave(key, answer[key])
+        woken = breakers.rung
+        for _ in range(10):
+            wanting(breakers, keys)
+    assert woken - len(keys) <= 1, "each report ends a probe, and wakes those who wait for it"
+    assert breakers.rung - woken <= 1
+
+
+def test_whoever_draws_looks_at_those_relays_alone_that_want_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, breakers, store, purser = office()
+    keys = [f"mx{number}" for number in range(300)]
+    looked_at = 0
+    order_of = Purses.order
+
+    def counted(purses: Purses, now: float) -> Order | None:
+        nonlocal looked_at
+        looked_at += 1
+        return order_of(purses, now)
+
+    with closing(store):
+        wanting(breakers, keys)
+        purser.serve(lambda: False)
+        monkeypatch.setattr(Purses, "order", counted)
+        wanting(breakers, ["another"])
+        assert ordered(breakers) == ["another"]
+        assert looked_at == 1
+        clock.advance(dt.timedelta(seconds=1))
+        assert ordered(breakers) == sorted(keys), "what nobody has used is given back"
+        assert looked_at == 301
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(
+                st.just("put"), st.integers(0, 5), st.sampled_from([-math.inf, 0.0, 1.0, 2.5, 4.0, math.inf])
+            ),
+            st.tuples(st.just("take"), st.just(0), st.sampled_from([0.0, 1.0, 3.0, 5.0])),
+        ),
+        max_size=50,
+    )
+)
+def test_an_agenda_knows_of_each_key_the_last_moment_that_was_said(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    agenda, plain = Agenda(), dict[str, float]()
+    for what, number, moment in steps:
+        if what == "put":
+            agenda.put(str(number), moment)
+            plain[str(number)] = moment
+        else:
+            come = sorted((at, key) for key, at in plain.items() if at <= moment)
+            assert agenda.take(moment) == [key for _, key in come]
+            plain = {key: at for key, at in plain.items() if at > moment}
+        assert agenda.soonest == min(plain.values(), default=math.inf)
+        assert len(agenda) == sum(at < math.inf for at in plain.values())
+
+
+def test_an_agenda_does_not_grow_by_what_is_said_of_one_key_again_and_again() -> None:
+    agenda = Agenda()
+    for number in range(10_000):
+        agenda.put("a", number)
+    assert len(agenda._heap) < 200
+
+
 class _NeverAsked(MemoryStore):
     """Gives mail and no register; after five times it does."""
 
@@ -878,9 +983,9 @@ def test_a_relay_that_was_refused_is_looked_at_no_more_until_somebody_wants_to_g
     for number in range(100):
         relays.admit(f"r{number}", 0.0, "m", wanted=1)
     for key in relays.orders(0.0):
-        relays.refused(key, 100.0)
+        relays.refused(key, 100.0, 0.0)
     assert relays.orders(1.0) == {}
-    assert not relays._sharing
+    assert relays.next_order == math.inf
     assert relays.closed_for("r1", 1.0) is not None
     relays.admit("r1", 101.0, "m", wanted=1)
     assert list(relays.orders(101.0)) == ["r1"]
@@ -890,7 +995,8 @@ def test_what_is_owed_is_asked_for_again_where_the_register_could_not_be_asked()
     relays = proven()
     relays.insist("mx", 5.0, "now")
     assert relays.orders(5.0)
-    relays.refused("mx", 6.0)
+    relays.refused("mx", 6.0, 5.0)
     assert relays.orders(5.5) == {}
+    assert relays.next_order == 6.0
     (asked,) = relays.orders(6.5).values()
     assert asked.messages >= 1

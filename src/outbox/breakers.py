@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import attrs
@@ -28,6 +29,14 @@ class _Known:
     pid: int = attrs.Factory(os.getpid)
     changed: threading.Condition = attrs.Factory(threading.Condition)
     probers: dict[str, int] = attrs.Factory(dict)
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Where something is to be asked of registers sooner than it was, whoever draws is woken; nobody else is for it."""
+        before = self.relays.next_order
+        yield
+        if self.relays.next_order < before:
+            self.changed.notify_all()
 
 
 class Breakers:
@@ -93,17 +102,16 @@ class Breakers:
                 closed = known.relays.closed_for(key, now)
                 if closed is not None and closed.probing and closed.under_way < patience:
                     return closed
-            found = {key: known.relays.admit(key, now, message, wanted) for key in others}
-            if self.shares:
-                # Whoever draws for them looks again.
-                known.changed.notify_all()
+            with known.drawing():
+                found = {key: known.relays.admit(key, now, message, wanted) for key in others}
+                joined = {key: known.relays.join(key, now, wanted) for key in own}
             known.probers.update((key, here) for key, go in found.items() if isinstance(go, Go) and go.probe)
-            return {**found, **{key: known.relays.join(key, now, wanted) for key in own}}
+            return {**found, **joined}
 
     def insist(self, key: str, message: str) -> None:
         """The message of this id goes to this relay, however it is."""
         known = self._here()
-        with known.changed:
+        with known.changed, known.drawing():
             known.relays.insist(key, self._clock.monotonic(), message)
             known.probers[key] = self._who()
 
@@ -170,7 +178,7 @@ class Breakers:
                 orders = known.relays.orders(now, keys)
                 if orders or until() or now >= deadline:
                     return orders
-                known.changed.wait(min(deadline - now, known.relays.next_order(now)))
+                known.changed.wait(max(0.0, min(deadline, known.relays.next_order) - now))
 
     def await_drawn(self, keys: Collection[str], seconds: float) -> None:
         """Wait until no order for these relays is under way, for *seconds* at most."""
@@ -182,20 +190,21 @@ class Breakers:
 
     def drawn(self, found: Mapping[str, Drawn]) -> None:
         """The registers of these relays gave so much; see :meth:`outbox.relay.Relays.drawn`."""
-        known = self._here()
+        known, now = self._here(), self._clock.monotonic()
         with known.changed:
             for key, each in found.items():
-                known.relays.drawn(key, each)
-            known.changed.notify_all()
+                known.relays.drawn(key, each, now)
+            if found:
+                known.changed.notify_all()
 
     def refused(self, keys: Collection[str], seconds: float, *, again: bool = False) -> None:
         """They could not be asked: nothing goes there for so long; *again*: as they could not several times before."""
-        until = self._clock.monotonic() + seconds
-        known = self._here()
+        known, now = self._here(), self._clock.monotonic()
         with known.changed:
             for key in keys:
-                known.relays.refused(key, until, again=again)
-            known.changed.notify_all()
+                known.relays.refused(key, now + seconds, now, again=again)
+            if keys:
+                known.changed.notify_all()
 
     def wake(self) -> None:
         """Let all who wait ask whether they still have to."""
@@ -206,7 +215,8 @@ class Breakers:
     def _report(self, key: str, report: Callable[[Relays], R]) -> R:
         known = self._here()
         with known.changed:
-            result = report(known.relays)
+            with known.drawing():
+                result = report(known.relays)
             if not known.relays.probing(key) and known.probers.pop(key, None) is not None:
                 known.changed.notify_all()
         return result
