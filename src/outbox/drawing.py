@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -81,9 +81,9 @@ class Purser:
         self._rng = rng
         self._failures = 0
 
-    def serve(self, until: Callable[[], bool]) -> bool:
-        """Wait until something is wanted, and draw it; whether anything was drawn."""
-        return self._draw_all(self._breakers.await_orders(_LONG, until), until)
+    def serve(self, until: Callable[[], bool], tell: Callable[[], object] = lambda: None) -> None:
+        """Wait until something is wanted, and draw it; *tell* is called whenever relays were answered, before others are."""
+        self._draw_all(self._breakers.await_orders(_LONG, until), until, tell)
 
     def draw(self, keys: Collection[str]) -> None:
         """Draw what is wanted now of these relays, in this thread; what another is drawing for them is waited for.
@@ -92,20 +92,23 @@ class Purser:
         """
         deadline = self._clock.monotonic() + _PATIENCE
         orders = self._breakers.await_orders(0.0, lambda: True, keys)
-        self._draw_all(orders, lambda: self._clock.monotonic() >= deadline)
+        self._draw_all(orders, lambda: self._clock.monotonic() >= deadline, lambda: None)
         self._breakers.await_drawn(keys, max(0.0, deadline - self._clock.monotonic()))
 
-    def _draw_all(self, orders: Mapping[str, Order], over: Callable[[], bool]) -> bool:
+    def _draw_all(
+        self, orders: Mapping[str, Order], over: Callable[[], bool], tell: Callable[[], object]
+    ) -> None:
         left = dict(orders)
         refused = 0.0
         try:
             # A store that cannot be asked for some of them cannot be for the others.
             while left and not refused and not over():
-                refused = self._draw(self._together(left))
+                refused = self._draw(self._together(left), tell)
         finally:
             # An order that nobody answers would keep its relay from asking again.
             self._breakers.refused(left, refused, again=self._failures >= _FAILURES)
-        return bool(orders)
+            if orders:
+                tell()
 
     def _together(self, left: dict[str, Order]) -> dict[str, _Ordered]:
         """Those that are asked for at once, by the names of their registers, and no longer among those that are left."""
@@ -116,10 +119,15 @@ class Purser:
                 found[name] = _Ordered(key, left.pop(key))
         return found
 
-    def _draw(self, ordered: dict[str, _Ordered]) -> float:
+    def _draw(self, ordered: dict[str, _Ordered], tell: Callable[[], object]) -> float:
         """For how long the store is not to be asked again; who was answered is no longer among *ordered*."""
         try:
-            self._look(ordered)
+            for drawn in self._looked(ordered):
+                self._breakers.drawn({ordered[name].key: each for name, each in drawn.items()})
+                for name in drawn:
+                    del ordered[name]
+                if ordered:
+                    tell()
         except StoreError as error:
             return self._failed([each.key for each in ordered.values()], error)
         except BaseException:
@@ -129,7 +137,8 @@ class Purser:
         self._mended()
         return 0.0
 
-    def _look(self, ordered: dict[str, _Ordered]) -> None:
+    def _looked(self, ordered: Mapping[str, _Ordered]) -> Iterator[Mapping[str, Drawn]]:
+        """What became of some, until it is known of all: who is answered goes from *ordered* before the next look."""
         first = begun = self._clock.monotonic()
         found = self._store.registers(list(ordered))
         for _ in range(_TRIES):
@@ -145,25 +154,17 @@ class Purser:
             }
             asked = self._clock.monotonic()
             stands = self._store.swap(swaps) if swaps else {}
-            drawn = {
+            yield {
                 name: Drawn(draft, begun, ended, _nanos(found[name]))
                 for name, draft in drafts.items()
                 if name not in stands
             }
-            self._answer(ordered, drawn)
             if not ordered:
                 return
             found, begun = stands, asked
         # So many are at it that these come later.
         ended = self._clock.monotonic()
-        self._answer(
-            ordered, {name: Drawn(Draft(None), begun, ended, _nanos(found[name])) for name in ordered}
-        )
-
-    def _answer(self, ordered: dict[str, _Ordered], drawn: Mapping[str, Drawn]) -> None:
-        self._breakers.drawn({ordered[name].key: each for name, each in drawn.items()})
-        for name in drawn:
-            del ordered[name]
+        yield {name: Drawn(Draft(None), begun, ended, _nanos(found[name])) for name in ordered}
 
     def _failed(self, keys: Sequence[str], error: StoreError) -> float:
         self._failures += 1
