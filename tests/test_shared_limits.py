@@ -774,18 +774,29 @@ class _NeverAsked(MemoryStore):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_drain_ends_where_the_register_cannot_be_asked(
+def test_a_drain_ends_where_the_register_cannot_be_asked_and_raises_why(
     monkeypatch: pytest.MonkeyPatch, *, several: bool
 ) -> None:
     monkeypatch.setattr(drawing_module, "_back_off", lambda failures: 0.001 if failures < 5 else 9.0)
     with closing(_NeverAsked()) as store:
         store.put(messages(5))
         transport: Any = _ByDomain() if several else FunctionTransport(lambda *_: None)
-        tally = Runner(store, transport, limits=EACH).drain()
-        assert tally.delivered == 0
+        with pytest.raises(StoreUnavailable, match="no right to the registers") as raised:
+            Runner(store, transport, limits=EACH).drain()
+        assert "delivered=0" in raised.value.__notes__[0]
         assert store.asked == 5
         claims = store.claim(limit=10, lease=dt.timedelta(seconds=1), queues=["mail"])
         assert len(claims) == 5, "nothing is held under a lease"
+
+
+def test_a_drain_that_could_not_ask_for_a_moment_delivers_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drawing_module, "_back_off", lambda _: 0.001)
+    with closing(_NeverAsked()) as store:
+        store.asked = 1
+        store.put(messages(5))
+        assert Runner(store, FunctionTransport(lambda *_: None), limits=EACH).drain().delivered == 5
 
 
 class _ByDomain(FunctionTransport):

@@ -64,6 +64,9 @@ class Purser:
 
     Where the store cannot be asked nothing more goes to such a relay: that is
     said once, and so is its end.
+
+    Attributes:
+        given_up: Why somebody was told not to wait for the store any more; None where nobody ever was.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Purser:
         self._clock = clock
         self._rng = rng
         self._failures = 0
+        self.given_up: StoreError | None = None
 
     def serve(self, until: Callable[[], bool], tell: Callable[[], object] = lambda: None) -> None:
         """Wait until something is wanted, and draw it; *tell* is called whenever relays were answered, before others are."""
@@ -168,6 +172,8 @@ class Purser:
 
     def _failed(self, keys: Sequence[str], error: StoreError) -> float:
         self._failures += 1
+        if self._failures >= _FAILURES:
+            self.given_up = error
         wait = _back_off(self._failures) * self._rng.uniform(0.5, 1.0)
         self._breakers.refused(keys, wait, again=self._failures >= _FAILURES)
         if self._failures == 1:
