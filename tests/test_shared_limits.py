@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -23,7 +24,7 @@ from outbox.cli.runners import relay_phrase
 from outbox.drawing import Purser, register_of
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.protocols import Register, Swap
-from outbox.relay import Go, Order, Relays, Wait, draw
+from outbox.relay import Go, Order, Relays, Wait, draw, purse as purse_module
 from outbox.relay.agenda import Agenda
 from outbox.relay.bucket import Bucket
 from outbox.relay.purse import Purse, Purses
@@ -926,6 +927,98 @@ def test_who_sends_begins_to_ask_no_further_register_after_five_seconds(
         wanting(breakers)
         purser.draw(THREE)
         assert store.asked == 1
+
+
+class _Far(_Counted):
+    """Each way to it and back takes so many seconds."""
+
+    seconds: tuple[float, float] = (0.6, 0.6)
+    clock: ManualClock
+
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        found = super().registers(names)
+        self.clock.advance(dt.timedelta(seconds=self.seconds[0]))
+        return found
+
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
+        stands = super().swap(swaps)
+        self.clock.advance(dt.timedelta(seconds=self.seconds[1]))
+        return stands
+
+
+def tried(breakers: Breakers, purser: Purser, clock: ManualClock) -> bool:
+    """Whether a message went, after a draw where it had to be drawn for."""
+    breakers.admit(["a"], "m", patience=0, wanted=1)
+    purser.draw(["a"])
+    answer = breakers.admit(["a"], "m", patience=0, wanted=1)
+    assert isinstance(answer, dict)
+    go = answer["a"]
+    if isinstance(go, Go):
+        breakers.answered("a", "m")
+        breakers.leave("a", go)
+    clock.advance(dt.timedelta(seconds=6))
+    return isinstance(go, Go)
+
+
+@pytest.mark.parametrize("seconds", [(0.6, 0.6), (0.0, 1.2), (1.1, 0.1)])
+def test_a_store_that_is_too_far_away_is_told_of_once_and_so_is_its_end(
+    caplog: pytest.LogCaptureFixture, seconds: tuple[float, float]
+) -> None:
+    clock, breakers, store, purser = office(_Far)
+    assert isinstance(store, _Far)
+    store.clock, store.seconds = clock, seconds
+    with closing(store), caplog.at_level(logging.INFO, "outbox.runner"):
+        assert not any(tried(breakers, purser, clock) for _ in range(12))
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith(
+            "the store is too far away to share limits, and little or nothing goes: it took 1.20 s"
+        )
+        assert "to a, and that is of use for 0.5 s" in said
+        assert isinstance(purser.given_up, StoreUnavailable)
+        store.seconds = (0.002, 0.002)
+        assert all(tried(breakers, purser, clock) for _ in range(3))
+    assert len(caplog.records) == 2
+    assert "answers in time" in caplog.records[1].getMessage()
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.2, 0.4])
+def test_a_store_that_is_not_too_far_away_is_told_of_at_no_time(
+    caplog: pytest.LogCaptureFixture, seconds: float
+) -> None:
+    clock, breakers, store, purser = office(_Far)
+    assert isinstance(store, _Far)
+    store.clock, store.seconds = clock, (seconds, seconds)
+    with closing(store), caplog.at_level(logging.INFO, "outbox.runner"):
+        assert all(tried(breakers, purser, clock) for _ in range(12))
+    assert not caplog.records
+
+
+def test_permits_that_nobody_wants_any_more_are_no_fault_of_a_store_that_is_near(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, breakers, store, purser = office()
+    with closing(store), caplog.at_level(logging.INFO, "outbox.runner"):
+        for _ in range(12):
+            wanting(breakers)
+            purser.draw(THREE)
+            clock.advance(dt.timedelta(seconds=6))
+    assert not caplog.records
+
+
+class _FarInTruth(_Counted):
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        time.sleep(0.03)
+        return super().registers(names)
+
+
+def test_a_drain_ends_where_the_store_is_too_far_away_and_raises_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purse_module, "LATE", 0.01)
+    monkeypatch.setattr(drawing_module, "_FAR", 0.005)
+    with closing(_FarInTruth()) as store:
+        store.put(messages(5))
+        with pytest.raises(StoreUnavailable, match="too far away to share limits: it took 0"):
+            Runner(store, FunctionTransport(lambda *_: None), limits=EACH).drain()
+        assert len(store.claim(limit=10, lease=dt.timedelta(seconds=1), queues=["mail"])) == 5
 
 
 def test_what_was_spent_and_can_no_more_be_given_back_is_forgotten() -> None:

@@ -188,14 +188,14 @@ class Breakers:
                 lambda: not any(known.relays.asking(key, self._clock.monotonic()) for key in keys), seconds
             )
 
-    def drawn(self, found: Mapping[str, Drawn]) -> None:
-        """The registers of these relays gave so much; see :meth:`outbox.relay.Relays.drawn`."""
+    def drawn(self, found: Mapping[str, Drawn]) -> Mapping[str, int]:
+        """The registers of these relays gave so much; how often in a row they gave in vain, as :meth:`outbox.relay.Relays.drawn`."""
         known, now = self._here(), self._clock.monotonic()
         with known.changed:
-            for key, each in found.items():
-                known.relays.drawn(key, each, now)
+            vain = {key: known.relays.drawn(key, each, now) for key, each in found.items()}
             if found:
                 known.changed.notify_all()
+        return vain
 
     def refused(self, keys: Collection[str], seconds: float, *, again: bool = False) -> None:
         """They could not be asked: nothing goes there for so long; *again*: as they could not several times before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+import math
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
@@ -13,9 +14,9 @@ import attrs
 
 from .breakers import Breakers
 from .clock import Clock
-from .errors import ConfigurationError, StoreError
+from .errors import ConfigurationError, StoreError, StoreUnavailable
 from .protocols import Register, Store, SupportsRegister, Swap, Transport
-from .relay import Draft, Drawn, Order, RelayLimits, draw
+from .relay import LATE, Draft, Drawn, Order, RelayLimits, draw
 from .values import printable
 
 __all__ = ["Purser", "register_of", "require_register"]
@@ -27,6 +28,8 @@ _BACK_OFF: Final = 0.2
 _BACK_OFF_AT_MOST: Final = 5.0
 _FAILURES: Final = 5
 """After so many in a row nobody keeps claims any more for what the store may say in a moment."""
+_FAR: Final = LATE
+"""Seconds for both round trips of a draw: where they take no longer the store is not to blame that nothing is used."""
 _TOGETHER: Final = 500
 """So many registers are asked for at once."""
 _LONG: Final = 60.0
@@ -62,8 +65,8 @@ class _Ordered:
 class Purser:
     """Draws permits for all relays whose limits are shared; safe from many threads, and holds no lock while it asks.
 
-    Where the store cannot be asked nothing more goes to such a relay: that is
-    said once, and so is its end.
+    Where the store cannot be asked, or not in time, nothing more goes to such
+    a relay: that is said once, and so is its end.
 
     Attributes:
         given_up: Why somebody was told not to wait for the store any more; None where nobody ever was.
@@ -83,6 +86,7 @@ class Purser:
         self._clock = clock
         self._rng = rng
         self._failures = 0
+        self._far = False
         self.given_up: StoreError | None = None
 
     def serve(self, until: Callable[[], bool], tell: Callable[[], object] = lambda: None) -> None:
@@ -127,7 +131,8 @@ class Purser:
         """For how long the store is not to be asked again; who was answered is no longer among *ordered*."""
         try:
             for drawn in self._looked(ordered):
-                self._breakers.drawn({ordered[name].key: each for name, each in drawn.items()})
+                given = {ordered[name].key: each for name, each in drawn.items()}
+                self._heed(given, self._breakers.drawn(given))
                 for name in drawn:
                     del ordered[name]
                 if ordered:
@@ -183,6 +188,31 @@ class Purser:
                 error,
             )
         return wait
+
+    def _heed(self, given: Mapping[str, Drawn], vain: Mapping[str, int]) -> None:
+        """A store that answers so late that what it gives is of no use any more is one that cannot be asked."""
+        took = self._clock.monotonic() - min((each.begun for each in given.values()), default=math.inf)
+        late = [key for key, times in vain.items() if times > _FAILURES] if took > _FAR else []
+        if not late:
+            if self._far and took <= _FAR and 1 in vain.values():
+                self._far = False
+                _LOG.info(
+                    "the store answers in time what may go to relays whose limits are shared (%.2f s)", took
+                )
+            return
+        text = (
+            f"it took {took:.2f} s to say what may go to {_named(late)}, and that is of use for {LATE:g} s: "
+            f"of what was drawn {_FAILURES} times in a row nothing was used"
+        )
+        self.given_up = StoreUnavailable(f"the store is too far away to share limits: {text}")
+        self._breakers.refused(late, _BACK_OFF_AT_MOST * self._rng.uniform(0.5, 1.0), again=True)
+        if not self._far:
+            self._far = True
+            _LOG.warning(
+                "the store is too far away to share limits, and little or nothing goes: %s; keep it near, or give "
+                "each process its part, RelayLimits(…).among(processes)",
+                text,
+            )
 
     def _mended(self) -> None:
         if self._failures:

@@ -14,6 +14,7 @@ from outbox.lazily import names_of
 
 __all__ = [
     "EVERY_OTHER",
+    "LATE",
     "UNANSWERED",
     "Admission",
     "Condition",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from .condition import Condition
     from .limits import EVERY_OTHER, RelayLimits, limits_by_key
     from .relays import Relays
-    from .sharing import Draft, Drawn, Order, draw
+    from .sharing import LATE, Draft, Drawn, Order, draw
 else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
@@ -45,6 +46,7 @@ else:
         "Drawn": ".sharing",
         "EVERY_OTHER": ".limits",
         "Go": ".admission",
+        "LATE": ".sharing",
         "Order": ".sharing",
         "Pause": ".admission",
         "RelayLimits": ".limits",

@@ -45,11 +45,13 @@ class Purse:
     Attributes:
         interval: The seconds between two in the long run, for all processes together.
         late: For how long a permit is of use.
+        vain: How often in a row it was drawn for, and nothing of that has been used.
     """
 
     interval: float
     late: float
     hungry: int = 1
+    vain: int = 0
     _wanted: bool = False
     _portions: deque[_Portion] = attrs.Factory(deque)
     _spent: deque[tuple[float, _Portion]] = attrs.Factory(deque)
@@ -85,6 +87,7 @@ class Purse:
             number -= part
             each.number -= part
             self._spent.append((now, attrs.evolve(each, number=part)))
+            self.vain = 0
         self._owed += number
         self._portions = deque(each for each in self._portions if each.number)
         if not self._portions:
@@ -137,6 +140,7 @@ class Purse:
                 self._refused_until = ended + permits.opens + late
             return
         self._drawn = permits.number
+        self.vain = 0 if paid else self.vain + 1
         if permits.number > paid:
             opens, ends = ended + permits.opens, begun + permits.opens + self.late
             self._portions.append(_Portion(permits.number - paid, opens, ends, since))
@@ -218,6 +222,11 @@ class Purses:
         self._asking_until, self._unasked_until = None, until if again else -math.inf
         for purse in self._needed(connect=True):
             purse.refuse(until)
+
+    @property
+    def vain(self) -> int:
+        """How often in a row permits were drawn of which none has been used; those that were drawn last are among them."""
+        return max(purse.vain for purse in self._needed(connect=True))
 
     def unasked(self, now: float) -> bool:
         """Whether the register cannot be asked, and it is not a matter of moments."""

@@ -321,12 +321,14 @@ class Relays:
         relay = self._relays.get(key)
         return relay is not None and relay.purses is not None and relay.purses.asking(now)
 
-    def drawn(self, key: str, drawn: Drawn, now: float) -> None:
-        """The register of this relay gave so much."""
+    def drawn(self, key: str, drawn: Drawn, now: float) -> int:
+        """The register of this relay gave so much; see :attr:`.Purses.vain`."""
         relay = self._relays.get(key)
-        if relay is not None and relay.purses is not None:
-            relay.purses.drawn(drawn, self._rng.uniform(0.0, _TOO_LATE))
-            self._see_to(key, relay, now)
+        if relay is None or relay.purses is None:
+            return 0
+        relay.purses.drawn(drawn, self._rng.uniform(0.0, _TOO_LATE))
+        self._see_to(key, relay, now)
+        return relay.purses.vain
 
     def refused(self, key: str, until: float, now: float, *, again: bool = False) -> None:
         """It could not be asked: nothing goes there before then, and then it is asked again; see :meth:`.Purses.refused`."""
