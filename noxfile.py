@@ -280,9 +280,7 @@ def postgres_faults(session: nox.Session) -> None:
 @nox.session(name="sqs-faults")
 def sqs_faults(session: nox.Session) -> None:
     """20,000 messages through queues of SQS, as moto has them, with runners that die and stop past their leases."""
-    session.install("-e", ".", *group("tests"))
-    test = "tests/test_sqs_faults.py"
-    session.run("pytest", "-n", "0", "-rP", test, *session.posargs, env={"OUTBOX_SQS_FAULTS": "long"})
+    run_faults(session, "sqs")
 
 
 @nox.session
