@@ -15,8 +15,11 @@ from outbox.relay import Draft, Drawn, Go, Order, RelayLimits, Relays, draw
 from outbox.relay.rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit
 from outbox.relay.sharing import LATE, LATE_TO_CONNECT
 
-__all__ = ["Host", "Sent", "Town", "passed", "worst_window"]
+__all__ = ["NANO", "NOW", "SHARED", "Host", "Sent", "Town", "order", "passed", "permits", "worst_window"]
 
+SHARED = RelayLimits(per_second=200, shared=True)
+NANO = 1_000_000_000
+NOW = 1_750_000_000 * NANO
 STORE_SINCE = 1_750_000_000
 """The store's clock, in seconds, when a simulation begins."""
 
@@ -208,3 +211,12 @@ def passed(sent: Sequence[Sent], burst: float, rate: float) -> float:
         running = max(0.0, running - (each.at - last) * rate) + each.number
         last, worst = each.at, max(worst, running)
     return worst - burst
+
+
+def permits(order: Order, text: str | None, at: int) -> tuple[int, float, str | None]:
+    draft = draw(order, text, at)
+    return draft.messages.number, draft.messages.opens, draft.text
+
+
+def order(messages: int = 1000, limits: RelayLimits = SHARED, **more: Any) -> Order:
+    return Order(limits=limits, messages=messages, **more)

@@ -225,8 +225,8 @@ class Purses:
 
     @property
     def vain(self) -> int:
-        """How often in a row permits were drawn of which none has been used; those that were drawn last are among them."""
-        return max(purse.vain for purse in self._needed(connect=True))
+        """How often in a row permits of each kind were drawn of which none has been used, those that were drawn last among them."""
+        return min(purse.vain for purse in self._needed(connect=True))
 
     def unasked(self, now: float) -> bool:
         """Whether the register cannot be asked, and it is not a matter of moments."""
