@@ -14,7 +14,7 @@ from shared_limits import NOW, SHARED
 from outbox import RelayLimits
 from outbox.relay import Go, Order, Relays, Wait, draw
 from outbox.relay.agenda import Agenda
-from outbox.relay.purse import Purse
+from outbox.relay.purse import Purse, Purses
 from outbox.relay.sharing import Draft, Drawn, Permits, Unspent
 
 
@@ -132,6 +132,40 @@ def test_what_is_owed_is_asked_for_again_where_the_register_could_not_be_asked()
     assert relays.next_order == 6.0
     (asked,) = relays.orders(6.5).values()
     assert asked.messages >= 1
+
+
+def test_what_comes_back_unused_is_given_back_in_its_time_though_nobody_asks_any_more() -> None:
+    relays = proven()
+    assert isinstance(relays.admit("mx", 10.0, "n", wanted=5), Wait)
+    drawing(relays, 10.0, 2)
+    go = relays.admit("mx", 10.1, "n", wanted=5)
+    assert isinstance(go, Go)
+    assert go.number == 2
+    relays.leave("mx", 10.2, go, unused=2)
+    assert relays.next_order == pytest.approx(10.5)
+
+
+def test_an_order_that_nobody_answers_is_looked_at_again_after_half_a_minute() -> None:
+    relays = proven()
+    assert isinstance(relays.admit("mx", 10.0, "n", wanted=5), Wait)
+    assert relays.orders(10.0)
+    assert relays.next_order == pytest.approx(40.0)
+    assert relays.orders(40.0)
+
+
+def test_what_is_drawn_is_in_vain_where_nothing_of_any_kind_is_used_and_no_debt_is_paid_by_it() -> None:
+    both = Purses.of(RelayLimits(per_second=10, new_connections_per_minute=60, shared=True))
+    assert both.messages is not None
+    assert both.connections is not None
+    for number in range(1, 4):
+        for purse in (both.messages, both.connections):
+            purse.lay(Permits(1), number, number, NOW, 0.0)
+        assert both.vain == number
+    both.messages.take(1, 3.1)
+    assert both.vain == 0
+    both.messages.take(1, 9.0)
+    both.messages.lay(Permits(1), 9.1, 9.1, NOW, 0.0)
+    assert both.vain == 0, "whoever went already is paid for"
 
 
 WHAT = st.tuples(
