@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from drawing_office import EACH, THREE, Counted, Named, office, ordered, wanting
-from shared_limits import NOW, order, permits
+from shared_limits import NANO, NOW, order, permits
 
 from outbox import MemoryStore, drawing as drawing_module
 from outbox.breakers import Breakers
@@ -198,6 +198,39 @@ class _Overtaken(Counted):
             for name in list(swaps)[2::3]:
                 _, _, self._registers[name] = permits(order(1), self._registers.get(name), NOW)  # type: ignore[assignment]  # there is one to draw
         return super().swap(swaps)
+
+
+class _FarAndOvertaken(Counted):
+    """Each round trip takes 0.2 seconds, and somebody else has written when it is swapped for the first time."""
+
+    clock: ManualClock
+
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        found = super().registers(names)
+        self.clock.advance(dt.timedelta(seconds=0.2))
+        return found
+
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
+        self.clock.advance(dt.timedelta(seconds=0.2))
+        if not self.swapped:
+            for name in swaps:
+                _, _, self._registers[name] = permits(order(1), None, NOW - 9 * NANO)  # type: ignore[assignment]  # there is one to draw
+        return super().swap(swaps)
+
+
+def test_who_was_overtaken_counts_from_when_he_last_asked() -> None:
+    clock, breakers, store, purser = office(_FarAndOvertaken)
+    assert isinstance(store, _FarAndOvertaken)
+    store.clock = clock
+    with closing(store):
+        wanting(breakers, ["a"])
+        purser.serve(lambda: False)
+        assert store.swapped == 2
+        assert breakers.closed_for("a") is None
+        clock.advance(dt.timedelta(seconds=0.25))
+        answer = breakers.admit(["a"], "m", patience=0, wanted=1)
+        assert isinstance(answer, dict)
+        assert isinstance(answer["a"], Go)
 
 
 def test_two_keys_that_have_one_register_are_both_answered() -> None:

@@ -168,6 +168,30 @@ def test_what_is_drawn_is_in_vain_where_nothing_of_any_kind_is_used_and_no_debt_
     assert both.vain == 0, "whoever went already is paid for"
 
 
+def test_what_is_owed_and_was_not_drawn_at_once_is_asked_for_again() -> None:
+    purse = Purse(0.01, 0.5)
+    purse.take(5, 0.0)
+    assert purse.ask(0.0) == 2 + 5
+    purse.lay(Permits(2), 0.1, 0.1, NOW, 0.0)
+    assert purse.ask(0.1) == 2 + 3
+    purse.lay(Permits(4), 0.2, 0.2, NOW, 0.0)
+    assert purse.ask(0.2) == 0
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_who_had_enough_draws_nothing_when_that_has_run_out(*, back: bool) -> None:
+    purse = Purse(0.01, 0.5)
+    purse.lay(Permits(2 if back else 10), 0.0, 0.0, NOW, 0.0)
+    purse.take(1, 0.1)
+    purse.take(1, 0.2)
+    if back:
+        assert purse.ask(0.2)
+        purse.give_back(1, 0.1, 0.2)
+        purse.give_back(1, 0.2, 0.2)
+    assert purse.due(0.3) == 0.5
+    assert purse.ask(0.5) == 0
+
+
 WHAT = st.tuples(
     st.sampled_from(["admit", "insist", "join", "leave", "order", "send", "drawn", "refused", "pass"]),
     st.sampled_from("abc"),

@@ -166,6 +166,8 @@ def test_a_store_that_is_too_far_away_is_told_of_once_and_so_is_its_end(
         assert "to a, and that is of use for 0.5 s" in said
         assert isinstance(purser.given_up, StoreUnavailable)
         store.seconds = (0.002, 0.002)
+        assert tried(breakers, purser, clock)
+        assert len(caplog.records) == 1, "nobody has seen yet that what it gives is of use"
         assert all(tried(breakers, purser, clock) for _ in range(3))
     assert len(caplog.records) == 2
     assert "answers in time" in caplog.records[1].getMessage()

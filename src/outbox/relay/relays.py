@@ -386,7 +386,6 @@ class Relays:
             key, oldest = next(iter(self._relays.items()))
             if oldest.forgettable(now):
                 del self._relays[key]
-                self._agenda.put(key, math.inf)
             else:
                 self._relays.move_to_end(key)
 
