@@ -62,6 +62,11 @@ def test_the_defaults_are_a_plain_mail() -> None:
         ({"attributes": {1: "v"}}, "attribute '1'"),
         ({"attributes": {"k": "\ud800"}}, "attribute 'k' holds a lone surrogate"),
         ({"not_before": dt.datetime(2026, 1, 1)}, "not_before .* without a time zone"),  # noqa: DTZ001 - it is what is refused
+        (
+            {"not_before": dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-5)))},
+            "not_before is 9999-12-31T23:59:59.999999-05:00, which UTC has no year for",
+        ),
+        ({"expires_at": dt.date(2026, 1, 1)}, "expires_at must be an aware datetime, not date"),
         ({"expires_at": dt.datetime(2026, 1, 1)}, "expires_at .* without a time zone"),  # noqa: DTZ001 - it is what is refused
     ],
 )

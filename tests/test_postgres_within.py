@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from postgres_places import Places
 from psycopg.rows import dict_row
+from shared_connection import require_turns
 
 from outbox import Outbox
 from outbox.errors import ConfigurationError, ConflictError, StoreUnavailable
@@ -131,7 +132,7 @@ def test_a_connection_that_cannot_say_all_text_is_told_so_and_its_transaction_go
 
 
 def test_what_is_no_connection_of_psycopg_is_refused(store: PostgresStore) -> None:
-    with pytest.raises(ConfigurationError, match=r"psycopg\.Connection, not object"):
+    with pytest.raises(ConfigurationError, match=r"psycopg\.Connection, not builtins.object"):
         store.within(object())
 
 
@@ -265,6 +266,15 @@ def test_two_transactions_that_wait_for_each_other_are_told_to_begin_anew(
     (said,) = refused
     assert "deadlock" in said
     assert "roll your transaction back, and begin it anew" in said
+
+
+def test_a_submit_that_fails_takes_back_nothing_that_another_thread_submits_on_the_connection(
+    store: PostgresStore, connection: psycopg.Connection
+) -> None:
+    with connection.transaction():
+        require_turns(store.within(connection))
+
+    assert store.get("beside") is not None
 
 
 def test_a_connection_that_is_closed_commits_nothing_and_is_told_so(

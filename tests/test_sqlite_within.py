@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from shared_connection import require_turns
 
 from outbox import Outbox
 from outbox.errors import ConfigurationError, StoreError, StoreFull, StoreUnavailable
@@ -110,6 +111,18 @@ def test_a_connection_of_another_thread_is_refused_and_left_as_it_was(
         refused = pool.submit(outbox.within, watched)
         assert isinstance(refused.exception(10), ConfigurationError)
     assert set_to == []
+
+
+def test_a_submit_that_fails_takes_back_nothing_that_another_thread_submits_on_the_connection(
+    path: Path,
+) -> None:
+    with (
+        contextlib.closing(SQLiteStore(path, prefix="shop_mail_")) as store,
+        contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as shared,
+    ):
+        with shared:
+            require_turns(store.within(shared))
+        assert sorted(ids(take(store))) == ["beside", "known"]
 
 
 @pytest.mark.parametrize("replace", [by_a_copy, by_a_new_one])

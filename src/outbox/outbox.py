@@ -133,7 +133,7 @@ class Outbox(Submitter):
         if not isinstance(self.store, SupportsTransaction):
             raise UnsupportedError(
                 f"{type(self.store).__name__} cannot store within a transaction of yours: keep the outbox in the "
-                "same database, in a store that can (SQLiteStore with prefix=); or stage() a message before the commit "
+                "same database, in a store that can (SQLiteStore with prefix=, PostgresStore); or stage() a message before the commit "
                 "and publish() it after"
             )
         # Nobody is told: whether it will be there is for that transaction to say.

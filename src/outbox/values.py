@@ -88,12 +88,22 @@ def _escape(char: str) -> str:
 
 
 def require_aware(name: str, moment: dt.datetime | None) -> dt.datetime | None:
-    """The moment in UTC; a naive one raises ``ValueError``, for nobody can tell when it is."""
+    """The moment in UTC.
+
+    Raises:
+        ValueError: it is naive, for nobody can tell when it is; or so near the
+            end of the calendar that in UTC it is beyond it.
+    """
     if moment is None:
         return None
+    if not isinstance(moment, dt.datetime):
+        raise ValueError(f"{name} must be an aware datetime, not {type(moment).__name__}")  # noqa: TRY004 - as for every other value
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise ValueError(
             f"{name} is {moment.isoformat()} without a time zone: "
             "pass an aware datetime, such as datetime.now(timezone.utc)"
         )
-    return moment.astimezone(dt.UTC)
+    try:
+        return moment.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError(f"{name} is {moment.isoformat()}, which UTC has no year for") from None

@@ -13,6 +13,7 @@ from typing import Any, Final
 from outbox.errors import ConfigurationError, StoreError, StoreUnavailable
 from outbox.lifecycle import PutResult
 from outbox.message import Message
+from outbox.stores.alone import alone_on
 
 from .driver import (
     Connection,
@@ -79,9 +80,10 @@ class Within:
         name: str,
         home: Home,
     ) -> None:
+        kind = type(connection)
         if not is_connection(connection):
             raise ConfigurationError(
-                f"within() takes a psycopg.Connection, not {type(connection).__name__}: pass the driver's own"
+                f"within() takes a psycopg.Connection, not {kind.__module__.partition('.')[0]}.{kind.__name__}: pass the driver's own"
             )
         self._connection = connection
         self._put = put
@@ -101,9 +103,10 @@ class Within:
                 cannot go on: roll it back, and begin it anew.
             psycopg.Error: a statement of the caller's has failed, in a pipeline of his.
         """
-        self._require_transaction()
-        with self._translated():
-            return self._put_through(messages)
+        with alone_on(self._connection):
+            self._require_transaction()
+            with self._translated():
+                return self._put_through(messages)
 
     def _put_through(self, messages: Sequence[Message]) -> Sequence[PutResult]:
         sql = Sql(self._connection, self._names)

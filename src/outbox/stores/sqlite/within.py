@@ -24,6 +24,7 @@ from typing import Any, Final
 from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
+from outbox.stores.alone import alone_on
 
 from . import schema
 from .connection import Database
@@ -54,9 +55,11 @@ class Within:
         put: Callable[[Sql, Sequence[Message]], Sequence[PutResult]],
         database: Database,
     ) -> None:
+        kind = type(connection)
         if not isinstance(connection, sqlite3.Connection):
             raise ConfigurationError(
-                f"within() takes a sqlite3.Connection, not {type(connection).__name__}: pass the driver's own, "
+                f"within() takes a sqlite3.Connection, not {kind.__module__.partition('.')[0]}.{kind.__name__}: "
+                "pass the driver's own, "
                 "or SQLAlchemy's or Django's that leads to it"
             )
         self._connection = connection
@@ -74,7 +77,7 @@ class Within:
                 and no transaction was begun; it is closed; or it has another
                 file open than the store.
         """
-        with self._translated():
+        with alone_on(self._connection), self._translated():
             self._require_transaction()
             with self._cursor() as cursor:
                 return self._put_through(cursor, messages)
