@@ -27,6 +27,8 @@ RUN: Final = "OUTBOX_TESTS_OF_THE_RUN"
 PATIENCE: Final = 60.0
 """So many seconds has a server's keeper to see that nobody is left who uses it."""
 _LOOKS: Final = 0.1
+_TRACKER: Final = b"multiprocessing.resource_tracker"
+"""Python's own, which ends with the process that it belongs to: with this one, where there are no others."""
 
 
 def seen(accounts: Iterable[str | Path], folders: Iterable[Path]) -> dict[str, str]:
@@ -58,9 +60,15 @@ def processes(run: str) -> Iterator[str]:
         try:
             if int(each.name) != os.getpid() and told in (each / "environ").read_bytes().split(b"\0"):
                 words = (each / "cmdline").read_bytes().split(b"\0")
+                if any(_TRACKER in word for word in words) and _parent(each) == os.getpid():
+                    continue
                 yield f"process {each.name}: {b' '.join(words).decode(errors='replace')[:200]}"
         except OSError:
             continue  # It ended, or is another user's.
+
+
+def _parent(process: Path) -> int:
+    return int((process / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 @attrs.define

@@ -66,6 +66,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
 
 
 @pytest.fixture
+def place(tmp_path: Path, postgres: Places) -> Iterator[Path]:
+    """Where the stores of this test are on that server; others have their room in the end."""
+    yield tmp_path
+    postgres.leave(tmp_path)
+
+
+@pytest.fixture
 def cutter(postgres: Places) -> Iterator[Cutter]:
     """Who stands between a store and the server of this run."""
     host = str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", ""))

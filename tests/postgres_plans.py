@@ -65,7 +65,7 @@ def explained(store: PostgresStore, monkeypatch: pytest.MonkeyPatch, verb: Calla
     with monkeypatch.context() as patched:
         really = store._links.use
 
-        def use(act: Callable[[Sql], Any]) -> Any:
+        def use(act: Callable[[Sql], Any], **_: Any) -> Any:
             def within(sql: Sql) -> Any:
                 sql.connection.execute("BEGIN")
                 answer = act(sql)

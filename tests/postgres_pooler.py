@@ -2,7 +2,8 @@
 
 It stands between a client and a server, both at Unix sockets.  Each client has
 two sessions on the server; what he says when all that he said before is
-answered, and no transaction is open, goes to the other one.
+answered, and no transaction is open, goes to the other one.  As PgBouncer
+does, it can have none for him, and takes no ``options``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ SOCKET: Final = ".s.PGSQL.5432"
 _ASKING: Final = frozenset(b"SQ")
 """Sync, and a query by itself: each is answered by one word that it is done."""
 _READY: Final = ord("Z")
+
+
+def _fatal(said: bytes) -> bytes:
+    """What ends a connection, in PgBouncer's words and of the state that it gives to all of them."""
+    fields = b"SFATAL\0VFATAL\0C08P01\0M" + said + b"\0\0"
+    return b"E" + struct.pack("!I", 4 + len(fields)) + fields
 
 
 class _Words:
@@ -78,10 +85,17 @@ class _Session:
 
 
 class Pooler:
-    """See the module; *folder* has its socket."""
+    """See the module; *folder* has its socket.
 
-    def __init__(self, server: str) -> None:
+    Attributes:
+        exhausted: Whether it has no session left for anybody.
+    """
+
+    def __init__(self, dsn: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="pool-")
+        self.dsn = f"{dsn} host={self.folder}"
+        self.exhausted = False
+        server = psycopg.conninfo.conninfo_to_dict(dsn)["host"]
         self._server = f"{server}/{SOCKET}"
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{self.folder}/{SOCKET}")
@@ -101,6 +115,9 @@ class Pooler:
     def _pass(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             hello = client.recv(1 << 16)
+            if b"\0options\0" in hello:
+                client.sendall(_fatal(b"unsupported startup parameter: options"))
+                return
             sessions = [_Session(self._server, hello) for _ in range(2)]
             for each in sessions:
                 stack.enter_context(each.socket)
@@ -122,6 +139,9 @@ class Pooler:
                 said = client.recv(1 << 20)
                 if not said:
                     return False
+                if self.exhausted:
+                    client.sendall(_fatal(b"query_wait_timeout"))
+                    return False
                 session.tell(said)
             if session.socket in ready:
                 answer = session.hear()
@@ -141,10 +161,10 @@ class Pooler:
 
 
 @contextlib.contextmanager
-def pooling(dsn: str) -> Iterator[str]:
-    """The dsn that leads to the server of *dsn* through a pooler."""
-    pooler = Pooler(str(psycopg.conninfo.conninfo_to_dict(dsn)["host"]))
+def pooling(dsn: str) -> Iterator[Pooler]:
+    """A pooler before the server of *dsn*."""
+    pooler = Pooler(dsn)
     try:
-        yield f"{dsn} host={pooler.folder}"
+        yield pooler
     finally:
         pooler.close()

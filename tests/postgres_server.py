@@ -57,11 +57,11 @@ def _reachable(path: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in (path, *path.resolve().parents))
 
 
-def _home() -> Path:
+def reachable_folder(prefix: str) -> Path:
     """A new directory that any user can come to, and only its owner read."""
     for base in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         if Path(base).is_dir() and _reachable(Path(base)):
-            home = Path(tempfile.mkdtemp(prefix="outbox-pg-", dir=base))
+            home = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
             home.chmod(0o711)
             return home
     raise AssertionError("there is no directory for temporary files that the user nobody can come to")
@@ -74,6 +74,14 @@ def _copied(programs: Path, folder: Path) -> Path:
         if each.suffix in ("", ".libs"):
             shutil.copytree(each, folder / each.name)
     return folder / programs.relative_to(package.parent)
+
+
+def as_nobody() -> dict[str, Any]:
+    """Who runs what refuses to run as root; where the tests are not root's, whoever runs them."""
+    if os.geteuid():
+        return {}
+    entry = pwd.getpwnam(USER)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 @attrs.frozen
@@ -91,22 +99,15 @@ class Server:
     def dsn(self) -> str:
         return f"host={self.home} user=outbox dbname=postgres"
 
-    @property
-    def _as(self) -> dict[str, Any]:
-        if os.geteuid():
-            return {}
-        entry = pwd.getpwnam(USER)
-        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
     def create(self) -> None:
         programs = binaries()
-        if self._as and not _reachable(programs):
+        if as_nobody() and not _reachable(programs):
             programs = _copied(programs, self.home / "programs")
         (self.home / "bin").symlink_to(programs)
         self.data.mkdir(mode=0o700)
-        if self._as:
-            os.chown(self.data, self._as["user"], self._as["group"])
-            os.chown(self.home, self._as["user"], self._as["group"])
+        if mine := as_nobody():
+            os.chown(self.data, mine["user"], mine["group"])
+            os.chown(self.home, mine["user"], mine["group"])
         self._run(
             "initdb",
             "-D",
@@ -129,7 +130,7 @@ class Server:
             capture_output=True,
             text=True,
             check=False,
-            **self._as,
+            **as_nobody(),
         )
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
@@ -157,7 +158,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **self._as,
+                **as_nobody(),
             )
         until = time.monotonic() + _PATIENCE
         while not self._takes_connections():
@@ -178,7 +179,7 @@ class Server:
 @contextlib.contextmanager
 def own_server(**settings: str) -> Iterator[Server]:
     """A server that is nobody else's, so that it can be killed."""
-    server = Server(_home(), {**SETTINGS, **settings})
+    server = Server(reachable_folder("outbox-pg-"), {**SETTINGS, **settings})
     try:
         server.create()
         server.start()

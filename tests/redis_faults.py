@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from redis_runner import LEASE
 from redis_server import Server
+from started import end_all
 
 from outbox.errors import AmbiguousPut, StoreUnavailable
 from outbox.lifecycle import State, Summary
@@ -163,15 +164,7 @@ class Scene:
             return found
 
     def end(self) -> None:
-        for runner in self.runners:
-            runner.send_signal(signal.SIGCONT)
-            runner.terminate()
-        for runner in self.runners:
-            try:
-                runner.wait(60)
-            except subprocess.TimeoutExpired:
-                runner.kill()
-                runner.wait()
+        end_all(self.runners)
 
     def require_all_delivered_once_or_explained(self) -> None:
         """0 lost; and each further copy follows a claim that never settled, which the store has counted."""

@@ -24,6 +24,19 @@ from outbox.stores.sqlite import SQLiteStore
 PATIENCE: Final = 180.0
 
 
+def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Also those that were stopped, or do not end when they are told to."""
+    for each in processes:
+        each.send_signal(signal.SIGCONT)
+        each.terminate()
+    for each in processes:
+        try:
+            each.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            each.kill()
+            each.wait()
+
+
 class Started:
     """One `outbox run`, ended with all that it started when the block ends."""
 

@@ -52,14 +52,22 @@ def run(folder: Path, test: str, *options: str) -> subprocess.CompletedProcess[s
         ("here.chmod(0o777)", "is drwxrwxrwx"),
         ("left = subprocess.Popen(['sleep', '600'])", "sleep 600"),
         ("pass", None),
+        ("track()", None),
     ],
-    ids=["an account", "a mode", "a process", "nothing"],
+    ids=["an account", "a mode", "a process", "nothing", "what ends with Python itself"],
 )
 def test_a_run_fails_by_what_it_leaves_changed(tmp_path: Path, does: str, named: str | None) -> None:
     test = f"""
 import os, subprocess
+from multiprocessing import resource_tracker
 from pathlib import Path
 here = Path(__file__).parent
+
+def track():
+    resource_tracker.ensure_running()
+    seen = Path("/proc", str(resource_tracker._resource_tracker._pid), "cmdline")
+    while seen.exists() and b"resource_tracker" not in seen.read_bytes():
+        pass
 
 def test_it():
     left = None

@@ -30,14 +30,8 @@ PATIENCE: Final = 60.0
 
 
 @pytest.fixture
-def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
-    yield tmp_path
-    postgres.leave(tmp_path)
-
-
-@pytest.fixture
-def store(path: Path, postgres: Places) -> Iterator[Any]:
-    with contextlib.closing(postgres.open(path)) as store:
+def store(place: Path, postgres: Places) -> Iterator[Any]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
 
 
@@ -114,11 +108,11 @@ def test_of_two_who_take_at_once_one_waits_and_both_have_the_same_batch(store: A
 
 
 def test_what_somebody_locks_for_long_is_waited_for_only_so_long(
-    postgres: Places, path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: Places, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction that somebody forgot is no reason to wait for ever: the move ends, and says why."""
     monkeypatch.setattr(moving, "_LONGEST", "50ms", raising=False)
-    schema = postgres.schema(path)
+    schema = postgres.schema(place)
     # Where it is not given up for that it ends, and says something else.
     options = "options=-cstatement_timeout=5s"
     with contextlib.closing(PostgresStore(f"{postgres.dsn} {options}", schema=schema)) as opened:
@@ -141,9 +135,9 @@ def test_what_somebody_locks_for_long_is_waited_for_only_so_long(
 
 @pytest.mark.parametrize(("set_", "commits"), [("off", "on"), ("local", "local")])
 def test_a_commit_of_a_move_waits_for_the_disk_where_others_do_not(
-    set_: str, commits: str, postgres: Places, path: Path
+    set_: str, commits: str, postgres: Places, place: Path
 ) -> None:
-    schema = postgres.schema(path)
+    schema = postgres.schema(place)
     options = f"-csynchronous_commit={set_}"
     with contextlib.closing(PostgresStore(f"{postgres.dsn} options={options}", schema=schema)) as opened:
         store: Any = opened
@@ -199,11 +193,11 @@ def test_a_number_that_no_column_holds_is_a_message_that_is_left(store: Any) -> 
 
 @pytest.mark.parametrize("moment", ["unheard", "unanswered"])
 def test_a_batch_whose_commit_nobody_answers_is_ambiguous_and_arrives_once(
-    moment: Any, cutter: Cutter, postgres: Places, path: Path, store: Any
+    moment: Any, cutter: Cutter, postgres: Places, place: Path, store: Any
 ) -> None:
     source: Any = MemoryStore()
     put(source, "a", "b")
-    schema = postgres.schema(path)
+    schema = postgres.schema(place)
     with contextlib.closing(PostgresStore(f"{postgres.dsn} host={cutter.folder}", schema=schema)) as cut:
         batch = source.take(to=store.identity(), limit=9)
         cutter.cut_at(b"COMMIT", moment)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from postgres_places import Places
 
@@ -14,15 +14,14 @@ from outbox.stores.postgres import PostgresStore
 
 
 @pytest.fixture
-def schema(tmp_path: Path, postgres: Places) -> Iterator[str]:
-    yield postgres.schema(tmp_path)
-    postgres.leave(tmp_path)
+def schema(place: Path, postgres: Places) -> str:
+    return postgres.schema(place)
 
 
 def said(store: PostgresStore) -> dict[str, list[str]]:
     return {
         level: [f"{each.text} {each.advice}" for each in store.check() if each.level == level]
-        for level in ("ok", "error")
+        for level in ("ok", "warning", "error")
     }
 
 
@@ -51,6 +50,28 @@ def test_check_names_the_isolation_where_it_was_changed_since(postgres: Places, 
         (found,) = [each for each in said(store)["error"] if "isolation" in each]
     assert "default_transaction_isolation is serializable" in found
     assert "ALTER ROLE" in found
+
+
+def test_check_names_the_rights_that_its_user_lacks(postgres: Places, schema: str) -> None:
+    with contextlib.closing(PostgresStore(postgres.dsn, schema=schema)) as store:
+        assert not any("may not" in each for each in said(store)["warning"])
+    role = f"looker_of_{schema}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA {schema} TO {role}".encode())
+        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}".encode())
+        owner.execute(f"GRANT INSERT ON {schema}.outbox_attempt TO {role}".encode())
+    try:
+        with contextlib.closing(
+            PostgresStore(f"{postgres.dsn} options=-crole={role}", schema=schema)
+        ) as store:
+            (attempt, *others) = [each for each in said(store)["warning"] if "may not" in each]
+    finally:
+        with psycopg.connect(postgres.dsn, autocommit=True) as owner:
+            owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+    assert f"the user {role!r} may not UPDATE, DELETE in outbox_attempt" in attempt
+    assert f'GRANT UPDATE, DELETE ON "{schema}".outbox_attempt TO "{role}"' in attempt
+    assert len(others) == 3
 
 
 def test_check_does_not_say_that_commits_are_on_the_disk_where_they_are_not(

@@ -1,4 +1,4 @@
-"""A connection that went bad without being cut is not used again; and what a fork, a pooler and a database's encoding do."""
+"""A connection that went bad without being cut is not used again; and what a fork and a database's encoding do."""
 
 from __future__ import annotations
 
@@ -11,26 +11,18 @@ from pathlib import Path
 import psycopg
 import pytest
 from postgres_places import Places
-from postgres_pooler import pooling
 
 from outbox.errors import ConfigurationError, StoreUnavailable
-from outbox.lifecycle import Settlement, State
 from outbox.stores.postgres import PostgresStore
 from outbox.stores.postgres.migrations import PostgresMigration
-from outbox.testing.clauses.scene import LEASE, delivered, ids, mail, put, settle, statuses, take
+from outbox.testing.clauses.scene import ids, mail, put, statuses, take
 
 HOUR = dt.timedelta(hours=1)
 
 
 @pytest.fixture
-def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
-    yield tmp_path
-    postgres.leave(tmp_path)
-
-
-@pytest.fixture
-def store(path: Path, postgres: Places) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(path)) as store:
+def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
 
 
@@ -120,9 +112,9 @@ def test_tables_that_are_changed_under_prepared_statements_cost_no_verb(
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_what_a_forked_child_puts_is_news_to_its_parent_who_listens(path: Path, postgres: Places) -> None:
+def test_what_a_forked_child_puts_is_news_to_its_parent_who_listens(place: Path, postgres: Places) -> None:
     """And the child says nothing on its parent's connections, neither by its verbs nor by its end."""
-    with contextlib.closing(postgres.open(path, poll=HOUR)) as store:
+    with contextlib.closing(postgres.open(place, poll=HOUR)) as store:
         take(store)
         store.wait(dt.timedelta(0))  # it listens from here on
         mine = {connection.info.backend_pid for connection in store._links._open}
@@ -137,69 +129,6 @@ def test_what_a_forked_child_puts_is_news_to_its_parent_who_listens(path: Path, 
         assert store.wait(dt.timedelta(seconds=20)), "it heard of it, and did not look"
         assert ids(take(store)) == ["a"]
         assert {connection.info.backend_pid for connection in store._links._open} >= mine
-
-
-@pytest.fixture
-def pooled(postgres: Places) -> Iterator[str]:
-    """The dsn that leads through a pooler."""
-    if not str(psycopg.conninfo.conninfo_to_dict(postgres.dsn).get("host", "")).startswith("/"):
-        pytest.skip("the server is the user's own, and not behind a Unix socket that can be stood before")
-    with pooling(postgres.dsn) as dsn:
-        yield dsn
-
-
-# -- what a pooler between two transactions hands on to others
-
-
-def test_behind_a_pooler_that_keeps_no_session_every_verb_works_where_nothing_is_prepared(
-    path: Path, postgres: Places, pooled: str
-) -> None:
-    """And with a limit, for which those who put wait for each other."""
-    schema = postgres.schema(path)
-    with contextlib.closing(
-        PostgresStore(pooled, schema=schema, prepare=False, listen=False, max_messages=1000)
-    ) as store:
-        for n in range(5):
-            store.put([mail(f"{n}-{name}") for name in "abcdef"])
-            put(store, f"{n}-g")
-            first, second, *others = take(store)
-            settle(store, first, delivered(first))
-            store.extend([second], lease=LEASE)
-            exchanged = store.exchange(
-                [Settlement(each, delivered(each)) for each in [second, *others]],
-                limit=10,
-                lease=LEASE,
-                queues=["mail"],
-            )
-            assert list(exchanged.lost) == []
-            put(store, "kept")
-            store.hold(["kept"], reason="wait")
-            store.release(["kept"])
-            store.cancel(["kept"])
-            assert store.get("kept") is not None
-            assert [each.id for each in store.browse(states=[State.CANCELLED])] == ["kept"]
-            store.purge(["kept"])
-            store.announce("here", "{}", for_=HOUR)
-            store.count()
-            store.glance()
-            store.next_due(["mail"])
-            store.prune()
-            store.check()
-            with psycopg.connect(pooled, prepare_threshold=None) as shop:
-                store.within(shop).put([mail(f"{n}-within")])
-            (claim,) = take(store)
-            settle(store, claim, delivered(claim))
-        assert [each.number for each in store.count()] == []
-
-
-def test_and_where_something_is_prepared_it_is_told_what_to_do(
-    path: Path, postgres: Places, pooled: str
-) -> None:
-    with (
-        contextlib.closing(PostgresStore(pooled, schema=postgres.schema(path), listen=False)) as store,
-        pytest.raises(StoreUnavailable, match="prepare=no"),
-    ):
-        some_verbs(store)
 
 
 # -- what the database can hold

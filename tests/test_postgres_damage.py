@@ -21,10 +21,9 @@ DAMAGE = ["fates = 'z'", "fates = ''", "due = 9223372036854775807", "submitted =
 
 
 @pytest.fixture
-def store(tmp_path: Path, postgres: Places, clock: ManualClock) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(tmp_path, clock=clock, discard_after=DAY)) as store:
+def store(place: Path, postgres: Places, clock: ManualClock) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place, clock=clock, discard_after=DAY)) as store:
         yield store
-    postgres.leave(tmp_path)
 
 
 def spoil(store: PostgresStore, postgres: Places, what: str) -> None:
@@ -97,6 +96,39 @@ def test_it_is_counted_and_listed(store: PostgresStore, postgres: Places, what: 
     assert [each.id for each in store.browse()] == ["a", "bad"]
     assert {each.id for each in store.find(Filter())} == {"a", "bad"}
     assert sum(group.number for group in store.ages([])) == 1
+
+
+@pytest.mark.parametrize(
+    "what", ["stage = 9", "stage = 0", "stage = 0, state = 'lost'", "stage = -1, state = 'lost'"]
+)
+def test_check_names_what_no_claim_comes_by_and_what_it_says_helps(
+    store: PostgresStore, postgres: Places, what: str
+) -> None:
+    """A newer release may have written it, too."""
+    put(store, "a", "bad", "kept", "gone")
+    store.hold(["kept"], reason="wait")
+    store.cancel(["gone"])
+    assert [each for each in store.check() if each.level == "error"] == []
+    spoil(store, postgres, what)
+    assert ids(take(store)) == ["a"]
+
+    (found,) = [each for each in store.check() if each.level == "error"]
+    assert found.text.startswith("1 message")
+    assert "'bad'" in found.text
+    assert "outbox requeue ID" in found.advice
+    assert [each.status for each in store.requeue(["bad"])] == ["done"]
+    assert [each for each in store.check() if each.level == "error"] == []
+    assert ids(take(store)) == ["bad"]
+
+
+def test_of_many_it_names_some(store: PostgresStore, postgres: Places) -> None:
+    put(store, *(f"m{n:02}" for n in range(12)))
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"UPDATE {store._names.schema}.outbox_message SET stage = 9".encode())
+
+    (found,) = [each for each in store.check() if each.level == "error"]
+    assert "12 messages" in found.text
+    assert found.text.endswith("'m03', 'm04' and 7 more")
 
 
 def test_two_that_are_counted_as_held_are_one_count(store: PostgresStore, postgres: Places) -> None:

@@ -27,19 +27,13 @@ Verb = Callable[[PostgresStore, Sequence[str]], object]
 
 
 @pytest.fixture
-def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
-    yield tmp_path
-    postgres.leave(tmp_path)
-
-
-@pytest.fixture
-def straight(postgres: Places, path: Path) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(path)) as store:
+def straight(postgres: Places, place: Path) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
 
 
-def opened(cutter: Cutter, postgres: Places, path: Path, **settings: Any) -> PostgresStore:
-    return PostgresStore(f"{postgres.dsn} host={cutter.folder}", schema=postgres.schema(path), **settings)
+def opened(cutter: Cutter, postgres: Places, place: Path, **settings: Any) -> PostgresStore:
+    return PostgresStore(f"{postgres.dsn} host={cutter.folder}", schema=postgres.schema(place), **settings)
 
 
 def put_some(store: PostgresStore, names: Sequence[str]) -> object:
@@ -75,13 +69,13 @@ def give(store: PostgresStore, names: Sequence[str]) -> object:
 def test_what_was_committed_by_a_server_that_shuts_down_is_ambiguous_and_its_repeat_stores_one(
     cutter: Cutter,
     postgres: Places,
-    path: Path,
+    place: Path,
     straight: PostgresStore,
     case: tuple[Verb, Sequence[str], bytes, dict[str, Any]],
 ) -> None:
     verb, names, word, settings = case
     put(straight, "known")
-    with contextlib.closing(opened(cutter, postgres, path, **settings)) as store:
+    with contextlib.closing(opened(cutter, postgres, place, **settings)) as store:
         cutter.cut_at(word, "ended")
         with pytest.raises(AmbiguousPut):
             verb(store, names)
@@ -93,9 +87,9 @@ def test_what_was_committed_by_a_server_that_shuts_down_is_ambiguous_and_its_rep
 
 
 def test_a_settle_that_was_committed_by_a_server_that_shuts_down_is_repeated_over_another_connection(
-    cutter: Cutter, postgres: Places, path: Path
+    cutter: Cutter, postgres: Places, place: Path
 ) -> None:
-    with contextlib.closing(opened(cutter, postgres, path, keep_delivered=LEASE)) as store:
+    with contextlib.closing(opened(cutter, postgres, place, keep_delivered=LEASE)) as store:
         put(store, "the-one")
         (claim,) = take(store)
         cutter.cut_at(b"the-one", "ended")
@@ -106,9 +100,9 @@ def test_a_settle_that_was_committed_by_a_server_that_shuts_down_is_repeated_ove
 
 
 def test_an_exchange_that_was_committed_by_a_server_that_shuts_down_says_that_the_connection_was_lost(
-    cutter: Cutter, postgres: Places, path: Path
+    cutter: Cutter, postgres: Places, place: Path
 ) -> None:
-    with contextlib.closing(opened(cutter, postgres, path)) as store:
+    with contextlib.closing(opened(cutter, postgres, place)) as store:
         put(store, "the-one")
         put(store, "another")
         (claim,) = take(store, 1)
@@ -170,13 +164,13 @@ def test_a_connection_that_breaks_is_told_by_an_error_and_not_in_psycopg_s_log_t
 
 
 def test_of_backends_that_are_ended_at_random_no_put_is_told_that_it_was_not_stored_and_was(
-    straight: PostgresStore, postgres: Places, path: Path
+    straight: PostgresStore, postgres: Places, place: Path
 ) -> None:
     refused: list[str] = []
     over = threading.Event()
     dsn = f"{postgres.dsn} application_name=doomed"
-    free = PostgresStore(dsn, schema=postgres.schema(path))
-    limited = PostgresStore(dsn, schema=postgres.schema(path), max_messages=10**6)
+    free = PostgresStore(dsn, schema=postgres.schema(place))
+    limited = PostgresStore(dsn, schema=postgres.schema(place), max_messages=10**6)
 
     def submit(thread: int) -> None:
         for n in range(PUTS):

@@ -48,22 +48,16 @@ def number(short: int) -> int:
 
 
 @pytest.fixture
-def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
-    yield tmp_path
-    postgres.leave(tmp_path)
-
-
-@pytest.fixture
-def cut(cutter: Cutter, postgres: Places, path: Path) -> Iterator[PostgresStore]:
-    """The store of *path*, over connections that can be cut."""
-    schema = postgres.schema(path)
+def cut(cutter: Cutter, postgres: Places, place: Path) -> Iterator[PostgresStore]:
+    """The store of *place*, over connections that can be cut."""
+    schema = postgres.schema(place)
     with contextlib.closing(PostgresStore(f"{postgres.dsn} host={cutter.folder}", schema=schema)) as store:
         yield store
 
 
 @pytest.fixture
-def straight(postgres: Places, path: Path) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(path)) as store:
+def straight(postgres: Places, place: Path) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
 
 
@@ -186,13 +180,13 @@ def _ended(connection: psycopg.Connection) -> bool:
 
 
 def test_backends_that_are_ended_at_random_lose_nothing_and_double_nothing(
-    straight: PostgresStore, postgres: Places, path: Path
+    straight: PostgresStore, postgres: Places, place: Path
 ) -> None:
     """Four threads put, four deliver, and somebody ends their backends all the while."""
     number = 250
     sent: Counter[str] = Counter()
     over = threading.Event()
-    schema = postgres.schema(path)
+    schema = postgres.schema(place)
 
     def surely(verb: Callable[[], object]) -> object:
         while True:

@@ -128,34 +128,99 @@ def test_of_many_who_migrate_at_once_one_does(postgres: Places, schema: str) -> 
     assert sorted(map(len, done)) == [0] * 5 + [1]
 
 
-def test_an_index_that_was_made_beforehand_is_left_as_it_is(postgres: Places, schema: str) -> None:
-    names = Names(schema)
-    PostgresStore(postgres.dsn, schema=schema).close()
-    later = Index("outbox_of_sender", "outbox_message (sender)")
-    step = Step(2, 1, ("ALTER TABLE outbox_message ADD COLUMN note text NOT NULL DEFAULT ''",), [later])
-    beforehand, *rest = migrations.script(1, names, [*STEPS, step])[1:]
+ADDED = "ALTER TABLE outbox_message ADD COLUMN IF NOT EXISTS note text NOT NULL DEFAULT ''"
+NEXT = Step(
+    VERSION + 1,
+    VERSION,
+    (ADDED,),
+    [Index("outbox_of_sender", "outbox_message (sender)"), Index("outbox_noted", "outbox_message (note)")],
+)
+"""As the next release may have it: it adds a column, with an index of it and another."""
+
+
+def taken_to(dsn: str, schema: str, *steps: Step) -> list[str]:
+    with contextlib.closing(linked(dsn, Names(schema))) as links:
+        return links.use(lambda sql: migrations.migrate(sql, Names(schema), steps))
+
+
+def executed(postgres: Places, lines: list[str]) -> None:
+    """As psql does it: statement by statement."""
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-        connection.execute(beforehand.encode())
-        made = connection.execute("SELECT %s::regclass::oid", (f"{schema}.outbox_of_sender",)).fetchone()
-        connection.execute("".join(rest).encode())
-        assert (
-            connection.execute("SELECT %s::regclass::oid", (f"{schema}.outbox_of_sender",)).fetchone() == made
+        for line in lines:
+            connection.execute(line.encode())
+
+
+def test_what_the_next_release_says_by_sql_makes_what_it_makes_without_locking_a_big_table(
+    postgres: Places, schema: str
+) -> None:
+    """An index of a column that the same step adds comes behind that column, and before the version that says all is there."""
+    PostgresStore(postgres.dsn, schema=schema).close()
+    script = migrations.script(VERSION, Names(schema), [*STEPS, NEXT])
+    executed(postgres, script)
+    by_hand = described(postgres, schema)
+    assert migrations.script(VERSION + 1, Names(schema), [*STEPS, NEXT]) == []
+    assert taken_to(postgres.dsn, schema, *STEPS, NEXT) == []
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+    PostgresStore(postgres.dsn, schema=schema).close()
+    taken_to(postgres.dsn, schema, *STEPS, NEXT)
+
+    assert by_hand == described(postgres, schema)
+    made = [line for line in script if "INDEX" in line]
+    assert ["CONCURRENTLY" in line for line in made] == [True, True]
+
+
+def test_what_was_made_beforehand_by_its_first_lines_is_left_as_it_is(postgres: Places, schema: str) -> None:
+    PostgresStore(postgres.dsn, schema=schema).close()
+    script = migrations.script(VERSION, Names(schema), [*STEPS, NEXT])
+    last = max(n for n, line in enumerate(script) if "CONCURRENTLY" in line)
+    executed(postgres, script[: last + 1])
+    before = numbers(postgres, schema)
+
+    assert taken_to(postgres.dsn, schema, *STEPS, NEXT) == [f"brought to version {VERSION + 1}"]
+    assert numbers(postgres, schema) == before
+    assert {"outbox_of_sender", "outbox_noted"} <= set(before)
+
+
+def numbers(postgres: Places, schema: str) -> dict[str, int]:
+    """By which each index is told from one that was made anew."""
+    with psycopg.connect(postgres.dsn) as connection:
+        return dict(
+            connection.execute(
+                "SELECT c.relname, c.oid::int8 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+                "WHERE n.nspname = %s AND c.relkind = 'i'",
+                (schema,),
+            ).fetchall()
         )
-    assert "CONCURRENTLY" in beforehand
+
+
+def test_whatever_a_step_does_it_can_do_again(postgres: Places, schema: str) -> None:
+    PostgresStore(postgres.dsn, schema=schema).close()
+    before = described(postgres, schema)
+    for step in STEPS:
+        executed(postgres, step.all(Names(schema)))
+
+    assert described(postgres, schema) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE outbox_message ADD COLUMN note text",
+        "CREATE TABLE outbox_note (id text)",
+        "CREATE INDEX outbox_noted ON outbox_message (note)",
+    ],
+)
+def test_a_step_that_cannot_be_done_again_is_refused(statement: str) -> None:
+    with pytest.raises(ValueError, match=r"IF NOT EXISTS.*beforehand"):
+        Step(VERSION + 1, VERSION, (statement,))
 
 
 def test_programs_of_this_release_work_beside_those_of_the_next(postgres: Places, schema: str) -> None:
     """The next one has added a column and an index, and says that this one may go on."""
-    step = Step(
-        VERSION + 1,
-        VERSION,
-        ("ALTER TABLE outbox_message ADD COLUMN note text NOT NULL DEFAULT ''",),
-        [Index("outbox_noted", "outbox_message (note)")],
-    )
     with contextlib.closing(PostgresStore(postgres.dsn, schema=schema)) as old:
         put(old, "a")
-        with contextlib.closing(linked(postgres.dsn, Names(schema))) as links:
-            done = links.use(lambda sql: migrations.migrate(sql, Names(schema), [*STEPS, step]))
+        done = taken_to(postgres.dsn, schema, *STEPS, NEXT)
         assert done == [f"brought to version {VERSION + 1}"]
         put(old, "b")
         assert ids(take(old)) == ["a", "b"]
@@ -169,25 +234,17 @@ def test_a_migration_that_would_wait_for_another_transaction_keeps_no_runner_wai
 ) -> None:
     """Whoever waits to alter a table has all wait behind him who only want to use it."""
     monkeypatch.setattr(migrations, "_PATIENCE", "50ms")
-    names = Names(schema)
-    step = Step(
-        VERSION + 1, VERSION, ("ALTER TABLE outbox_message ADD COLUMN note text NOT NULL DEFAULT ''",)
-    )
     dsn = f"{postgres.dsn} options='-c statement_timeout=5s'"
     with (
         contextlib.closing(PostgresStore(postgres.dsn, schema=schema)) as old,
         psycopg.connect(dsn) as report,
     ):
         report.execute(f"SELECT count(*) FROM {schema}.outbox_message".encode())
-        with (
-            contextlib.closing(linked(dsn, names)) as links,
-            pytest.raises(StoreUnavailable, match="has it locked"),
-        ):
-            links.use(lambda sql: migrations.migrate(sql, names, [*STEPS, step]))
+        with pytest.raises(StoreUnavailable, match="has it locked"):
+            taken_to(dsn, schema, *STEPS, NEXT)
         put(old, "a")
         report.rollback()
-        with contextlib.closing(linked(dsn, names)) as links:
-            assert len(links.use(lambda sql: migrations.migrate(sql, names, [*STEPS, step]))) == 1
+        assert len(taken_to(dsn, schema, *STEPS, NEXT)) == 1
         assert ids(take(old)) == ["a"]
 
 

@@ -28,14 +28,8 @@ _BLOCKED = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
 
 
 @pytest.fixture
-def path(tmp_path: Path, postgres: Places) -> Iterator[Path]:
-    yield tmp_path
-    postgres.leave(tmp_path)
-
-
-@pytest.fixture
-def store(path: Path, postgres: Places) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(path, notify=False)) as store:
+def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place, notify=False)) as store:
         yield store
 
 

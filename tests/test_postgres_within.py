@@ -24,10 +24,9 @@ ROUNDS = 200
 
 
 @pytest.fixture
-def store(tmp_path: Path, postgres: Places) -> Iterator[PostgresStore]:
-    with contextlib.closing(postgres.open(tmp_path)) as store:
+def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place)) as store:
         yield store
-    postgres.leave(tmp_path)
 
 
 @pytest.fixture
@@ -70,6 +69,58 @@ def test_a_conflict_leaves_the_transaction_as_it_was(
         connection.execute("INSERT INTO own VALUES (1)")
 
     assert ids(take(store)) == ["a"]
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 5])
+@pytest.mark.parametrize("how", ["one by one", "in a pipeline"])
+def test_what_psycopg_has_prepared_is_there_after_whatever_savepoints_are_undone(
+    store: PostgresStore, connection: psycopg.Connection, threshold: int, how: str
+) -> None:
+    """With each that is undone, the caller's and our own, it forgets all that it has prepared: that costs time, and nothing else."""
+    connection.prepare_threshold = threshold
+    put(store, "known")
+    die = random.Random(threshold)
+    committed: set[str] = set()
+    # psycopg forgets too much there, with us and without.
+    his = False if how == "in a pipeline" and threshold == 0 else None
+    connection.execute("CREATE TEMPORARY TABLE own (id text)")
+    connection.commit()
+
+    def one(id: str) -> None:
+        store.within(connection).put([mail(id)])
+        connection.execute("INSERT INTO own VALUES (%s)", (id,), prepare=his)
+
+    for n in range(40):
+        with contextlib.ExitStack() as stack:
+            if how == "in a pipeline":
+                stack.enter_context(connection.pipeline())
+            one(f"{n}-a")
+            kind = die.choice(["undone", "kept", "known", "conflict", "refused"])
+            if kind in ("undone", "kept"):
+                with connection.transaction(force_rollback=kind == "undone"):
+                    one(f"{n}-b")
+            elif kind == "known":
+                one("known")
+            elif kind == "conflict":
+                with pytest.raises(ConflictError):
+                    store.within(connection).put([mail(f"{n}-b"), mail("known", "other@example.org")])
+            else:
+                with (
+                    contextlib.suppress(psycopg.errors.DivisionByZero),
+                    connection.transaction(),
+                ):
+                    one(f"{n}-b")
+                    connection.execute("SELECT 1 / (%s::int8 - %s::int8)", (n, n), prepare=his).fetchone()
+            one(f"{n}-c")
+        if die.random() < 0.7:
+            connection.commit()
+            committed |= {f"{n}-a", f"{n}-c", *([f"{n}-b"] if kind == "kept" else [])}
+        else:
+            connection.rollback()
+
+    assert {claim.message.id for claim in take(store, 200)} == {"known", *committed}
+    found = {id for (id,) in connection.execute("SELECT id FROM own").fetchall()}
+    assert found - {"known"} == committed
 
 
 def test_a_connection_that_commits_by_itself_is_refused(store: PostgresStore, postgres: Places) -> None:

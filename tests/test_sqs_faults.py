@@ -18,6 +18,7 @@ import pytest
 from sqs_runner import LEASE
 from sqs_server import open_sqs, prefix_of
 from sqs_wire import Raw
+from started import end_all
 
 from outbox.message import Message
 
@@ -27,6 +28,7 @@ STRIKES: Final = 40 if LONG else 4
 PATIENCE: Final = 3600.0 if LONG else 600.0
 RUNNERS: Final = 4
 AT_ONCE: Final = 100
+AHEAD: Final = 1_000
 COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -42,9 +44,8 @@ class Scene:
         self.ledger = folder / "ledger"
         self.ledger.touch()
         self.store = open_sqs(None, folder)
-        for first in range(0, MESSAGES, AT_ONCE):
-            names = [f"m{number}" for number in range(first, first + AT_ONCE)]
-            self.store.put([Message(id=name, recipients=("a@b.org",), content=b"x" * 200) for name in names])
+        self.submitted = 0
+        self.feed(0)
         self.raw = Raw(prefix_of(folder))
         self.runners = [self.runner() for _ in range(RUNNERS)]
         self.until = time.monotonic() + PATIENCE
@@ -67,12 +68,21 @@ class Scene:
         time.sleep(LEASE.total_seconds() + 1)
         os.kill(pid, signal.SIGCONT)
 
+    def feed(self, delivered: int) -> None:
+        """So many ahead of what is delivered: moto looks through the whole queue at each request."""
+        while self.submitted < min(MESSAGES, delivered + AHEAD):
+            names = [f"m{self.submitted + number}" for number in range(AT_ONCE)]
+            self.store.put([Message(id=name, recipients=("a@b.org",), content=b"x" * 200) for name in names])
+            self.submitted += AT_ONCE
+
     def wait_for(self, share: int) -> None:
-        while self.ledger.read_bytes().count(b"delivered") < share:
+        while (delivered := self.ledger.read_bytes().count(b"delivered")) < share:
+            self.feed(delivered)
             self.require_patience()
             time.sleep(0.05)
 
     def wait_until_empty(self) -> None:
+        self.wait_for(MESSAGES)
         while any(self.counts().values()):
             self.require_patience()
             time.sleep(0.2)
@@ -91,15 +101,7 @@ class Scene:
         return found
 
     def end(self) -> None:
-        for runner in self.runners:
-            runner.send_signal(signal.SIGCONT)
-            runner.terminate()
-        for runner in self.runners:
-            try:
-                runner.wait(60)
-            except subprocess.TimeoutExpired:
-                runner.kill()
-                runner.wait()
+        end_all(self.runners)
         self.store.close()
 
 

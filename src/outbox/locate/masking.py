@@ -28,7 +28,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = frozen_mapping(
         "redis": (*_OF_ALL_STORES, "prefix", "timeout", "ca_file", "client_cert", "client_key", "db"),
         "postgresql": (
             *(name for name in _OF_STORES if name != "min_free"),
-            *("schema", "max_connections", "patience", "notify", "listen", "prepare"),
+            *("schema", "max_connections", "patience", "timeout", "notify", "listen", "prepare"),
             *(
                 "host",
                 "hostaddr",

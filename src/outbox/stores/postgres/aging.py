@@ -38,7 +38,7 @@ _GROUPS: Final = f"""
 def ages(links: Links, borders: Sequence[dt.datetime]) -> Iterator[Group]:
     """See :meth:`outbox.ages.SupportsAges.ages`."""
     instants = [micros(border) for border in borders]
-    found = links.use(lambda sql: sql.execute(_GROUPS, {"borders": instants}).fetchall())
+    found = links.use(lambda sql: sql.execute(_GROUPS, {"borders": instants}).fetchall(), slowly=True)
     yield from (_group(*row) for row in found)
 
 

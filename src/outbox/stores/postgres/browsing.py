@@ -28,11 +28,13 @@ _SHOWN: Final = f"m.id, m.queue, m.priority, m.sender, m.recipients, m.size, m.e
 _ONE: Final = f"""
     SELECT m.digest, m.content, m.coding, {_SHOWN} FROM outbox_message AS m WHERE m.id = %(id)s AND m.stage <> 4
 """  # noqa: S608 - columns of our own
-# Each state by itself, along the index in which its messages stand in the order of their ids.
+# Each state by itself, along the index in which its messages stand in the order of their ids.  No equality: with one the
+# order is that of the ids alone, and along all ids the way may be past a million messages of other states.
 _OF_SETTLED: Final = f"""
     SELECT p.* FROM unnest(%(states)s::text[]) AS w (state) CROSS JOIN LATERAL (
         SELECT {_SHOWN} FROM outbox_message AS m
-        WHERE m.stage = 0 AND m.state = w.state AND m.id > %(after)s{{0}} ORDER BY m.id LIMIT %(limit)s
+        WHERE m.stage = 0 AND (m.state, m.id) > (w.state, %(after)s::text) AND m.state <= w.state{{0}}
+        ORDER BY m.state, m.id LIMIT %(limit)s
     ) AS p
 """  # noqa: S608 - columns of our own
 # From state to state along the same index.
@@ -107,7 +109,7 @@ def browse(
 def find(links: Links, sought: Filter, after: str) -> Iterator[Summary]:
     """See :meth:`outbox.filters.SupportsFind.find`; PostgreSQL leaves out most of what does not fit."""
     while True:
-        page = links.use(lambda sql, after=after: _page(sql, sought, after, _AT_ONCE))  # type: ignore[misc]  # mypy infers no default
+        page = links.use(lambda sql, after=after: _page(sql, sought, after, _AT_ONCE), slowly=True)  # type: ignore[misc]  # mypy infers no default
         yield from filter(sought.fits, page)
         if len(page) < _AT_ONCE:
             return

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeAlias
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+
+from outbox.clock import SystemClock
 
 try:
     import psycopg
-    from psycopg import conninfo, errors
+    from psycopg import capabilities, conninfo, errors
     from psycopg.adapt import Dumper
     from psycopg.rows import tuple_row
     from psycopg.types.bool import BoolBinaryLoader
@@ -33,10 +36,13 @@ __all__ = [
     "Cursor",
     "Error",
     "array",
+    "begin",
     "catch_up",
     "connect",
     "cursor",
     "errors",
+    "forgets_prepared",
+    "gave_up",
     "is_active",
     "is_connection",
     "is_from_driver",
@@ -51,6 +57,8 @@ Connection: TypeAlias = "psycopg.Connection[Any]"
 Cursor: TypeAlias = "psycopg.Cursor[tuple[Any, ...]]"
 Error = psycopg.Error
 
+T = TypeVar("T")
+
 _DEFAULTS: Final = {
     "application_name": "outbox",
     "connect_timeout": "10",
@@ -60,6 +68,8 @@ _DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "40000",
 }
+_GRACE: Final = 10.0
+"""Seconds, at most, that a server has for giving up."""
 _SAYS: Final = "postgresql://user@host:5432/database, or host=... dbname=... as libpq takes it"
 
 
@@ -75,14 +85,67 @@ def parameters(dsn: str) -> dict[str, str]:
         raise ValueError(f"it is no connection string: write {_SAYS}") from None
 
 
-class _Own(psycopg.Connection[Any]):
-    """One of this package's, which nobody else sets anything on."""
+class Own(psycopg.Connection[Any]):
+    """One of this package's: nobody else sets anything on it, and it waits for no server for ever.
+
+    A table that somebody has locked, a server whose disk hangs or that was
+    stopped: the kernel goes on acknowledging what is sent, so no timeout of
+    TCP's ends the wait.  Who has heard nothing for long tells the server to
+    give up, and does not trust it where it answers all the same: what waits for
+    a synchronous standby is then committed, and on that standby not.
+
+    Attributes:
+        longest: The seconds that the server may say nothing over a statement; None is for ever.
+        gave_up: Whether it was told to give up since somebody last set this to False.
+    """
+
+    longest: float | None = None
+    gave_up: bool = False
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """See ``psycopg.Connection.wait``, which everything goes through that waits for an answer."""
+        return super().wait(gen if self.longest is None else self._heard(gen, self.longest), *args, **options)
+
+    def _heard(self, gen: Generator[Any, Any, T], longest: float) -> Generator[Any, Any, T]:
+        """The same, with an end: whoever waits sends it something falsy every now and then while nothing comes."""
+        clock = SystemClock()
+        until, told = clock.monotonic() + longest, False
+        ready: Any = None
+        while True:
+            try:
+                wants = gen.send(ready)
+            except StopIteration as end:
+                if told:
+                    self._end(longest)
+                return end.value  # type: ignore[no-any-return]  # what StopIteration carries has no type
+            ready = yield wants
+            if ready and not told:
+                until = clock.monotonic() + longest
+            elif clock.monotonic() >= until:
+                if told:
+                    self._end(longest)
+                grace = min(_GRACE, longest)
+                self._tell_to_give_up(grace)
+                until, told = clock.monotonic() + grace, True
+
+    def _tell_to_give_up(self, patience: float) -> None:
+        self.gave_up = True
+        # An older libpq asks without an end of its own.
+        if capabilities.has_cancel_safe():
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=patience)
+
+    def _end(self, longest: float) -> None:
+        self.pgconn.finish()
+        raise psycopg.OperationalError(
+            f"the server said nothing for {longest:g} s, over a connection that stands"
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it tells of something that is not raised, too: of a pipeline of ours that broke all is."""
     told = record.args[0] if isinstance(record.args, tuple) and record.args else None
-    return not isinstance(getattr(told, "_conn", None), _Own)
+    return not isinstance(getattr(told, "_conn", None), Own)
 
 
 # Where a pipeline breaks, psycopg says so in its log, with the user's name, and on stderr where no log is set up.
@@ -163,27 +226,35 @@ _LOADERS: Final = {
 }
 
 
-def connect(dsn: Mapping[str, str], *, prepare: bool) -> Connection:
+def connect(dsn: Mapping[str, str], *, prepare: bool, hears: bool = False) -> Connection:
     """A connection each of whose statements, or pipelines, is a transaction of its own.
 
     Args:
         prepare: Whether statements that are often used are prepared on the server.
+        hears: Whether somebody asks it for notifications.
     """
-    connection = _Own.connect(
+    connection = Own.connect(
         # What relays say has characters that a database of another encoding would not take from its own client.
         **{**_DEFAULTS, **dsn, "client_encoding": "UTF8"},  # type: ignore[arg-type]  # each is one of libpq's parameters
         autocommit=True,
         prepare_threshold=2 if prepare else None,
     )
     _adapt(connection.adapters)
+    if not hears:
+        # In a session that a pooler hands on somebody else may have listened, and psycopg keeps all that nobody asks for.
+        connection.add_notify_handler(_forget)
     return connection
+
+
+def _forget(_: psycopg.Notify) -> None:
+    pass
 
 
 def cursor(connection: Connection) -> Cursor:
     """One that gives tuples, and takes and gives our values, whatever the caller has set on his connection."""
     made = psycopg.Cursor(connection, row_factory=tuple_row)
     made.format = psycopg.pq.Format.BINARY
-    if not isinstance(connection, _Own):
+    if not isinstance(connection, Own):
         _adapt(made.adapters)
     return made
 
@@ -221,6 +292,26 @@ def catch_up(connection: Connection) -> None:
     if connection.info.pipeline_status:
         with connection.pipeline():
             pass
+
+
+def gave_up(connection: Connection) -> float:
+    """For how many seconds nothing had come when the server was told to give up; 0 where it was not since :func:`begin`."""
+    return connection.longest or 0.0 if isinstance(connection, Own) and connection.gave_up else 0.0
+
+
+def begin(connection: Connection, longest: float | None) -> None:
+    """Somebody new uses it, for whom the server may say nothing for *longest* seconds over a statement."""
+    if isinstance(connection, Own):
+        connection.longest, connection.gave_up = longest, False
+
+
+def forgets_prepared(connection: Connection) -> bool:
+    """Whether what is prepared now may be gone when it is used.
+
+    Where a pipeline has undone something, psycopg has all deallocated behind the
+    statement that comes next, and where it prepares at once that one with it.
+    """
+    return connection.prepare_threshold == 0 and bool(connection.info.pipeline_status)
 
 
 def is_idle(connection: Connection) -> bool:

@@ -19,7 +19,7 @@ from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.waiting import Waiting
 
-from .driver import Connection, Error, connect, is_idle, is_usable, parameters
+from .driver import Connection, Error, begin, connect, is_idle, is_usable, parameters
 from .naming import Names, Sql
 from .translation import Lost, is_lost, is_passing, is_spoiled, translated
 
@@ -28,6 +28,8 @@ __all__ = ["Links", "linked", "transaction"]
 T = TypeVar("T")
 
 _TRIES: Final = 5
+_SLOWLY: Final = 10
+_TOUCH: Final = "SELECT FROM outbox_message LIMIT 0"
 _PORTS: Final = re.compile(r"[\d,]*")
 
 
@@ -39,6 +41,7 @@ class Links:
         name: Of the database, as it may be shown.
         most: How many connections are open at once.
         patience: How many seconds a verb waits for one of them.
+        longest: For how many seconds the server may say nothing over a statement; None is for ever.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Links:
         name: str,
         most: int,
         patience: float,
+        longest: float | None,
         prepare: bool,
     ) -> None:
         self._dsn = dict(dsn)
@@ -56,6 +60,7 @@ class Links:
         self.name = name
         self._most = most
         self._patience = patience
+        self._longest = longest
         self._prepare = prepare
         self._closed = False
         self._abandoned: list[object] = []
@@ -71,8 +76,12 @@ class Links:
         closing.atexit = False
         self._closing = closing
 
-    def use(self, act: Callable[[Sql], T]) -> T:
+    def use(self, act: Callable[[Sql], T], *, slowly: bool = False) -> T:
         """What *act* returns for a connection; it is called again where another transaction was in its way.
+
+        Args:
+            slowly: It may have to read whole tables, and has ten times as long
+                where nobody has them locked.
 
         Raises:
             StoreError: the driver's error, translated.
@@ -80,8 +89,13 @@ class Links:
         tries = _TRIES
         while True:
             connection = self._taken()
+            begin(connection, self._longest)
             try:
-                return act(Sql(connection, self._names))
+                sql = Sql(connection, self._names)
+                if slowly and self._longest is not None:
+                    sql.execute(_TOUCH)
+                    begin(connection, self._longest * _SLOWLY)
+                return act(sql)
             except Exception as error:
                 if not (isinstance(error, Error) or is_lost(error, connection)):
                     raise
@@ -101,13 +115,15 @@ class Links:
             self._drop_idle()
         return failure
 
-    def connect(self) -> Connection:
-        """One that is nobody else's; whoever asks closes it."""
+    def connect(self, *, hears: bool = False) -> Connection:
+        """One that is nobody else's, and keeps for its owner what is notified where he *hears*; whoever asks closes it."""
         self.require_open()
         try:
-            return connect(self._dsn, prepare=self._prepare)
+            connection = connect(self._dsn, prepare=self._prepare, hears=hears)
         except Error as error:
             raise translated(error, self.name) from error
+        begin(connection, self._longest)
+        return connection
 
     def require_open(self) -> None:
         """Raise StoreUnavailable where it was closed."""
@@ -231,14 +247,24 @@ def transaction(sql: Sql) -> Iterator[None]:
         sql.execute("COMMIT")
 
 
-def linked(dsn: str, names: Names, *, most: int = 1, patience: float = 30.0, prepare: bool = False) -> Links:
+def linked(
+    dsn: str,
+    names: Names,
+    *,
+    most: int = 1,
+    patience: float = 30.0,
+    longest: float | None = None,
+    prepare: bool = False,
+) -> Links:
     """The connections to the database of *dsn*; none is opened yet.
 
     Raises:
         ConfigurationError: it is none that libpq understands.
     """
     said = _said(dsn)
-    return Links(said, names, name=_shown(said), most=most, patience=patience, prepare=prepare)
+    return Links(
+        said, names, name=_shown(said), most=most, patience=patience, longest=longest, prepare=prepare
+    )
 
 
 def _said(dsn: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Who tells of news, and how it is heard: NOTIFY once a transaction and queue, LISTEN on a connection of its own.
 
 A notification is a hint, and polling is the truth: behind a pooler that hands
-a connection on after each transaction nothing is ever heard, and all that
-happens is that a wait is longer.
+a session on after each transaction nobody listens, and all that happens is
+that a wait is longer.  Whoever would listen there would leave the session
+listening for whoever comes next, and so it is looked first whether it stays.
 
 A put tells in a transaction of its own behind the commit, and that one waits
 for no disk: PostgreSQL lets those who notify commit one after the other, and
@@ -48,6 +49,8 @@ _TELL: Final = """
 _TELL_WITHIN: Final = """
     SELECT pg_notify(%(channel)s, %(by)s || ' ' || queue) FROM unnest(%(queues)s::text[]) AS q (queue)
 """
+_SESSION: Final = "SELECT pg_backend_pid()"
+_LOOKS: Final = 3
 _ANYBODY: Final = "-"
 _SLEEPY: Final = 4
 """So many times as long it is from look to look at last, where nothing comes."""
@@ -92,6 +95,10 @@ class Herald:
         return {"channel": self._channel, "by": by, "queues": queues}
 
 
+class HandedOn(StoreError):
+    """Whoever listens here leaves a session that listens to whoever comes next."""
+
+
 class _Ear:
     """A connection that listens; for one thread at a time, :meth:`release` apart.
 
@@ -100,10 +107,11 @@ class _Ear:
 
     Raises:
         StoreError: there is no connection to be had.
+        HandedOn: a pooler hands its session on.
     """
 
     def __init__(self, links: Links, names: Names) -> None:
-        self._connection: Connection = links.connect()
+        self._connection: Connection = links.connect(hears=True)
         self._socket = self._connection.fileno()
         self._bell = os.pipe()
         for end in self._bell:
@@ -111,12 +119,32 @@ class _Ear:
         self._closing = weakref.finalize(self, _close, self._connection, self._bell)
         self._closing.atexit = False
         self.told = False
+        sql = Sql(self._connection, names)
         try:
-            Sql(self._connection, names).execute(LISTENS)
+            if self._is_handed_on(sql, links):
+                raise HandedOn(f"a pooler hands the sessions of {links.name} on")
+            sql.execute(LISTENS)
             self._connection.execute(f'LISTEN "{channel(names)}"'.encode())
+        except StoreError:
+            self.close()
+            raise
         except Error as error:
             self.close()
             raise StoreUnavailable(f"{links.name} does not let anybody listen") from error
+
+    def _is_handed_on(self, sql: Sql, links: Links) -> bool:
+        """Whether its session is seen to be another than before, or somebody else's as well."""
+        first = _session(sql)
+        for _ in range(_LOOKS):
+            # Asked twice by itself, for sessions may be dealt out in turn.
+            if _session(sql) != first:
+                return True
+            if first == self._connection.info.backend_pid:
+                # A pooler makes up a number of its own.
+                return False
+            if links.use(_session) == first:
+                return True
+        return False
 
     def acquire(self, *, timeout: float) -> None:
         """Sleep until something is heard, or somebody calls :meth:`release`; at most *timeout* seconds."""
@@ -152,6 +180,11 @@ class _Ear:
     def abandon(self) -> None:
         """In a forked child, whose parent goes on listening."""
         self._closing.detach()
+
+
+def _session(sql: Sql) -> object:
+    ((number,),) = sql.execute(_SESSION).fetchall()
+    return number
 
 
 def _close(connection: Connection, ends: Iterable[int]) -> None:
@@ -275,7 +308,10 @@ class Lookout:
             return None
         # Whoever is refused does not ask again at once.
         self._again_at = now + self._jittered(_AGAIN)
-        self._ear = _Ear(self._links, self._names)
+        try:
+            self._ear = _Ear(self._links, self._names)
+        except HandedOn:
+            self._listens = False
         return self._ear
 
     def _deafen(self) -> None:

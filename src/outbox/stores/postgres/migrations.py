@@ -11,12 +11,15 @@ A step waits for no other transaction longer than a few seconds, for all others
 would wait behind it.  It is undone then, and may be tried again.
 
 An index is made by its own statement, ``IF NOT EXISTS``, so that whoever has a
-big table makes it beforehand, ``CONCURRENTLY`` and without a lock.
+big table makes it beforehand, ``CONCURRENTLY`` and without a lock.  It may be
+of a column that the same step adds, which then is there beforehand, too: so
+whatever a step does it can do a second time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -24,6 +27,7 @@ import attrs
 
 from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 
+from .driver import begin
 from .links import linked, transaction
 from .naming import Names, Sql
 from .schema import INDEXES, TABLES, VERSION, Index
@@ -45,29 +49,54 @@ __all__ = [
 _ENCODING: Final = "UTF8"
 
 
+_ONCE: Final = re.compile(
+    r"\b(ADD COLUMN|CREATE TABLE|ADD CONSTRAINT|CREATE (?:UNIQUE )?INDEX)\b(?! IF NOT EXISTS)", re.IGNORECASE
+)
+
+
+def _require_repeatable(_: Step, __: object, statements: Sequence[str]) -> None:
+    for statement in statements:
+        found = _ONCE.search(" ".join(statement.split()))
+        if found is not None:
+            raise ValueError(
+                f"a step of a migration has {found[1]} without IF NOT EXISTS, and may find it done: whoever has a big table "
+                "makes its columns and its indexes beforehand (an index goes into indexes)"
+            )
+
+
 @attrs.frozen
 class Step:
     """What leads from the version before it to *version*: statements that only add, and indexes.
 
     Attributes:
         readable: The oldest version whose programs work with these tables.
+        statements: Each can be executed a second time, and then does nothing.
+
+    Raises:
+        ValueError: one of them cannot.
     """
 
     version: int
     readable: int
-    statements: Sequence[str]
+    statements: Sequence[str] = attrs.field(validator=_require_repeatable)
     indexes: Sequence[Index] = ()
 
-    def text(self, names: Names, *, concurrently: bool) -> list[str]:
-        """All of it, as it is executed in this schema; or the indexes alone, as they can be made beforehand."""
-        if concurrently:
-            return [index.statement(names.quoted, concurrently=True) for index in self.indexes]
-        made = [names(statement).decode() for statement in self.statements]
-        return [*made, *(index.statement(names.quoted) for index in self.indexes), *self._said(names)]
+    def changes(self, names: Names) -> list[str]:
+        """The statements, as they are executed in this schema."""
+        return [names(statement).decode() for statement in self.statements]
 
-    def _said(self, names: Names) -> list[str]:
+    def makes(self, names: Names, *, concurrently: bool = False) -> list[str]:
+        """The statements that make the indexes."""
+        return [index.statement(names.quoted, concurrently=concurrently) for index in self.indexes]
+
+    def says(self, names: Names) -> list[str]:
+        """What says that it is done."""
         pairs = (("version", self.version), ("readable", self.readable))
         return [names(_SAY.format(name, value)).decode() for name, value in pairs]
+
+    def all(self, names: Names) -> list[str]:
+        """What does all of it in one transaction."""
+        return [*self.changes(names), *self.makes(names), *self.says(names)]
 
 
 _SAY: Final = """
@@ -159,6 +188,8 @@ def require_known(found: Mapping[str, int], name: str, names: Names) -> None:
 
 def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
     """Take the tables to this release's version; what was done.  One at a time, and each step in a transaction."""
+    # To make an index of a big table takes what it takes; who has it locked is waited for briefly.
+    begin(sql.connection, None)
     done = []
     for step in steps:
         with transaction(sql):
@@ -168,7 +199,7 @@ def migrate(sql: Sql, names: Names, steps: Sequence[Step] = STEPS) -> list[str]:
                 continue
             sql.execute(_BRIEFLY, {"patience": _PATIENCE})
             _require_schema(sql, names)
-            for statement in step.text(names, concurrently=False):
+            for statement in step.all(names):
                 sql.execute_raw(statement)
         done.append(
             f"brought to version {step.version}"
@@ -189,21 +220,33 @@ def _require_schema(sql: Sql, names: Names) -> None:
 
 
 def script(found: int, names: Names, steps: Sequence[Step] = STEPS, *, has_schema: bool = False) -> list[str]:
-    """What :func:`migrate` would do from version *found* on, as a script for psql."""
+    """What :func:`migrate` would do from version *found* on, as a script for psql; with the indexes of a big table made without a lock."""
+    schema = [f"CREATE SCHEMA IF NOT EXISTS {names.quoted}"] if not (found or has_schema) else []
     lines = []
-    todo = [step for step in steps if step.version > found]
-    for step in todo if found else ():
-        beforehand = step.text(names, concurrently=True)
-        if beforehand:
-            lines += [f"-- beforehand, outside of a transaction: the indexes of version {step.version}"]
-            lines += [f"{statement};" for statement in beforehand]
-    for step in todo:
-        lines += ["BEGIN;", f"SELECT pg_advisory_xact_lock(hashtext('outbox migration {names.schema}'));"]
-        lines += [f"SET LOCAL lock_timeout = '{_PATIENCE}';"]
-        lines += [f"CREATE SCHEMA IF NOT EXISTS {names.quoted};"] if not (found or has_schema) else []
-        lines += [f"{statement};" for statement in step.text(names, concurrently=False)]
-        lines += ["COMMIT;"]
+    for step in steps:
+        if step.version <= found:
+            continue
+        if not (found and step.indexes):
+            lines += _transaction(names, [*schema, *step.all(names)])
+            continue
+        if step.statements:
+            lines += _transaction(names, step.changes(names))
+        lines += [
+            f"-- outside of a transaction: the indexes of version {step.version}; drop one that fails, and make it anew"
+        ]
+        lines += [f"{statement};" for statement in step.makes(names, concurrently=True)]
+        lines += _transaction(names, step.says(names))
     return lines
+
+
+def _transaction(names: Names, statements: Sequence[str]) -> list[str]:
+    return [
+        "BEGIN;",
+        f"SELECT pg_advisory_xact_lock(hashtext('outbox migration {names.schema}'));",
+        f"SET LOCAL lock_timeout = '{_PATIENCE}';",
+        *(f"{statement};" for statement in statements),
+        "COMMIT;",
+    ]
 
 
 class PostgresMigration:

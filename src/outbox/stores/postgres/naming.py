@@ -37,17 +37,22 @@ class Names:
 
 
 class Sql:
-    """What executes statements on one connection."""
+    """What executes statements on one connection.
 
-    __slots__ = ("_names", "connection")
+    Args:
+        prepare: Whether to prepare them; None: as the connection has it.
+    """
 
-    def __init__(self, connection: Connection, names: Names) -> None:
+    __slots__ = ("_names", "_prepare", "connection")
+
+    def __init__(self, connection: Connection, names: Names, *, prepare: bool | None = None) -> None:
         self.connection = connection
         self._names = names
+        self._prepare = prepare
 
     def execute(self, statement: str, parameters: Any = None) -> Cursor:
         """Within a pipeline its answer is waited for when it is fetched."""
-        return cursor(self.connection).execute(self._names(statement), parameters)
+        return cursor(self.connection).execute(self._names(statement), parameters, prepare=self._prepare)
 
     def execute_raw(self, statement: str) -> Cursor:
         """One that names its schema by itself; it is not prepared."""

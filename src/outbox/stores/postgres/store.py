@@ -95,9 +95,11 @@ class PostgresStore:
         also_reads: Further codings that content may be kept in.
         max_connections: How many connections a process has open at most, beside one that listens.
         patience: How long a verb waits for one of them.
+        timeout: How long the server may say nothing over a statement: then it is told to give up; where it
+            does not, the connection is closed, and a put may or may not have been stored.
         poll: How often ``wait`` looks at first for what it was not told of; where nothing comes, four times as seldom.
         notify: Whether what is put is told to those who wait.
-        listen: Whether ``wait`` has a connection of its own that listens; of no use behind a pooler.
+        listen: Whether ``wait`` has a connection of its own that listens, where no pooler hands its session on.
         prepare: Whether statements are prepared on the server; not for a
             pooler in transaction mode that does not keep track of them
             (PgBouncer before 1.22, or with ``max_prepared_statements = 0``).
@@ -131,15 +133,16 @@ class PostgresStore:
         also_reads: Sequence[ContentCoding] = (),
         max_connections: int = 10,
         patience: dt.timedelta = dt.timedelta(seconds=30),
+        timeout: dt.timedelta = dt.timedelta(seconds=30),
         poll: dt.timedelta = dt.timedelta(milliseconds=500),
         notify: bool = True,
         listen: bool = True,
         prepare: bool = True,
         migrate: bool = True,
     ) -> None:
-        if max_connections < 1 or patience < _ZERO or poll <= _ZERO:
+        if max_connections < 1 or patience < _ZERO or min(timeout, poll) <= _ZERO:
             raise ConfigurationError(
-                "max_connections must be at least 1, patience not negative, and poll positive"
+                "max_connections must be at least 1, patience not negative, and timeout and poll positive"
             )
         # No method: whoever is handed it would keep the store.
         self._now: Callable[[], int | None] = lambda: None if clock is None else micros(clock.now())
@@ -154,7 +157,12 @@ class PostgresStore:
         self._codings = Codings(coding, also_reads)
         self._names = Names(schema)
         self._links = linked(
-            dsn, self._names, most=max_connections, patience=patience.total_seconds(), prepare=prepare
+            dsn,
+            self._names,
+            most=max_connections,
+            patience=patience.total_seconds(),
+            longest=timeout.total_seconds(),
+            prepare=prepare,
         )
         self._links.use(self._opened(migrate=migrate))
         self._home = Home(self._links)
@@ -345,7 +353,7 @@ class PostgresStore:
 
     def count(self) -> Sequence[QueueCount]:
         """See :meth:`outbox.protocols.SupportsBrowse.count`."""
-        return self._links.use(lambda sql: browsing.count(sql, self._now()))
+        return self._links.use(lambda sql: browsing.count(sql, self._now()), slowly=True)
 
     def glance(self, *, most: int = 2_500) -> Glance:
         """See :meth:`outbox.protocols.SupportsGlance.glance`."""
@@ -454,7 +462,8 @@ class PostgresStore:
                 max_bytes=max_bytes,
                 leave=leave,
                 after=after,
-            )
+            ),
+            slowly=True,
         )
 
     def give(self, batch: Batch, /) -> Sequence[str]:
@@ -520,7 +529,8 @@ class PostgresStore:
             self._links.use(
                 lambda sql: found.extend(
                     upkeep.check(sql, self._links.name, self._names, self._codings, self._now())
-                )
+                ),
+                slowly=True,
             )
             self._links.use(lambda sql: found.extend(moving.check(sql, self._now())))
         except StoreError as error:

@@ -7,7 +7,7 @@ from typing import Final
 from outbox.errors import StoreError, StoreFull, StoreUnavailable
 from outbox.values import printable
 
-from .driver import Connection, Error, errors, is_from_driver
+from .driver import Connection, Error, errors, gave_up, is_from_driver
 
 __all__ = ["Lost", "is_lost", "is_passing", "is_spoiled", "translated"]
 
@@ -16,6 +16,21 @@ _ENDING: Final = ("FATAL", "PANIC")
 _PREPARED: Final = (
     "a pooler has mixed up prepared statements: give it max_prepared_statements (PgBouncer 1.22 or newer), "
     "or say prepare=no"
+)
+_PROTOCOL: Final = "08P01"
+"""What PgBouncer says is of this state, whatever it is."""
+_WAITED: Final = ("query_wait_timeout", "server login has been failing")
+_WAITING: Final = (
+    "PgBouncer had no connection to the server for it, and nothing was done: see whether the server is there, "
+    "or raise default_pool_size, or query_wait_timeout"
+)
+_STARTUP: Final = (
+    "PgBouncer takes no such setting from a connection: say it with ALTER ROLE ... SET, "
+    "or connect to the server itself (outbox migrate may); ignore_startup_parameters leaves it out"
+)
+_SILENT: Final = (
+    "the server said nothing for {:g} s, and was told to give up, which it did: end what has the tables locked "
+    "(pg_stat_activity, pg_blocking_pids), or raise timeout"
 )
 _ADVICE: Final = {
     "26000": _PREPARED,
@@ -72,6 +87,13 @@ def is_lost(error: BaseException, connection: Connection) -> bool:
     return connection.closed or ending or error.sqlstate.startswith(_CONNECTION)
 
 
+def _has_waited(error: Exception) -> bool:
+    """Whether it only waited for a connection of a pooler's to the server: nothing of it has come there."""
+    said = getattr(error, "diag", None)
+    message = (said and said.message_primary) or ""
+    return getattr(error, "sqlstate", None) == _PROTOCOL and message.startswith(_WAITED)
+
+
 def translated(error: Exception, name: str, connection: Connection | None = None) -> StoreError:
     """The store's error for one of the driver's.
 
@@ -82,10 +104,18 @@ def translated(error: Exception, name: str, connection: Connection | None = None
     state = getattr(error, "sqlstate", None) or ""
     said = printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)[:500]
     if connection is None:
-        return StoreUnavailable(f"{name} cannot be reached: {said}")
+        refused = f": {_STARTUP}" if "unsupported startup parameter" in said else ""
+        return StoreUnavailable(f"{name} cannot be reached: {said}{refused}")
+    if _has_waited(error):
+        return StoreUnavailable(f"{name}: {_WAITING} ({said})")
     if is_lost(error, connection):
         return Lost(f"the connection to {name} was lost: {said}")
     if isinstance(error, errors.DiskFull):
-        return StoreFull(f"{name}: the disk of the server is full ({said}): make room; deliveries go on")
+        return StoreFull(
+            f"{name}: the disk of the server is full ({said}): make room; deliveries go on as soon as they can be written"
+        )
+    silent = gave_up(connection) if isinstance(error, errors.QueryCanceled) else 0.0
+    if silent:
+        return StoreUnavailable(f"{name}: {_SILENT.format(silent)} ({said})")
     advice = _ADVICE.get(state)
     return StoreUnavailable(f"{name}: {advice} ({said})" if advice else f"{name}: {said}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from outbox.lifecycle import State
 from outbox.protocols import Finding
 from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.values import quoted
 
 from . import rows, vacuuming
+from .browsing import QUEUED
 from .naming import Names, Sql
 from .schema import INDEXES, VERSION
 
@@ -36,7 +38,22 @@ _MADE: Final = """
     JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = %(schema)s AND c.relname = ANY(%(names)s)
 """
+_LACKING: Final = """
+    SELECT c.relname, array_agg(p.name ORDER BY p.place), current_user::text
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS p (name, place)
+    WHERE n.nspname = %(schema)s AND c.relname = ANY(%(tables)s) AND NOT has_table_privilege(c.oid, p.name)
+    GROUP BY c.relname ORDER BY c.relname
+"""
+_TABLES: Final = ("outbox_meta", "outbox_message", "outbox_attempt", "outbox_suspension")
 _CODINGS: Final = "SELECT coding, count(*) FROM outbox_message WHERE coding <> '' GROUP BY coding"
+_SHOWN: Final = 5
+_NOWHERE: Final = f"""
+    SELECT count(*), (array_agg(m.id ORDER BY m.id))[1:{_SHOWN}] FROM outbox_message AS m
+    WHERE m.stage <> 4 AND (
+        m.stage NOT IN (0, 1, 2, 3) OR m.state <> ALL(%(states)s) OR (m.stage = 0 AND m.state = ANY(%(queued)s))
+    )
+"""  # noqa: S608 - a number of our own
 _FROM_THE_FUTURE: Final = f"""
     WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now)
     SELECT count(*), max(latest), min(t.now) FROM t, LATERAL (
@@ -61,6 +78,7 @@ def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) 
     if settings["default_transaction_isolation"] not in ISOLATIONS:
         yield Finding("error", stricter(settings["default_transaction_isolation"]), LESS)
     yield from _durability(settings)
+    yield from _rights(sql, names)
     yield from _indexes(sql, names)
     yield from vacuuming.check(sql, names, autovacuum=settings["autovacuum"])
     for coding, number in sql.execute(_CODINGS).fetchall():
@@ -70,6 +88,7 @@ def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) 
                 f"{number} messages have content in the coding {quoted(coding)}, which this store was opened without",
                 "open it with that coding, or cancel them: a claim that comes upon one of them takes nothing",
             )
+    yield from _nowhere(sql)
     ((number, latest, at),) = sql.execute(_FROM_THE_FUTURE, {"now": now}).fetchall()
     yield surroundings.clock(number, (latest or 0) - (at or 0))
 
@@ -102,6 +121,34 @@ def _durability(settings: dict[str, str]) -> Iterator[Finding]:
         yield Finding(
             "ok",
             f"commits are on the disk when they return: synchronous_commit={settings['synchronous_commit']}",
+        )
+
+
+def _rights(sql: Sql, names: Names) -> Iterator[Finding]:
+    for table, lacking, user in sql.execute(
+        _LACKING, {"schema": names.schema, "tables": list(_TABLES)}
+    ).fetchall():
+        rights = ", ".join(lacking)
+        yield Finding(
+            "warning",
+            f"the user {quoted(user)} may not {rights} in {table}: with these rights programs can look at most",
+            f'GRANT {rights} ON {names.quoted}.{table} TO "{user}"',
+        )
+
+
+def _nowhere(sql: Sql) -> Iterator[Finding]:
+    """What somebody else's hand, or a newer release, has put where no claim and no list comes by."""
+    states = {"states": [state.value for state in State], "queued": [state.value for state in QUEUED]}
+    ((number, ids),) = sql.execute(_NOWHERE, states).fetchall()
+    if number:
+        they = "1 message is" if number == 1 else f"{number:,} messages are"
+        more = f" and {number - _SHOWN:,} more" if number > _SHOWN else ""
+        yield Finding(
+            "error",
+            f"{they} in a stage or state that there is not, or in two that do not go together, so that no runner takes, "
+            f"or no list shows, {', '.join(map(quoted, ids))}{more}",
+            "outbox show ID   says what one is; outbox requeue ID   sends it, outbox cancel ID   does not; where a newer "
+            "release works here, too, ask its outbox check",
         )
 
 

@@ -20,6 +20,7 @@ from .driver import (
     Error,
     catch_up,
     errors,
+    forgets_prepared,
     is_active,
     is_connection,
     is_idle,
@@ -109,7 +110,8 @@ class Within:
                 return self._put_through(messages)
 
     def _put_through(self, messages: Sequence[Message]) -> Sequence[PutResult]:
-        sql = Sql(self._connection, self._names)
+        prepare = False if forgets_prepared(self._connection) else None
+        sql = Sql(self._connection, self._names, prepare=prepare)
         with self._undone_on_error(sql):
             if not self._proven:
                 self._require_same_store(sql)
