@@ -728,7 +728,7 @@ def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_not
     with pytest.raises(UnsupportedError):
         store.put_claimed(many, lease=LEASE)
     with monkeypatch.context() as patched:
-        patched.setattr(putting, "_MOST_AT_ONCE", 100)
+        patched.setattr(putting, "MOST_AT_ONCE", 100)
         with pytest.raises(UnsupportedError, match="2 messages"):
             put(store, *(mail(id, content=b"x" * 60) for id in "ab"))
         put(store, mail("alone", content=b"x" * 101))
