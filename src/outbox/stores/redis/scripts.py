@@ -31,7 +31,7 @@ __all__ = [
     "PAGE",
     "PUT",
     "PUT_NEW",
-    "REGISTER",
+    "REGISTERS",
     "REMEMBER",
     "REMEMBERED",
     "RIGHTS",
@@ -81,7 +81,7 @@ FORGET: Final = Script.of("forget")
 HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states", reads_only=True)
-REGISTER: Final = Script.of("register")
+REGISTERS: Final = Script.of("registers")
 RIGHTS: Final = Script.of("rights", common=False, reads_only=True)
 SUSPEND: Final = Script.of("suspend")
 UNSUSPEND: Final = Script.of("unsuspend")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from outbox.ages import Group
@@ -26,6 +26,7 @@ from outbox.protocols import (
     QueueCount,
     Register,
     Suspension,
+    Swap,
 )
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
@@ -439,15 +440,17 @@ class RedisStore:
 
     # -- what is kept together
 
-    def register(self, name: str, /) -> Register:
-        """See :meth:`outbox.protocols.SupportsRegister.register`."""
-        require_register(name)
-        return registering.register(self._caller, name)
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        """See :meth:`outbox.protocols.SupportsRegister.registers`."""
+        for name in names:
+            require_register(name)
+        return registering.registers(self._caller, names)
 
-    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
         """See :meth:`outbox.protocols.SupportsRegister.swap`."""
-        require_register(name, new)
-        return registering.swap(self._caller, name, old, new)
+        for name, each in swaps.items():
+            require_register(name, each.new)
+        return registering.swap(self._caller, swaps)
 
     def _now(self) -> int:
         now, _ = self._caller.run(LOOK, {"ids": []})
