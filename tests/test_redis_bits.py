@@ -162,6 +162,11 @@ def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -
         "redis:/c4narypassword@localhost",
         "unix://c4narypassword@/run/redis.sock",
         "redis://c4nary@password@[::1]:6379",
+        "redis://c4nary@t/w:o%25rd@127.0.0.1:6379/0",
+        "redis://c4nary@t/w:o%rd?#&@127.0.0.1:6379/0",
+        "rediss://c4nary/t:w@word@localhost/0?prefix=x",
+        "redis://c4nary?t:w@localhost",
+        "unix://c4nary#t:w@/run/redis.sock",
     ],
 )
 def test_one_word_before_the_at_is_shown_by_nobody(url: str) -> None:
