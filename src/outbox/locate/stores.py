@@ -98,28 +98,26 @@ def _redis(url: Url, create: bool, clock: Clock | None) -> Store:
         raise url.wrong("the database stands behind the host: write redis://host/3")
     address = url.text.partition("?")[0] + ("" if db is None else f"?db={db}")
     with _naming(url):
-        try:
-            from outbox.stores.redis import RedisStore  # noqa: PLC0415 - only the store that is asked for is imported
-        except ModuleNotFoundError as error:
-            raise url.wrong(str(error)) from error
+        from outbox.stores.redis import RedisStore  # noqa: PLC0415 - only the store that is asked for is imported
+
         return RedisStore(address, clock=clock, create=create, **settings)
 
 
 def _postgres(url: Url, create: bool, clock: Clock | None) -> Store:
     dsn, settings = _postgres_said(url)
-    from outbox.stores.postgres import PostgresStore  # noqa: PLC0415 - only the store that is asked for is imported
-
     if clock is not None:
         settings["clock"] = clock
     with _naming(url):
+        from outbox.stores.postgres import PostgresStore  # noqa: PLC0415 - only the store that is asked for is imported
+
         return PostgresStore(dsn, migrate=create, **settings)
 
 
 def _postgres_migration(url: Url) -> Migration:
     dsn, settings = _postgres_said(url)
-    from outbox.stores.postgres.migrations import PostgresMigration  # noqa: PLC0415 - as the store itself
-
     with _naming(url):
+        from outbox.stores.postgres.migrations import PostgresMigration  # noqa: PLC0415 - as the store itself
+
         return PostgresMigration(dsn, schema=settings.get("schema", "public"))
 
 
@@ -160,11 +158,13 @@ def _settings(url: Url, clock: Clock | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _naming(url: Url) -> Iterator[None]:
-    """What a store refuses is told with the URL that asked for it."""
+    """What a store refuses, or needs and has not got, is told with the URL that asked for it."""
     try:
         yield
     except ConfigurationError as error:
         raise url.wrong(str(error)) from None
+    except ModuleNotFoundError as error:
+        raise url.wrong(str(error)) from error
 
 
 def _is_there(path: Path, url: Url) -> bool:
