@@ -1,5 +1,6 @@
 """Bring the store to the format of this release, and say what was done.
 
+Where it is on a server and is not there yet, it is made.
 Every command that submits or delivers does it, too, when it opens the store;
 this one does it when you choose. It is refused while programs of the earlier
 release are delivering: stop them first. There is no way back: make a backup.

@@ -64,7 +64,7 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
 
 
 def migration_from_url(url: str) -> Migration | None:
-    """How the tables of the store that *url* names are brought up to date; None where the store does it by itself.
+    """How the store that *url* names is made and brought up to date; None where it does that by itself.
 
     Raises:
         ConfigurationError: the URL cannot be used; the text says what to write.
