@@ -392,6 +392,14 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         ("[limits]\nper_day = 0\n", ":2: limits.per_day: must be a number above 0, not 0"),
         ("[limits]\nper_day = inf\n", ":2: limits.per_day: must be a number above 0"),
         ("[limits]\nper_day = '3'\n", ":2: limits.per_day: must be a number, not '3'"),
+        (
+            "[limits]\nper_day = 0.3\nshared = true\n",
+            ":1: limits: RelayLimits: per_day is 0.3 and shared: that is",
+        ),
+        (
+            "[limits.relays.mx]\nper_day = 0.3\nshared = true\n",
+            ":1: limits.relays.mx: RelayLimits: per_day is 0.3 and shared: that is less than one a day",
+        ),
         ("[limits]\nrelays = 3\n", ":2: limits.relays: must be a table of relays"),
         ('[limits.relays]\n"mx" = 3\n', ":2: limits.relays.mx: must be a table"),
         ('[limits.relays]\n"*" = { per_day = 3 }\n', ":2: limits.relays.*: what holds for all others"),

@@ -29,7 +29,7 @@ from outbox.errors import (
 from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
 from outbox.locate.masking import masked, secrets_in
-from outbox.protocols import Finding, Suspension
+from outbox.protocols import Finding, Suspension, Swap
 from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
 from outbox.stores.redis.place import Place
@@ -720,6 +720,10 @@ def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
     assert scripts(lambda: take(store, 50)) == 1
     assert scripts(lambda: store.settle([])) == 1
     assert scripts(lambda: settle(store, claims[0], delivered(claims[0]))) == 1
+    names = [f"n{number}" for number in range(300)]
+    store.registers(["warm"])
+    assert scripts(lambda: store.registers(names)) == 1
+    assert scripts(lambda: store.swap({name: Swap(None, "text") for name in names})) == 1
 
 
 def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_nothing(
@@ -731,7 +735,7 @@ def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_not
     with pytest.raises(UnsupportedError):
         store.put_claimed(many, lease=LEASE)
     with monkeypatch.context() as patched:
-        patched.setattr(putting, "_MOST_AT_ONCE", 100)
+        patched.setattr(putting, "MOST_AT_ONCE", 100)
         with pytest.raises(UnsupportedError, match="2 messages"):
             put(store, *(mail(id, content=b"x" * 60) for id in "ab"))
         put(store, mail("alone", content=b"x" * 101))
