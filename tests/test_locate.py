@@ -272,9 +272,19 @@ def test_a_password_that_no_user_has_is_warned_of(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172800), ("0", 0)]
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        ("0", 0),
+        ("500ms", 0.5),
+        ("1m1s1ms", 61.001),
+    ],
 )
-def test_a_duration_is_read_as_people_write_it(text: str, seconds: int) -> None:
+def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
     assert parse_duration(text) == dt.timedelta(seconds=seconds)
 
 

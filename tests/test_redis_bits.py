@@ -162,6 +162,11 @@ def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -
         "redis:/c4narypassword@localhost",
         "unix://c4narypassword@/run/redis.sock",
         "redis://c4nary@password@[::1]:6379",
+        "redis://c4nary@t/w:o%25rd@127.0.0.1:6379/0",
+        "redis://c4nary@t/w:o%rd?#&@127.0.0.1:6379/0",
+        "rediss://c4nary/t:w@word@localhost/0?prefix=x",
+        "redis://c4nary?t:w@localhost",
+        "unix://c4nary#t:w@/run/redis.sock",
     ],
 )
 def test_one_word_before_the_at_is_shown_by_nobody(url: str) -> None:
@@ -259,7 +264,9 @@ def test_by_tcp_it_is_the_same_store(server: Server, store: RedisStore) -> None:
 
 def test_the_url_of_a_command_opens_it(server: Server, client: Any) -> None:
     url = f"{server.tcp_url}?prefix=shop&remember=1d&max_messages=1&timeout=9s"
-    with pytest.raises(ConfigurationError, match=r"there is no store \{shop\}:meta") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"there is no store \{shop\}:meta.*`outbox migrate` makes one"
+    ) as caught:
         store_from_url(url, create=False)
     assert server.password not in str(caught.value)
     store: Any = store_from_url(url)

@@ -24,11 +24,12 @@ except ModuleNotFoundError as error:
 
 from .place import Place
 from .scripts import Script
-from .tls import context_of
+from .tls import context_of, speaks_no_tls
 
 __all__ = ["Cut", "Driver", "Packed", "Refused", "Unreachable"]
 
 _CONNECT: Final = 10.0
+_NO_TLS: Final = "see whether that is the server's port for TLS (tls-port); without TLS it is redis://"
 _WITHIN: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 _DENIED: Final = re.compile(r"ACL failure in script|The user executing the script can't ")
 _BEFORE_A_SCRIPT: Final = frozenset(
@@ -105,11 +106,21 @@ class _TlsConnection(Connection):
 
     def _connect(self) -> Any:
         line = super()._connect()  # type: ignore[no-untyped-call]  # redis-py says nothing of it
+        longest = line.gettimeout()
         try:
-            return self._context.wrap_socket(line, server_hostname=self.host)
+            # What speaks no TLS waits for the end of a line, and says nothing.
+            line.settimeout(min(_CONNECT, longest))
+            secured = self._context.wrap_socket(line, server_hostname=self.host)
+            secured.settimeout(longest)
+        except OSError as error:
+            line.close()
+            if speaks_no_tls(error):
+                raise redis.ConnectionError(f"no TLS came about ({error}): {_NO_TLS}") from error
+            raise
         except BaseException:
             line.close()
             raise
+        return secured
 
 
 class Driver:
