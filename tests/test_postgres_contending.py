@@ -118,7 +118,7 @@ def test_a_row_that_somebody_has_locked_keeps_nobody_elses_lease_from_being_exte
     claims = sorted(take(store, 3), key=lambda claim: claim.message.id)
     due = f"SELECT id, due FROM {store._names.quoted}.outbox_message".encode()
     with psycopg.connect(postgres.dsn, autocommit=True) as looking, ThreadPoolExecutor(1) as pool:
-        before = dict(looking.execute(due).fetchall())
+        before: dict[str, int] = dict(looking.execute(due).fetchall())
         lock(others, store, "a")
         extending = pool.submit(store.extend, claims, lease=10 * LEASE)
         while {id for id, at in looking.execute(due).fetchall() if at > before[id]} != {"b", "c"}:
