@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from outbox.errors import StoreError
 from outbox.lifecycle import Claim
@@ -13,11 +13,14 @@ from outbox.stores.selection import Turns
 
 from . import claiming, plain, settling
 from .claiming import Chosen, Order, Taken
+from .contending import Locked
 from .links import Links, transaction
 from .naming import Sql
 from .settling import Settling
 
 __all__ = ["Claimant"]
+
+T = TypeVar("T")
 
 _NOTHING: Final = Taken((), ())
 
@@ -52,8 +55,10 @@ class Claimant:
     def _taken(self, order: Order, settled: Settling | None) -> Taken | None:
         """In one statement where that does; None as of :meth:`_claim`."""
         if not plain.is_plain(order):
-            return self._links.use(lambda sql: self._claim(sql, order, settled))
-        answer = self._links.use(lambda sql: plain.ask(sql, order, settled, self._now()))
+            return self._links.use(self._past(settled, lambda sql, settled: self._claim(sql, order, settled)))
+        answer = self._links.use(
+            self._past(settled, lambda sql, settled: plain.ask(sql, order, settled, self._now()))
+        )
         if answer.plain:
             return claiming.taken(answer.found, answer.ids, self._codings)
         try:
@@ -63,6 +68,22 @@ class Claimant:
             if settled is None:
                 raise
             return _NOTHING
+
+    def _past(
+        self, settled: Settling | None, claim: Callable[[Sql, Settling | None], T]
+    ) -> Callable[[Sql], T]:
+        """What claims, and settles before where it cannot do both at once."""
+
+        def act(sql: Sql) -> T:
+            try:
+                return claim(sql, settled)
+            except Locked:
+                if settled is None:
+                    raise
+            settled.write_past(sql, self._now(), self._links.name)
+            return claim(sql, None)
+
+        return act
 
     def _claim(self, sql: Sql, order: Order, settled: Settling | None) -> Taken | None:
         """None where content is coded at rest, and more has to be seen to."""

@@ -17,7 +17,7 @@ from outbox.stores.content import Codings, intact
 from outbox.stores.instants import FOREVER, width
 from outbox.stores.selection import PROMOTED, Candidate, Offer, Turns, choose
 
-from . import rows
+from . import contending, rows
 from .driver import Cursor
 from .naming import Sql
 from .suspending import OPEN
@@ -83,7 +83,7 @@ _TAKE: Final = f"""
     RETURNING t.now, m.id, m.generation, m.digest, m.envelope, m.content, m.coding, {rows.STANDING}
 """  # noqa: S608 - columns of our own
 _EXTEND: Final = f"""
-    WITH {_T}
+    WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now, {contending.BRIEFLY})
     UPDATE outbox_message AS m SET due = least(t.now + %(lease)s::int8, {FOREVER}), stage = 1
     FROM t, unnest(%(ids)s::text[], %(tokens)s::int8[]) AS w (id, token)
     WHERE m.id = w.id AND m.state = 'claimed' AND m.generation = w.token
@@ -227,18 +227,17 @@ def number(token: str) -> int:
 
 
 def extend(sql: Sql, claims: Sequence[Claim], lease: dt.timedelta, now: int | None) -> list[Claim]:
-    """See :meth:`outbox.protocols.Store.extend`."""
+    """See :meth:`outbox.protocols.Store.extend`; what stays locked by somebody counts as lost, for its lease runs out."""
     # In the order of the ids, as everywhere: who locks several rows waits for nobody who waits for him.
-    each = sorted((claim.message.id, number(claim.token)) for claim in claims)
-    extended = set(
-        sql.execute(
-            _EXTEND,
-            {
-                "ids": [id for id, _ in each],
-                "tokens": [token for _, token in each],
-                "lease": width(lease),
-                "now": now,
-            },
-        ).fetchall()
-    )
+    keys = sorted((claim.message.id, number(claim.token)) for claim in claims)
+    extended: set[contending.Key] = set()
+
+    def act(sql: Sql, keys: Sequence[contending.Key]) -> list[Cursor]:
+        parameters = {"ids": [id for id, _ in keys], "tokens": [token for _, token in keys]}
+        return [sql.execute(_EXTEND, {**parameters, "lease": width(lease), "now": now})]
+
+    try:
+        extended.update(act(sql, keys)[0].fetchall())
+    except contending.Locked:
+        contending.write(sql, keys, act, extended.update)
     return [claim for claim in claims if (claim.message.id, number(claim.token)) not in extended]

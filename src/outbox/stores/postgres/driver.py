@@ -12,7 +12,7 @@ from outbox.clock import SystemClock
 
 try:
     import psycopg
-    from psycopg import capabilities, conninfo, errors
+    from psycopg import capabilities, conninfo, errors, generators
     from psycopg.adapt import Dumper
     from psycopg.rows import tuple_row
     from psycopg.types.bool import BoolBinaryLoader
@@ -43,12 +43,15 @@ __all__ = [
     "errors",
     "forgets_prepared",
     "gave_up",
+    "interruption",
     "is_active",
     "is_connection",
+    "is_foreign",
     "is_from_driver",
     "is_idle",
     "is_in_transaction",
     "is_usable",
+    "let_go",
     "parameters",
     "says_utf8",
 ]
@@ -68,6 +71,9 @@ _DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "40000",
 }
+_DRIVER: Final = ("psycopg", "psycopg_binary", "psycopg_c")
+_OURS: Final = (*_DRIVER, "outbox", "")
+_LETS_GO: Final = 5.0
 _GRACE: Final = 10.0
 """Seconds, at most, that a server has for giving up."""
 _SAYS: Final = "postgresql://user@host:5432/database, or host=... dbname=... as libpq takes it"
@@ -104,7 +110,19 @@ class Own(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """See ``psycopg.Connection.wait``, which everything goes through that waits for an answer."""
-        return super().wait(gen if self.longest is None else self._heard(gen, self.longest), *args, **options)
+        heard = gen if self.longest is None else self._heard(gen, self.longest)
+        try:
+            return super().wait(heard, *args, **options)
+        except BaseException as error:
+            if is_foreign(error):
+                # Whoever is interrupted waits for nothing more, and neither does the server for him.
+                if is_active(self):
+                    self._tell_to_give_up(_LETS_GO)
+                self.pgconn.finish()
+                # Left to the garbage collector it would try to go on, and say on stderr that it cannot.
+                with contextlib.suppress(Exception):
+                    gen.close()
+            raise
 
     def _heard(self, gen: Generator[Any, Any, T], longest: float) -> Generator[Any, Any, T]:
         """The same, with an end: whoever waits sends it something falsy every now and then while nothing comes."""
@@ -280,11 +298,67 @@ def is_connection(thing: object) -> bool:
 
 def is_from_driver(error: BaseException) -> bool:
     """Whether it was raised within the driver, and not by what calls it or is called by it."""
+    return _raised_in(error) in _DRIVER
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether a signal handler raised it, or anybody else who is neither the driver nor this package."""
+    if isinstance(error, psycopg.Error):
+        return False
+    # Of some the driver strips the traceback.
+    kind = type(error).__module__.partition(".")[0]
+    named = kind not in (*_OURS, "builtins") or isinstance(error, TimeoutError)
+    return named or not isinstance(error, Exception) or _raised_in(error) not in _OURS
+
+
+def _raised_in(error: BaseException) -> str:
     raised = error.__traceback__
     while raised is not None and raised.tb_next is not None:
         raised = raised.tb_next
     within = "" if raised is None else str(raised.tb_frame.f_globals.get("__name__", ""))
-    return within.partition(".")[0] in ("psycopg", "psycopg_binary", "psycopg_c")
+    return within.partition(".")[0]
+
+
+def interruption(error: BaseException, before: BaseException | None) -> BaseException | None:
+    """What a signal handler raised in the midst of what the driver did, where *error* took its place; None where none did.
+
+    The driver says of what it had to leave half done that it cannot go on.
+
+    Args:
+        before: What was being handled already when the driver was asked.
+    """
+    found, each = None, error.__context__
+    while each is not None and each is not before:
+        if not isinstance(each, psycopg.Error) and (
+            not isinstance(each, Exception) or _raised_in(each) not in _OURS
+        ):
+            found = each
+        each = each.__context__
+    return found
+
+
+def _bounded(gen: Generator[Any, Any, object], seconds: float) -> Generator[Any, Any, None]:
+    """The same for so many seconds at most."""
+    clock = SystemClock()
+    until, ready = clock.monotonic() + seconds, None
+    while ready or clock.monotonic() < until:
+        try:
+            wants = gen.send(ready)
+        except StopIteration:
+            return
+        ready = yield wants
+
+
+def let_go(connection: Connection) -> None:
+    """Leave what is under way on somebody's connection, so that it can be asked something else; close it where it cannot be left."""
+    if not is_active(connection):
+        return
+    if not connection.info.pipeline_status and capabilities.has_cancel_safe():
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_LETS_GO)
+            connection.wait(_bounded(generators.execute(connection.pgconn), _LETS_GO))
+    if is_active(connection):
+        connection.close()
 
 
 def catch_up(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import select
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.waiting import Waiting
 
-from .driver import Connection, Error, begin, connect, is_idle, is_usable, parameters
+from .driver import Connection, Error, begin, connect, interruption, is_idle, is_usable, parameters
 from .naming import Names, Sql
 from .translation import Lost, is_lost, is_passing, is_spoiled, translated
 
@@ -84,9 +85,9 @@ class Links:
                 where nobody has them locked.
 
         Raises:
-            StoreError: the driver's error, translated.
+            StoreError: the driver's error, translated; what a signal handler raises goes on as it is.
         """
-        tries = _TRIES
+        tries, before = _TRIES, sys.exception()
         while True:
             connection = self._taken()
             begin(connection, self._longest)
@@ -97,6 +98,8 @@ class Links:
                     begin(connection, self._longest * _SLOWLY)
                 return act(sql)
             except Exception as error:
+                if interrupted := interruption(error, before):
+                    raise interrupted from None
                 if not (isinstance(error, Error) or is_lost(error, connection)):
                     raise
                 tries -= 1
@@ -242,7 +245,9 @@ def transaction(sql: Sql) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            sql.execute("ROLLBACK")
+            # What ended the block is what there is to tell: a connection that is not rolled back is closed.
+            with contextlib.suppress(Error):
+                sql.execute("ROLLBACK")
             raise
         sql.execute("COMMIT")
 

@@ -16,7 +16,7 @@ from outbox.stores.instants import FOREVER, width
 from . import rows
 from .claiming import Order
 from .naming import Sql
-from .settling import BURY, DELETE, Settling
+from .settling import BURY, DELETE, Settling, T
 from .suspending import OPEN
 
 __all__ = ["Answer", "ask", "is_plain"]
@@ -26,7 +26,7 @@ _FIRST_OF: Final = """
 """
 # No EXISTS and no join with the table: PostgreSQL may make that a table of all that wait, and read every row for it.
 _CLAIM: Final = f"""
-    WITH t AS MATERIALIZED (SELECT {rows.NOW} AS now),{{0}}
+    WITH {{0}}
     first AS MATERIALIZED (
         SELECT -m.priority::int8 AS rank, m.due, m.id, m.size, m.coding FROM outbox_message AS m
         WHERE m.stage = 2 AND m.queue = %(queue)s ORDER BY m.priority DESC, m.due, m.id LIMIT %(limit)s
@@ -60,8 +60,8 @@ _WENT: Final = (
     "(SELECT count(*) FROM gone) < cardinality(%(ids)s::text[])"
 )
 _STATEMENTS: Final = {
-    "": _CLAIM.format("", "NULL, NULL, false"),
-    **{part: _CLAIM.format(f" {part},", _WENT) for part in (BURY, DELETE)},
+    "": _CLAIM.format(f"t AS MATERIALIZED (SELECT {rows.NOW} AS now),", "NULL, NULL, false"),
+    **{part: _CLAIM.format(f"{T}, {part},", _WENT) for part in (BURY, DELETE)},
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -14,17 +15,17 @@ from outbox.stores.instants import FOREVER
 from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing
 
-from . import rows
+from . import contending, rows
 from .claiming import Unreadable, number
+from .contending import BRIEFLY, LOCK, Key
 from .driver import Cursor, array
 from .naming import Sql
 
-__all__ = ["BURIED", "BURY", "DELETE", "LOCK", "Settling", "hold"]
-
-LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
-"""Locks the rows of several statements in the order of their ids: who waits for a row waits for nobody who waits for him."""
+__all__ = ["BURIED", "BURY", "DELETE", "Ledger", "Settling", "T", "hold"]
 
 _T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
+T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now, {BRIEFLY})"
+"""The time as ``t``, for a statement that waits only briefly for rows that somebody has locked."""
 _OURS: Final = "m.id = w.id AND m.state = 'claimed' AND m.generation = w.token"
 _BLANK: Final = """
     reason = '', resumes = NULL, coding = '', sender = '', recipients = '', envelope = '', content = '', fates = ''
@@ -39,13 +40,13 @@ BURY: Final = f"""
     ),
     {_CLEARED}
 """  # noqa: S608 - columns of our own
-"""As part of a statement that has the time as ``t``: what is delivered, and its id remembered, as ``gone``."""
+"""As part of a statement that has the time as :data:`T`: what is delivered, and its id remembered, as ``gone``."""
 DELETE: Final = f"""
-    gone AS (DELETE FROM outbox_message AS m USING {_W} WHERE {_OURS} RETURNING m.id, m.generation), {_CLEARED}
+    gone AS (DELETE FROM outbox_message AS m USING t, {_W} WHERE {_OURS} RETURNING m.id, m.generation), {_CLEARED}
 """  # noqa: S608 - columns of our own
 """The same where no id is remembered."""
 _GONE: Final = {
-    part: f"WITH {_T}, {part} SELECT id, generation FROM gone"  # noqa: S608 - statements of our own
+    part: f"WITH {T}, {part} SELECT id, generation FROM gone"  # noqa: S608 - statements of our own
     for part in (BURY, DELETE)
 }
 _COLUMNS: Final = (
@@ -58,7 +59,7 @@ _ARRAYS: Final = ", ".join(f"%({name})b::{kind}[]" for name, kind in _KINDS)
 _DUE: Final = f"least(t.now + w.delay, {FOREVER})"
 _LOST: Final = "CASE WHEN w.keeps THEN m.lost ELSE 0 END"
 _WRITE: Final = f"""
-    WITH {_T},
+    WITH {T},
     w AS MATERIALIZED (SELECT * FROM unnest({_ARRAYS}) AS w ({", ".join(_NAMES)})),
     settled AS (
         UPDATE outbox_message AS m
@@ -84,6 +85,7 @@ _WRITE: Final = f"""
     SELECT id, generation FROM settled
 """  # noqa: S608 - columns of our own
 
+_KEPT: Final = 4096
 _ZERO: Final = Standing(state=State.CLAIMED, fates=(), due=0, since=0, submitted=0, attempts=0, lost=1)
 """What a verdict makes of this is what it adds to whatever the row has."""
 
@@ -93,26 +95,46 @@ class Settling:
 
     Args:
         fates: The verdicts', in the recipients' order.
+        done: Those that are written already.
     """
 
     def __init__(
-        self, settlements: Sequence[Settlement], fates: Sequence[tuple[Fate, ...]], retention: Retention
+        self,
+        settlements: Sequence[Settlement],
+        fates: Sequence[tuple[Fate, ...]],
+        retention: Retention,
+        done: Callable[[Key, Verdict], bool] = lambda *_: False,
     ) -> None:
         self._all = [(_key(settlement), settlement) for settlement in settlements]
         self._retention = retention
-        first: dict[tuple[str, int], tuple[Settlement, tuple[Fate, ...]]] = {}
+        self._first: dict[Key, tuple[Settlement, tuple[Fate, ...]]] = {}
         for (key, settlement), new in zip(self._all, fates, strict=True):
             # A second settlement of the same claim comes too late.
-            first.setdefault(key, (settlement, new))
-        # In the order of the ids, in which they are locked.
-        each = sorted(first.items())
-        self._gone = [key for key, (settlement, _) in each if self._goes(settlement.verdict)]
-        self._stay = [(key, *rest) for key, rest in each if not self._goes(rest[0].verdict)]
+            self._first.setdefault(key, (settlement, new))
+        self.done = {
+            key: settlement.verdict
+            for key, (settlement, _) in self._first.items()
+            if done(key, settlement.verdict)
+        }
+        self._plan()
         self._written: list[Cursor] = []
-        self._held: set[tuple[str, int]] | None = None
+        self._held: set[Key] | None = None
+
+    def _plan(self) -> None:
+        # In the order of the ids, in which they are locked.
+        each = [(key, *rest) for key, rest in sorted(self._first.items()) if key not in self.done]
+        self._gone = [key for key, settlement, _ in each if self._goes(settlement.verdict)]
+        self._stay = [
+            (key, settlement, new) for key, settlement, new in each if not self._goes(settlement.verdict)
+        ]
 
     def _goes(self, verdict: Verdict) -> bool:
         return isinstance(verdict, Delivered) and self._retention.keep_delivered is None
+
+    @property
+    def keys(self) -> list[Key]:
+        """Of all that is to be written."""
+        return sorted([*self._gone, *(key for key, *_ in self._stay)])
 
     @property
     def alone(self) -> bool:
@@ -129,30 +151,62 @@ class Settling:
     @property
     def parameters(self) -> dict[str, object]:
         """For :attr:`part`."""
-        return {
-            "ids": array("text", [id for id, _ in self._gone]),
-            "tokens": array("int8", [token for _, token in self._gone]),
-        }
+        return _parameters(self._gone)
 
-    def wrote(self, keys: Iterable[tuple[str, int]] | None) -> None:
+    def wrote(self, keys: Iterable[Key] | None) -> None:
         """Somebody has written :attr:`part`: these rows, or all where there is None."""
         self._held = set(self._gone if keys is None else keys)
 
     def write(self, sql: Sql, now: int | None) -> None:
-        """Without waiting for the answers, where this is a pipeline."""
-        self._written = []
-        if not self.alone:
-            keys = [*self._gone, *(key for key, *_ in self._stay)]
-            sql.execute(LOCK, {"ids": [id for id, _ in keys]})
-        if self._gone:
-            part = BURY if self._retention.remembers else DELETE
-            self._written.append(sql.execute(_GONE[part], {**self.parameters, "now": now}))
-        if self._stay:
-            table = zip(*(self._row(*each) for each in self._stay), strict=True)
-            arrays = {name: array(kind, each) for (name, kind), each in zip(_KINDS, table, strict=True)}
-            self._written.append(sql.execute(_WRITE, {**arrays, "now": now}))
+        """Without waiting for the answers, where this is a pipeline.
 
-    def _row(self, key: tuple[str, int], settlement: Settlement, fates: tuple[Fate, ...]) -> rows.Row:
+        Raises:
+            Locked: somebody else's transaction has one of the rows, and none is written; now, or when an answer is waited for.
+        """
+        if not self.alone:
+            sql.execute(f"SELECT {BRIEFLY}")
+            sql.execute(LOCK, {"ids": [id for id, _ in self.keys]})
+        self._written = self._write(sql, now, self._gone, self._stay)
+
+    def write_past(self, sql: Sql, now: int | None, name: str) -> None:
+        """Write what nobody has locked, and the others where they become free in time; *name* is the database's.
+
+        Raises:
+            StoreUnavailable: some did not; the others are in :attr:`done`.
+        """
+
+        def act(sql: Sql, keys: Sequence[Key]) -> Sequence[Cursor]:
+            free = set(keys)
+            gone = [key for key in self._gone if key in free]
+            return self._write(sql, now, gone, [each for each in self._stay if each[0] in free])
+
+        def wrote(keys: set[Key]) -> None:
+            self.done.update((key, self._first[key][0].verdict) for key in keys)
+
+        left = contending.write(sql, self.keys, act, wrote)
+        self._plan()
+        if left:
+            raise contending.locked(sql, name, left)
+        self._held = set()
+
+    def _write(
+        self,
+        sql: Sql,
+        now: int | None,
+        gone: Sequence[Key],
+        stay: Sequence[tuple[Key, Settlement, tuple[Fate, ...]]],
+    ) -> list[Cursor]:
+        written = []
+        if gone:
+            part = BURY if self._retention.remembers else DELETE
+            written.append(sql.execute(_GONE[part], {**_parameters(gone), "now": now}))
+        if stay:
+            table = zip(*(self._row(*each) for each in stay), strict=True)
+            arrays = {name: array(kind, each) for (name, kind), each in zip(_KINDS, table, strict=True)}
+            written.append(sql.execute(_WRITE, {**arrays, "now": now}))
+        return written
+
+    def _row(self, key: Key, settlement: Settlement, fates: tuple[Fate, ...]) -> rows.Row:
         verdict, claim = settlement.verdict, settlement.claim
         step = standings.settled(_ZERO, fates, verdict, 0)
         made = standings.attempt(claim.attempt, verdict, 0)
@@ -176,6 +230,7 @@ class Settling:
         held = self._held
         if held is None:
             held = {key for cursor in self._written for key in cursor.fetchall()}
+        held |= self.done.keys()
         stale = []
         for key, settlement in self._all:
             if key in held:
@@ -185,7 +240,39 @@ class Settling:
         return stale
 
 
-def _key(settlement: Settlement) -> tuple[str, int]:
+class Ledger:
+    """What was settled by calls that failed for other messages of the batch: settled again it is no lost lease."""
+
+    def __init__(self) -> None:
+        self._settled: dict[Key, Verdict] = {}
+
+    def has(self, key: Key, verdict: Verdict) -> bool:
+        """Whether this very verdict is written, and whoever wrote it does not know."""
+        return bool(self._settled) and self._settled.get(key) == verdict
+
+    @contextlib.contextmanager
+    def kept(self, settling: Settling) -> Iterator[None]:
+        """Note what it has done by the time that the block raises; it is told where it does not."""
+        try:
+            yield
+        except BaseException:
+            self._settled.update(settling.done)
+            for key in list(self._settled)[:-_KEPT]:
+                self._settled.pop(key, None)
+            raise
+        if self._settled:
+            for key in settling.done:
+                self._settled.pop(key, None)
+
+
+def _parameters(keys: Sequence[Key]) -> dict[str, object]:
+    return {
+        "ids": array("text", [id for id, _ in keys]),
+        "tokens": array("int8", [token for _, token in keys]),
+    }
+
+
+def _key(settlement: Settlement) -> Key:
     return settlement.claim.message.id, number(settlement.claim.token)
 
 

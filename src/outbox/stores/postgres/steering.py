@@ -11,9 +11,10 @@ from outbox.stores.retention import Retention
 from outbox.stores.standing import Standing, Step
 
 from . import rows
+from .contending import LOCK
 from .links import Links, transaction
 from .naming import Sql
-from .settling import BURIED, LOCK
+from .settling import BURIED
 
 __all__ = ["Command", "discard", "purge", "stage", "steer", "write"]
 

@@ -62,12 +62,13 @@ from . import (
     upkeep,
 )
 from .claimant import Claimant
+from .contending import Locked
 from .crowding import Crowd
 from .entrance import Entrance
 from .links import linked
 from .listening import Herald, Lookout
 from .naming import Names, Sql
-from .settling import Settling
+from .settling import Ledger, Settling
 from .within import Home, Within
 
 __all__ = ["PostgresStore"]
@@ -166,6 +167,7 @@ class PostgresStore:
         )
         self._links.use(self._opened(migrate=migrate))
         self._home = Home(self._links)
+        self._ledger = Ledger()
         self._herald = Herald(self._names, tells=notify)
         self._entrance = Entrance(
             links=self._links,
@@ -250,14 +252,18 @@ class PostgresStore:
         settling = self._settling(settlements)
 
         def settle(sql: Sql) -> None:
-            if settling.alone:
-                settling.write(sql, self._now())
-            else:
-                with sql.connection.pipeline():
+            try:
+                if settling.alone:
                     settling.write(sql, self._now())
+                else:
+                    with sql.connection.pipeline():
+                        settling.write(sql, self._now())
+            except Locked:
+                settling.write_past(sql, self._now(), self._links.name)
             self._tell_others(sql, settlements)
 
-        self._links.use(settle)
+        with self._ledger.kept(settling):
+            self._links.use(settle)
         self._tell_of(settlements)
         return settling.lost()
 
@@ -276,7 +282,8 @@ class PostgresStore:
         settling = self._settling(settlements)
         self._lookout.looks(names)
         order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
-        claims = self._claimant.claim(order, settling)
+        with self._ledger.kept(settling):
+            claims = self._claimant.claim(order, settling)
         if any(_returned_now(each) for each in settlements):
             # A hint, and no more: what was claimed is not thrown away for it.
             with contextlib.suppress(StoreError):
@@ -286,7 +293,7 @@ class PostgresStore:
 
     def _settling(self, settlements: Sequence[Settlement]) -> Settling:
         fates = [standings.fates_of(each.verdict, each.claim.message) for each in settlements]
-        return Settling(settlements, fates, self._retention)
+        return Settling(settlements, fates, self._retention, self._ledger.has)
 
     def _tell_others(self, sql: Sql, settlements: Sequence[Settlement]) -> None:
         self._herald.tell(sql, (each.claim.message.queue for each in settlements if _returned_now(each)))

@@ -8,7 +8,7 @@ from typing import Final, overload
 from outbox.errors import ConfigurationError, StoreError, StoreFull, StoreUnavailable
 from outbox.values import printable
 
-from .driver import Connection, Error, errors, gave_up, is_from_driver
+from .driver import Connection, Error, errors, gave_up, is_foreign, is_from_driver
 
 __all__ = ["Lost", "is_lost", "is_passing", "is_spoiled", "translated"]
 
@@ -106,7 +106,7 @@ def is_lost(error: BaseException, connection: Connection) -> bool:
     come that nobody asked for; the connection need not be closed by then.
     """
     if not isinstance(error, Error):
-        return isinstance(error, Exception) and not isinstance(error, UnicodeError) and is_from_driver(error)
+        return not (isinstance(error, UnicodeError) or is_foreign(error)) and is_from_driver(error)
     if error.sqlstate is None:
         # These two tell of a value that never went, or of one that came whole.
         return connection.closed or not isinstance(error, errors.DataError | errors.ProgrammingError)

@@ -11,7 +11,7 @@ from outbox.stores import surroundings
 from outbox.stores.content import Codings
 from outbox.values import quoted
 
-from . import rows, vacuuming
+from . import contending, rows, vacuuming
 from .browsing import QUEUED
 from .naming import Names, Sql
 from .schema import INDEXES, VERSION
@@ -89,6 +89,7 @@ def check(sql: Sql, name: str, names: Names, codings: Codings, now: int | None) 
                 "open it with that coding, or cancel them: a claim that comes upon one of them takes nothing",
             )
     yield from _nowhere(sql)
+    yield from contending.check(sql)
     ((number, latest, at),) = sql.execute(_FROM_THE_FUTURE, {"now": now}).fetchall()
     yield surroundings.clock(number, (latest or 0) - (at or 0))
 

@@ -7,6 +7,7 @@ message that is known: the caller's transaction goes on as it was.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ from .driver import (
     catch_up,
     errors,
     forgets_prepared,
+    interruption,
     is_active,
     is_connection,
     is_idle,
     is_in_transaction,
+    let_go,
     says_utf8,
 )
 from .links import Links
@@ -146,9 +149,12 @@ class Within:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
+        before = sys.exception()
         try:
             yield
         except Error as error:
+            if interrupted := interruption(error, before):
+                raise interrupted from None
             raise self._said(error) from error
 
     def _said(self, error: Error) -> StoreError:
@@ -171,18 +177,29 @@ class Within:
 
     @contextlib.contextmanager
     def _undone_on_error(self, sql: Sql) -> Iterator[None]:
-        sql.execute("SAVEPOINT within_outbox")
         try:
+            sql.execute("SAVEPOINT within_outbox")
             yield
+            sql.execute("RELEASE SAVEPOINT within_outbox")
         except BaseException:
             if not self._connection.closed:
-                # Until then a pipeline in which a statement failed takes no other, and says nothing of it.
-                with contextlib.suppress(Error):
-                    catch_up(self._connection)
-                sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
-                sql.execute("RELEASE SAVEPOINT within_outbox")
+                self._undo(sql)
             raise
-        sql.execute("RELEASE SAVEPOINT within_outbox")
+
+    def _undo(self, sql: Sql) -> None:
+        try:
+            # Whatever ended it came in the midst of a statement, be it a signal handler's.
+            let_go(self._connection)
+            # Until then a pipeline in which a statement failed takes no other, and says nothing of it.
+            with contextlib.suppress(Error):
+                catch_up(self._connection)
+            sql.execute("ROLLBACK TO SAVEPOINT within_outbox")
+            sql.execute("RELEASE SAVEPOINT within_outbox")
+        except BaseException as error:
+            # Nobody may commit the half of it.
+            self._connection.close()
+            if not isinstance(error, Error):
+                raise
 
     def _require_same_store(self, sql: Sql) -> None:
         try:

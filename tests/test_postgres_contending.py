@@ -1,0 +1,154 @@
+"""What somebody else's open transaction does to the messages that it has locked, and that it does to no others."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+import psycopg
+import pytest
+from postgres_places import Places
+
+from outbox.errors import StoreUnavailable
+from outbox.lifecycle import Claim, Settlement, State
+from outbox.stores.postgres import PostgresStore, contending
+from outbox.testing.clauses.scene import LEASE, delivered, put, retry, take
+
+
+@pytest.fixture
+def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    with contextlib.closing(postgres.open(place, notify=False)) as store:
+        yield store
+
+
+@pytest.fixture
+def others(postgres: Places) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres.dsn, application_name="forgotten") as connection:
+        yield connection
+
+
+def lock(others: psycopg.Connection, store: PostgresStore, id: str) -> None:
+    """In a transaction that is open until somebody ends it."""
+    statement = f"SELECT FROM {store._names.quoted}.outbox_message WHERE id = %s FOR UPDATE"
+    assert others.execute(statement.encode(), (id,)).rowcount == 1
+
+
+def settled_by(store: PostgresStore, verb: str, settlements: list[Settlement]) -> list[Claim]:
+    """The claims that were lost, of those that are settled so."""
+    if verb == "settle":
+        return list(store.settle(settlements))
+    queues = ["mail"] if verb == "exchange" else ["mail", "other"]
+    return list(store.exchange(settlements, limit=1, lease=LEASE, queues=queues).lost)
+
+
+VERBS = pytest.mark.parametrize("verb", ["settle", "exchange", "exchange of several queues"])
+KINDS = pytest.mark.parametrize("kind", ["delivered", "retried", "both"])
+
+
+def verdicts(kind: str, claims: list[Claim]) -> list[Settlement]:
+    later = dt.timedelta(hours=1)
+    return [
+        Settlement(
+            claim,
+            retry(claim, later) if kind == "retried" or (kind == "both" and n == 0) else delivered(claim),
+        )
+        for n, claim in enumerate(claims)
+    ]
+
+
+def written(store: PostgresStore) -> set[str]:
+    """Those of a, b and c of which a verdict is there."""
+    found = {id: store.get(id) for id in "abc"}
+    return {id for id, record in found.items() if record is None or record.summary.state is not State.CLAIMED}
+
+
+@VERBS
+@KINDS
+def test_a_row_that_somebody_has_locked_keeps_nobody_elses_verdict_waiting(
+    store: PostgresStore, others: psycopg.Connection, verb: str, kind: str
+) -> None:
+    put(store, "a", "b", "c")
+    claims = sorted(take(store, 3), key=lambda claim: claim.message.id)
+    lock(others, store, "b")
+    with ThreadPoolExecutor(1) as pool:
+        settling = pool.submit(settled_by, store, verb, verdicts(kind, claims))
+        while written(store) != {"a", "c"}:
+            assert not settling.done()
+            threading.Event().wait(0.01)
+        others.rollback()
+        lost = settling.result()
+
+    assert lost == []
+    assert written(store) == {"a", "b", "c"}
+
+
+@VERBS
+def test_what_stays_locked_is_named_and_what_was_written_meanwhile_is_no_lost_lease_when_it_is_settled_again(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    put(store, "a", "b", "c", "d")
+    claims = sorted(take(store, 4), key=lambda claim: claim.message.id)
+    stale = attrs.evolve(claims[3], token=str(int(claims[3].token) - 1))
+    settlements = verdicts("both", [*claims[:3], stale])
+    lock(others, store, "b")
+    with pytest.raises(
+        StoreUnavailable, match=r"what came of 'b' cannot be written: .*\(process \d+ \(forgotten\)\)"
+    ):
+        settled_by(store, verb, settlements)
+
+    assert written(store) == {"a", "c"}
+    others.rollback()
+    assert settled_by(store, verb, settlements) == [stale]
+    assert written(store) == {"a", "b", "c"}
+    # Whoever was told so once is not told it for ever.
+    assert settled_by(store, verb, settlements) == [*claims[:3], stale]
+
+
+def test_a_row_that_somebody_has_locked_keeps_nobody_elses_lease_from_being_extended(
+    store: PostgresStore, others: psycopg.Connection, postgres: Places
+) -> None:
+    put(store, "a", "b", "c")
+    claims = sorted(take(store, 3), key=lambda claim: claim.message.id)
+    due = f"SELECT id, due FROM {store._names.quoted}.outbox_message".encode()
+    with psycopg.connect(postgres.dsn, autocommit=True) as looking, ThreadPoolExecutor(1) as pool:
+        before: dict[str, int] = dict(looking.execute(due).fetchall())
+        lock(others, store, "a")
+        extending = pool.submit(store.extend, claims, lease=10 * LEASE)
+        while {id for id, at in looking.execute(due).fetchall() if at > before[id]} != {"b", "c"}:
+            assert not extending.done()
+            threading.Event().wait(0.01)
+        others.rollback()
+        assert extending.result() == []
+        assert all(at > before[id] for id, at in looking.execute(due).fetchall())
+
+
+def test_a_lease_that_cannot_be_extended_for_its_row_is_locked_counts_as_lost(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    put(store, "a", "b")
+    claims = sorted(take(store, 2), key=lambda claim: claim.message.id)
+    lock(others, store, "a")
+
+    assert store.extend(claims, lease=LEASE) == claims[:1]
+
+
+def test_check_names_who_has_locked_a_message_for_long(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a", "b")
+    lock(others, store, "a")
+    assert not any("has locked" in each.text for each in store.check()), "not of what is locked for moments"
+
+    monkeypatch.setattr(contending, "_LATELY", 0)
+    (found,) = [each for each in store.check() if "has locked" in each.text]
+    assert re.search(r"has locked 'a': process \d+ \(forgotten\); until", found.text)
+    others.rollback()
+    assert not any("has locked" in each.text for each in store.check())
