@@ -80,6 +80,7 @@ from outbox.testing.clauses.extending import ExtendClauses  # noqa: E402
 from outbox.testing.clauses.fating import FateClauses  # noqa: E402
 from outbox.testing.clauses.fencing import FenceClauses  # noqa: E402
 from outbox.testing.clauses.finding import FindClauses  # noqa: E402
+from outbox.testing.clauses.giving import GiveClauses  # noqa: E402
 from outbox.testing.clauses.handing import HandOverClauses  # noqa: E402
 from outbox.testing.clauses.holding import HoldClauses  # noqa: E402
 from outbox.testing.clauses.joining import JoinClauses  # noqa: E402
@@ -146,6 +147,7 @@ class StoreSuite(
     TradeClauses,
     RoomClauses,
     MoveClauses,
+    GiveClauses,
 ):
     """Subclass it, say how your store is opened, and let pytest collect it.
 
