@@ -1,7 +1,7 @@
 """A Redis server for the tests: one for a process of pytest, from a wheel or from the path, gone when that process is.
 
 It has a folder and a socket of its own that nobody else can enter, and listens on no port unless it is asked to; then
-there is a password that is made for it.  ``OUTBOX_TEST_REDIS_URL`` names another server to be used in its place.
+there is a password that is made for it.  ``OUTBOX_TEST_REDIS_URL`` names another server to be used in its place, which has ``appendonly yes`` and ``appendfsync always``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,25 @@ from typing import Any, Final
 import pytest
 import redis
 
-__all__ = ["CLUSTER", "OWN", "Server", "binaries", "require_server", "shared_url", "started"]
+__all__ = [
+    "CLUSTER",
+    "LASTING",
+    "OWN",
+    "SHARED",
+    "Server",
+    "binaries",
+    "require_server",
+    "shared_url",
+    "started",
+]
 
 OWN: Final = "OUTBOX_TEST_REDIS_URL"
 CLUSTER: Final = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
-_SHARED: Final = "OUTBOX_TEST_REDIS_SHARED"
+LASTING: Final = ("--appendonly", "yes", "--appendfsync", "always")
+"""Without it a server is no end of a move."""
+SHARED: Final = "OUTBOX_TEST_REDIS_SHARED"
+_SHM: Final = "/dev/shm"
+_ROOM: Final = 1 << 30
 # Whatever kills pytest, its server goes too.  Not in the child of a fork, which a process with threads has better not.
 _DIE_WITH_PARENT: Final = """
 import ctypes, os, sys
@@ -69,7 +83,10 @@ def require_server(which: str | None = None) -> str:
 class Server:
     """One server, which can be killed and started again over the same files."""
 
-    def __init__(self, binary: str, folder: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self, binary: str, folder: Path, *options: str, port: int = 0, which: str | None = None
+    ) -> None:
+        self.which = which
         self.folder = folder
         self.port = port
         self.password = secrets.token_hex(16)
@@ -149,11 +166,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def started(*options: str, tcp: bool = False, which: str | None = None) -> Iterator[Server]:
+def started(
+    *options: str, tcp: bool = False, which: str | None = None, within: str | None = None
+) -> Iterator[Server]:
     """A server of the test's own."""
     binary = require_server(which)
-    folder = Path(tempfile.mkdtemp(prefix="outbox-redis-"))
-    server = Server(binary, folder, *options, port=free_port() if tcp else 0)
+    folder = Path(tempfile.mkdtemp(prefix="outbox-redis-", dir=within))
+    server = Server(binary, folder, *options, port=free_port() if tcp else 0, which=which)
     try:
         server.start()
         yield server
@@ -175,16 +194,24 @@ def free_port() -> int:
             return port
 
 
+def _memory() -> str | None:
+    """A folder for files that no test loses power over, where the system has one and room there: nobody waits for its disk."""
+    with contextlib.suppress(OSError):
+        if os.access(_SHM, os.W_OK) and shutil.disk_usage(_SHM).free > _ROOM:
+            return _SHM
+    return None
+
+
 def shared_url() -> str:
     """The server that the tests of this process share, and the processes that they start."""
-    own = os.environ.get(OWN) or os.environ.get(_SHARED)
+    own = os.environ.get(OWN) or os.environ.get(SHARED)
     if own:
         return own
     stack = contextlib.ExitStack()
     # A cluster of one node: what works there works everywhere.
-    server = stack.enter_context(started(*CLUSTER, "--appendonly", "yes", tcp=True))
+    server = stack.enter_context(started(*CLUSTER, *LASTING, tcp=True, within=_memory()))
     server.serve_all_slots()
     mine = os.getpid()
     atexit.register(lambda: stack.close() if os.getpid() == mine else None)
-    os.environ[_SHARED] = server.url
+    os.environ[SHARED] = server.url
     return server.url

@@ -11,12 +11,15 @@ from typing import Any
 
 import attrs
 
-from outbox.relay import Draft, Go, Order, RelayLimits, Relays, draw
+from outbox.relay import Draft, Drawn, Go, Order, RelayLimits, Relays, draw
 from outbox.relay.rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit
 from outbox.relay.sharing import LATE, LATE_TO_CONNECT
 
-__all__ = ["Host", "Sent", "Town", "passed", "worst_window"]
+__all__ = ["NANO", "NOW", "SHARED", "Host", "Sent", "Town", "order", "passed", "permits", "worst_window"]
 
+SHARED = RelayLimits(per_second=200, shared=True)
+NANO = 1_000_000_000
+NOW = 1_750_000_000 * NANO
 STORE_SINCE = 1_750_000_000
 """The store's clock, in seconds, when a simulation begins."""
 
@@ -139,7 +142,7 @@ class Host:
         now = self.clock
         for order in self.relays.orders(now).values():
             self._look(order, now)
-        left = self.relays.next_order(now)
+        left = self.relays.next_order - now
         if left < math.inf:
             self.town.after(left + 1e-6, self._serve)
 
@@ -158,7 +161,7 @@ class Host:
 
     def _refused(self) -> None:
         if self.alive:
-            self.relays.refused("mx", self.clock + self.town.rng.uniform(0.1, 2.0))
+            self.relays.refused("mx", self.clock + self.town.rng.uniform(0.1, 2.0), self.clock)
 
     def _swap(self, order: Order, first: float, begun: float, text: str | None, at: int) -> None:
         town, ended = self.town, self.clock
@@ -182,7 +185,7 @@ class Host:
 
     def _laid(self, draft: Draft, begun: float, ended: float, at: int) -> None:
         if self.alive:
-            self.relays.drawn("mx", draft, begun, ended, at)
+            self.relays.drawn("mx", Drawn(draft, begun, ended, at), self.clock)
             self._again(0.0)
             self._serve()
 
@@ -208,3 +211,12 @@ def passed(sent: Sequence[Sent], burst: float, rate: float) -> float:
         running = max(0.0, running - (each.at - last) * rate) + each.number
         last, worst = each.at, max(worst, running)
     return worst - burst
+
+
+def permits(order: Order, text: str | None, at: int) -> tuple[int, float, str | None]:
+    draft = draw(order, text, at)
+    return draft.messages.number, draft.messages.opens, draft.text
+
+
+def order(messages: int = 1000, limits: RelayLimits = SHARED, **more: Any) -> Order:
+    return Order(limits=limits, messages=messages, **more)

@@ -1,7 +1,8 @@
 """A runner process over a store in SQS, which tests kill and stop.
 
-Into a ledger it writes what it delivers, and when it had asked SQS for that;
-and what is settled, and when it was told so.
+Into a ledger it writes what has come, and when it had asked SQS for that; what
+of it is delivered; and what is settled, when it was told so, and of which
+asking.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from outbox import FunctionTransport, Message, RetryPolicy, Runner
 from outbox.events import Notice, Settled
 from outbox.lifecycle import Delivered
 from outbox.stores.sqs.post import Received
+from outbox.stores.sqs.tokens import Token
 
 __all__ = ["LEASE"]
 
@@ -31,9 +33,10 @@ def main(path: str, ledger: str) -> None:
     file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     asked: dict[str, int] = {}
+    asked_by: dict[str, int] = {}
 
-    def note(what: str, id: str, at: int) -> None:
-        os.write(file, f"{what} {id} {at}\n".encode())
+    def note(what: str, id: str, *at: int) -> None:
+        os.write(file, " ".join((what, id, *map(str, at), "\n")).encode())
 
     def deliver(message: Message, _: str) -> None:
         time.sleep(0.002)
@@ -42,7 +45,9 @@ def main(path: str, ledger: str) -> None:
     def listen(notice: Notice) -> None:
         # What was claimed and not begun is given back: that ends nothing.
         if isinstance(notice, Settled) and isinstance(notice.verdict, Delivered):
-            note("settled", notice.claim.message.id, time.monotonic_ns())
+            token = Token.read(notice.claim.token)
+            assert token is not None
+            note("settled", notice.claim.message.id, time.monotonic_ns(), asked_by[token.handle])
 
     store = open_sqs(None, Path(path))
     receive = store._post.receive
@@ -51,7 +56,10 @@ def main(path: str, ledger: str) -> None:
         # Before the request: what is settled by then must not come of it.
         at = time.monotonic_ns()
         letters = receive(*told, **more)
-        asked.update((json.loads(letter.text)["id"], at) for letter in letters)
+        for letter in letters:
+            id = json.loads(letter.text)["id"]
+            asked[id] = asked_by[letter.handle] = at
+            note("come", id, at)
         return letters
 
     store._post.receive = receiving  # type: ignore[method-assign]  # that is the point

@@ -272,9 +272,19 @@ def test_a_password_that_no_user_has_is_warned_of(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172800), ("0", 0)]
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        ("0", 0),
+        ("500ms", 0.5),
+        ("1m1s1ms", 61.001),
+    ],
 )
-def test_a_duration_is_read_as_people_write_it(text: str, seconds: int) -> None:
+def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
     assert parse_duration(text) == dt.timedelta(seconds=seconds)
 
 
@@ -382,6 +392,14 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         ("[limits]\nper_day = 0\n", ":2: limits.per_day: must be a number above 0, not 0"),
         ("[limits]\nper_day = inf\n", ":2: limits.per_day: must be a number above 0"),
         ("[limits]\nper_day = '3'\n", ":2: limits.per_day: must be a number, not '3'"),
+        (
+            "[limits]\nper_day = 0.3\nshared = true\n",
+            ":1: limits: RelayLimits: per_day is 0.3 and shared: that is",
+        ),
+        (
+            "[limits.relays.mx]\nper_day = 0.3\nshared = true\n",
+            ":1: limits.relays.mx: RelayLimits: per_day is 0.3 and shared: that is less than one a day",
+        ),
         ("[limits]\nrelays = 3\n", ":2: limits.relays: must be a table of relays"),
         ('[limits.relays]\n"mx" = 3\n', ":2: limits.relays.mx: must be a table"),
         ('[limits.relays]\n"*" = { per_day = 3 }\n', ":2: limits.relays.*: what holds for all others"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import attrs
 import pytest
 from moves import Killed, contents, fill, moved, seamed
 from postgres_places import Places
+from redis_places import open_redis
 
 from outbox.errors import ConfigurationError, ConflictError, InvalidMessage, StoreFull, UnsupportedError
 from outbox.lifecycle import Claim, Settlement, State, Verdict
@@ -50,15 +51,23 @@ def open_(tmp_path: Path, clock: ManualClock) -> Iterator[Open]:
 
 
 @pytest.fixture
-def open_postgres(tmp_path: Path, clock: ManualClock, postgres: Places) -> Iterator[Open]:
-    """The same in a PostgreSQL database."""
+def opening(
+    open_: Open, tmp_path: Path, clock: ManualClock, postgres: Places
+) -> Iterator[Mapping[str, Open]]:
+    """The same in each kind of store."""
     opened: list[Any] = []
 
-    def open_(name: str, **settings: Any) -> Any:
-        opened.append(postgres.open(tmp_path / name, clock=clock, max_connections=4, **settings))
-        return opened[-1]
+    def kept(store: Any) -> Any:
+        opened.append(store)
+        return store
 
-    yield open_
+    yield {
+        "memory": lambda _: memory(),
+        "sqlite": open_,
+        "filesystem": lambda name: FilesystemStore(tmp_path / name),
+        "postgres": lambda name: kept(postgres.open(tmp_path / name, clock=clock, max_connections=4)),
+        "redis": lambda name: kept(open_redis(tmp_path / name, clock=clock)),
+    }
     for store in opened:
         store.close()
 
@@ -114,14 +123,12 @@ def test_killed_at_any_boundary_it_can_be_turned_round(clock: ManualClock) -> No
         assert states(destination) == {}, moment
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis"])
 def test_two_thousand_messages_there_and_back_killed_at_one_boundary_after_the_other(
-    kind: str, open_: Open, open_postgres: Open, clock: ManualClock
+    kind: str, open_: Open, opening: Mapping[str, Open], clock: ManualClock
 ) -> None:
-    opening: dict[str, Open] = {"one": open_, "other": open_ if kind == "sqlite" else open_postgres}
-
     def opened(name: str) -> Any:
-        return opening[name](name)
+        return (open_ if name == "one" else opening[kind])(name)
 
     stores = "one", "other"
     fill(opened("one"), clock, 2000)
@@ -388,11 +395,11 @@ def test_what_a_killed_run_left_under_way_and_the_destination_cannot_hold_stands
     assert (list(move.unfit), sorted(states(source)), sorted(states(destination))) == (["b"], ["b"], ["a"])
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis"])
 def test_a_message_that_is_larger_than_a_database_holds_is_left(
-    kind: str, open_: Open, open_postgres: Open, monkeypatch: pytest.MonkeyPatch
+    kind: str, opening: Mapping[str, Open], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, destination = memory(), (open_ if kind == "sqlite" else open_postgres)("other")
+    source, destination = memory(), opening[kind]("other")
     put(source, "a", mail("b", content=b"x" * 200))
     monkeypatch.setattr(f"outbox.stores.{kind}.putting._MOST_CONTENT", 100)
 
@@ -456,18 +463,12 @@ def test_what_a_worker_lets_go_while_the_move_looks_for_the_last_is_moved_too(cl
     assert sorted(states(destination)) == ["a", "b"]
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "filesystem", "postgres"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "filesystem", "postgres", "redis"])
 def test_what_could_not_be_read_when_a_batch_arrived_did_not_arrive_whatever_can_be_read_later(
-    kind: str, open_: Open, open_postgres: Open, tmp_path: Path
+    kind: str, opening: Mapping[str, Open]
 ) -> None:
     source = memory()
-    opening: dict[str, Callable[[], Any]] = {
-        "memory": memory,
-        "sqlite": lambda: open_("other"),
-        "filesystem": lambda: FilesystemStore(tmp_path / "spool"),
-        "postgres": lambda: open_postgres("other"),
-    }
-    destination = opening[kind]()
+    destination = opening[kind]("other")
     put(source, "a", "b")
     batch = source.take(to=destination.identity(), limit=2)
     assert batch is not None

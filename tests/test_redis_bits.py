@@ -29,7 +29,7 @@ from outbox.errors import (
 from outbox.lifecycle import Settlement, State
 from outbox.locate import store_from_url
 from outbox.locate.masking import masked, secrets_in
-from outbox.protocols import Finding, Suspension
+from outbox.protocols import Finding, Suspension, Swap
 from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
 from outbox.stores.redis.driver import Cut, Refused, Unreachable
 from outbox.stores.redis.place import Place
@@ -162,6 +162,11 @@ def test_a_url_that_is_none_is_refused_with_what_to_write(url: str, says: str) -
         "redis:/c4narypassword@localhost",
         "unix://c4narypassword@/run/redis.sock",
         "redis://c4nary@password@[::1]:6379",
+        "redis://c4nary@t/w:o%25rd@127.0.0.1:6379/0",
+        "redis://c4nary@t/w:o%rd?#&@127.0.0.1:6379/0",
+        "rediss://c4nary/t:w@word@localhost/0?prefix=x",
+        "redis://c4nary?t:w@localhost",
+        "unix://c4nary#t:w@/run/redis.sock",
     ],
 )
 def test_one_word_before_the_at_is_shown_by_nobody(url: str) -> None:
@@ -259,7 +264,9 @@ def test_by_tcp_it_is_the_same_store(server: Server, store: RedisStore) -> None:
 
 def test_the_url_of_a_command_opens_it(server: Server, client: Any) -> None:
     url = f"{server.tcp_url}?prefix=shop&remember=1d&max_messages=1&timeout=9s"
-    with pytest.raises(ConfigurationError, match=r"there is no store \{shop\}:meta") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"there is no store \{shop\}:meta.*`outbox migrate` makes one"
+    ) as caught:
         store_from_url(url, create=False)
     assert server.password not in str(caught.value)
     store: Any = store_from_url(url)
@@ -713,6 +720,10 @@ def test_each_verb_is_one_round_trip(store: RedisStore, client: Any) -> None:
     assert scripts(lambda: take(store, 50)) == 1
     assert scripts(lambda: store.settle([])) == 1
     assert scripts(lambda: settle(store, claims[0], delivered(claims[0]))) == 1
+    names = [f"n{number}" for number in range(300)]
+    store.registers(["warm"])
+    assert scripts(lambda: store.registers(names)) == 1
+    assert scripts(lambda: store.swap({name: Swap(None, "text") for name in names})) == 1
 
 
 def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_nothing(
@@ -724,7 +735,7 @@ def test_a_put_of_more_than_the_server_should_stop_for_is_refused_and_stores_not
     with pytest.raises(UnsupportedError):
         store.put_claimed(many, lease=LEASE)
     with monkeypatch.context() as patched:
-        patched.setattr(putting, "_MOST_AT_ONCE", 100)
+        patched.setattr(putting, "MOST_AT_ONCE", 100)
         with pytest.raises(UnsupportedError, match="2 messages"):
             put(store, *(mail(id, content=b"x" * 60) for id in "ab"))
         put(store, mail("alone", content=b"x" * 101))

@@ -15,6 +15,7 @@ from redis_server import Server, started
 
 from outbox.errors import StoreUnavailable
 from outbox.lifecycle import State
+from outbox.protocols import Swap
 from outbox.stores import redis as package
 from outbox.stores.redis import RedisStore, scripts
 from outbox.stores.redis.tidings import Tidings
@@ -55,7 +56,7 @@ def test_a_primary_that_no_replica_hears_acknowledges_nothing(store: RedisStore,
         lambda: store.extend([claim], lease=LEASE),
         lambda: settle(store, claim, delivered(claim)),
         lambda: store.cancel(["b"]),
-        lambda: store.swap("limits", None, "1"),
+        lambda: store.swap({"limits": Swap(None, "1")}),
     ]
     for act in acts:
         with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):

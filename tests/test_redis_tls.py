@@ -189,6 +189,47 @@ def test_a_server_that_wants_our_certificate_is_shown_it(
         RedisStore(url(server, proxy), ca_file=ca_file, client_cert=shown, client_key=its_key).close()
 
 
+def answering(answer: bytes | None) -> contextlib.AbstractContextManager[int]:
+    """The port of one who takes a connection, hears something, and says *answer* or nothing at all."""
+
+    @contextlib.contextmanager
+    def listening() -> Iterator[int]:
+        over = threading.Event()
+
+        def serve(listener: socket.socket) -> None:
+            with contextlib.suppress(OSError), listener.accept()[0] as theirs:
+                theirs.recv(1 << 16)
+                if answer is None:
+                    over.wait()
+                theirs.sendall(answer or b"")
+
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            thread = threading.Thread(target=serve, args=(listener,))
+            thread.start()
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                over.set()
+                thread.join()
+
+    return listening()
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"", b"-ERR unknown command\r\n"], ids=["silence", "the end", "words"]
+)
+def test_of_a_port_without_tls_it_is_said_that_it_may_be_one(answer: bytes | None) -> None:
+    timeout = dt.timedelta(seconds=30 if answer is not None else 0.2)
+    with answering(answer) as port, pytest.raises(StoreUnavailable, match="without TLS it is redis://"):
+        RedisStore(f"rediss://127.0.0.1:{port}/0", timeout=timeout)
+
+
+def test_a_redis_without_tls_is_told_from_one_that_is_not_there(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match="without TLS it is redis://") as caught:
+        RedisStore(f"rediss://:{server.password}@127.0.0.1:{server.port}/0", timeout=dt.timedelta(seconds=1))
+    assert server.password not in str(caught.value)
+
+
 def test_a_file_that_cannot_be_used_is_named(ca_file: str, tmp_path: Path) -> None:
     secret = "rediss://:c4narypassword@localhost"
     odd = tmp_path / "odd.pem"

@@ -40,6 +40,10 @@ MISTYPED = [
     "lmtp://localhost:24;password=c4narypassword",
     "smtp://localhost?timeout=3s;password=c4narypassword",
     "smtp://localhost?timeout=3s#c4narypassword",
+    "PGPASSWORD=c4narypassword postgresql://localhost/shop",
+    "env PGPASSWORD=c4nary@c4narypassword postgresql://localhost/shop",
+    "REDISCLI_AUTH='c4narypassword' redis://localhost",
+    "AWS_SECRET_ACCESS_KEY=c4narypassword sqs://eu-central-1/outbox-",
 ]
 
 

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
-import math
 import random
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
+from drawing_office import Named, messages
 from examples import examples
 from hypothesis import given, settings, strategies as st
-from shared_limits import Host, Sent, Town, passed, worst_window
+from shared_limits import SHARED, Host, Town, worst_window
 
-from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore, drawing as drawing_module
+from outbox import MemoryStore, Message, Outbox, RelayLimits, Runner, SQLiteStore
 from outbox.breakers import Breakers
 from outbox.bulletin import RelayBulletin
 from outbox.cli.runners import relay_phrase
 from outbox.drawing import Purser, register_of
-from outbox.errors import ConfigurationError, StoreUnavailable
-from outbox.protocols import Register
-from outbox.relay import Go, Order, Relays, Wait, draw
-from outbox.relay.purse import Purse
-from outbox.relay.sharing import Draft, Permits, Unspent
+from outbox.errors import ConfigurationError
+from outbox.relay import Go
 from outbox.testing import ManualClock
 from outbox.transports.function import FunctionTransport
-
-SHARED = RelayLimits(per_second=200, shared=True)
-NANO = 1_000_000_000
-NOW = 1_750_000_000 * NANO
 
 
 def town_of(hosts: int, limits: RelayLimits = SHARED, *, latency: float = 0.002, **settings: Any) -> Town:
@@ -124,6 +115,8 @@ STEPS = st.lists(
     ),
     max_size=12,
 )
+
+
 LIMITS = st.sampled_from(
     [
         SHARED,
@@ -165,65 +158,6 @@ def test_a_store_that_is_far_away_slows_them_down_and_stops_nobody(
     assert worst_window(town.sent, SHARED) < 0.001
 
 
-# -- the register
-
-
-def permits(order: Order, text: str | None, at: int) -> tuple[int, float, str | None]:
-    draft = draw(order, text, at)
-    return draft.messages.number, draft.messages.opens, draft.text
-
-
-def order(messages: int = 1000, limits: RelayLimits = SHARED, **more: Any) -> Order:
-    return Order(limits=limits, messages=messages, **more)
-
-
-def test_a_register_that_was_lost_begins_with_one_message_and_not_with_the_whole_burst() -> None:
-    number, opens, _ = permits(order(1), None, NOW)
-    assert (number, opens) == (1, 0.0)
-    number, opens, _ = permits(order(), None, NOW)
-    assert opens == pytest.approx((number - 1) / 200)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "something else", "outbox-limits-2 per_second=1", "outbox-limits-1 per_second=x", "x" * 999]
-)
-def test_a_register_that_nobody_can_read_is_one_that_nobody_has_written(text: str) -> None:
-    assert permits(order(), text, NOW) == permits(order(), None, NOW)
-
-
-def test_the_longer_the_line_the_fewer_are_drawn_and_one_that_is_too_long_is_not_joined() -> None:
-    text, drawn, opens = None, [], 0.0
-    for _ in range(1000):
-        number, opens, then = permits(order(), text, NOW)
-        if then is None:
-            break
-        text = then
-        drawn.append(number)
-    assert len(drawn) < 200
-    assert drawn == sorted(drawn, reverse=True)
-    assert drawn[-1] == 1
-    assert 0 < opens < 0.01, "so long does it take until there is a place in it again"
-    assert permits(order(), text, NOW + round(opens * NANO) + 1)[0] == 1
-
-
-def test_a_clock_that_was_set_back_costs_no_more_than_an_empty_bucket() -> None:
-    _, _, text = permits(order(), None, NOW)
-    number, opens, _ = permits(order(1), text, NOW - 3600 * NANO)
-    if not number:
-        number, opens, _ = permits(order(1), text, NOW - 3600 * NANO + round(opens * NANO) + 1)
-    assert number == 1
-    assert opens <= 0.51
-
-
-def test_a_process_that_has_one_limit_keeps_what_another_counts_for_its_own() -> None:
-    hour = RelayLimits(per_hour=1000, shared=True)
-    _, _, text = permits(order(5, hour), None, NOW)
-    _, _, both = permits(order(5), text, NOW)
-    assert text is not None
-    assert both is not None
-    assert text.partition(" ")[2] in both
-
-
 def test_who_has_half_the_limit_counts_each_of_his_messages_twice() -> None:
     """Two files that do not agree: together they send less than the greater says, and more than the less."""
     half = RelayLimits(per_second=100, shared=True)
@@ -233,157 +167,6 @@ def test_who_has_half_the_limit_counts_each_of_his_messages_twice() -> None:
     town.run(22.0)
     steady = sum(each.number for each in town.sent if each.at >= 2.0) / 20
     assert 100 < steady < 200
-
-
-def test_what_is_given_back_is_there_again_but_for_what_has_come_since() -> None:
-    slow = RelayLimits(per_hour=360, shared=True)
-    _, _, text = permits(order(1, slow), None, NOW)
-    number, _, _ = permits(order(1, slow), text, NOW)
-    assert number == 0, "the next is ten seconds away"
-    back = order(1, slow, messages_back=(Unspent(1, NOW),))
-    assert permits(back, text, NOW + NANO // 10)[0] == 1
-
-
-def test_what_is_given_back_of_a_bucket_that_lacked_as_much_all_the_time_comes_back_whole() -> None:
-    text: str | None = None
-    drawn = []
-    for _ in range(6):
-        number, _, text = permits(order(), text, NOW)
-        drawn.append(number)
-    later = NOW + NANO // 5
-    first, _, without = permits(order(1), text, later)
-    _, opens, _ = permits(order(1), without, later)
-    _, earlier, _ = permits(order(1, messages_back=(Unspent(drawn[-1], NOW),)), without, later)
-    assert first == 1
-    assert opens - earlier == pytest.approx(drawn[-1] / 200)
-
-
-GIVEN_BACK = st.lists(
-    st.tuples(
-        st.floats(0, 1.5),
-        st.integers(1, 60),
-        st.integers(0, 3),
-        st.integers(0, 60),
-        st.sampled_from([0.0, 0.1, 0.4]),
-    ),
-    min_size=5,
-    max_size=60,
-)
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(st.sampled_from([200.0, 20.0, 3.0]), GIVEN_BACK)
-def test_what_is_given_back_can_never_be_had_twice(
-    per_second: float, steps: list[tuple[float, int, int, int, float]]
-) -> None:
-    limits = RelayLimits(per_second=per_second, shared=True)
-    text, at = None, NOW
-    drawn: list[tuple[float, int, int]] = []
-    for pause, wanted, which, unused, trip in steps:
-        at += round(pause * 1_000_000) * 1000
-        back: tuple[Unspent, ...] = ()
-        if which and len(drawn) >= which and at - drawn[-which][2] < 3 * NANO:
-            opens, number, since = drawn[-which]
-            part = min(unused, number)
-            drawn[-which] = (opens, number - part, since)
-            back = (Unspent(part, since),) if part else ()
-        draft = draw(Order(limits=limits, messages=wanted, messages_back=back), text, at, trip=trip)
-        text = text if draft.text is None else draft.text
-        if draft.messages.number:
-            drawn.append(((at - NOW) / NANO + draft.messages.opens, draft.messages.number, at))
-    sent = [Sent(opens, number, 0) for opens, number, _ in sorted(drawn)]
-    burst = max(1, math.floor(per_second / 2))
-    assert passed(sent, burst, per_second) < 0.01
-
-
-def test_a_number_that_no_clock_can_reach_breaks_nothing() -> None:
-    never = RelayLimits(per_day=1e-200, shared=True)
-    number, _, text = permits(order(1, never), None, NOW)
-    assert number == 1
-    assert permits(order(1, never), text, NOW)[0] == 0
-
-
-# -- one process
-
-
-def drawing(relays: Relays, now: float, number: int, *, opens: float = 0.0) -> None:
-    (asked,) = relays.orders(now).values()
-    assert asked.messages
-    relays.drawn("mx", Draft("text", Permits(number, opens)), now, now, NOW)
-
-
-def proven(limits: RelayLimits = SHARED) -> Relays:
-    relays = Relays(random.Random(1), limits=limits)
-    assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Wait)
-    drawing(relays, 0.0, 1)
-    go = relays.admit("mx", 0.0, "m", wanted=1)
-    assert isinstance(go, Go)
-    relays.answered("mx", "m")
-    relays.leave("mx", 0.0, go)
-    return relays
-
-
-def test_who_has_drawn_nothing_waits_until_he_has_and_the_relay_is_not_closed_meanwhile() -> None:
-    relays = Relays(random.Random(1), limits=SHARED)
-    answer = relays.admit("mx", 0.0, "m", wanted=1)
-    assert isinstance(answer, Wait)
-    assert answer.drawing
-    assert answer.limited
-    assert relays.closed_for("mx", 0.0) is None, "nobody knows yet"
-
-
-def test_nobody_draws_for_a_relay_that_nobody_wants_to_speak_to() -> None:
-    relays = Relays(random.Random(1), limits=SHARED)
-    assert relays.closed_for("mx", 0.0) is None
-    assert relays.orders(0.0) == {}
-    assert relays.next_order(0.0) == math.inf
-
-
-def test_what_comes_later_is_waited_for_and_what_was_not_used_in_time_is_given_back() -> None:
-    relays = proven()
-    assert isinstance(relays.admit("mx", 10.0, "n", wanted=5), Wait)
-    drawing(relays, 10.0, 5, opens=0.2)
-    closed = relays.closed_for("mx", 10.0)
-    assert closed is not None
-    assert closed.delay.total_seconds() == pytest.approx(0.2)
-
-    assert relays.closed_for("mx", 10.3) is None
-    assert relays.next_order(10.3) == pytest.approx(0.4)
-    assert isinstance(relays.admit("mx", 10.75, "n", wanted=5), Wait)
-    (back,) = relays.orders(10.8).values()
-    assert back.messages_back == (Unspent(5, NOW),)
-
-
-def test_what_was_admitted_and_not_handed_over_is_of_use_for_as_long_as_it_was() -> None:
-    relays = proven()
-    for number in range(3):
-        go = relays.admit("mx", 1.0, "n", wanted=1)
-        if isinstance(go, Wait):
-            drawing(relays, 1.0, 2)
-            continue
-        relays.leave("mx", 1.1, go, unused=1)
-        assert relays.closed_for("mx", 1.1) is None, number
-        assert isinstance(relays.admit("mx", 1.2, "o", wanted=1), Go)
-        return
-
-
-def test_a_message_that_no_limit_keeps_is_paid_for_afterwards() -> None:
-    relays = proven()
-    relays.insist("mx", 5.0, "now")
-    (asked,) = relays.orders(5.0).values()
-    assert asked.messages == 1 + 2, "one for it, and the others for who comes next"
-
-
-def test_of_a_connection_and_a_message_both_are_drawn() -> None:
-    both = RelayLimits(per_second=10, new_connections_per_minute=60, shared=True)
-    relays = Relays(random.Random(1), limits=both)
-    assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Wait)
-    (asked,) = relays.orders(0.0).values()
-    assert (asked.messages, asked.connections) == (1, 1)
-    draft = draw(asked, None, NOW)
-    assert (draft.messages.number, draft.connections.number) == (1, 1)
-    relays.drawn("mx", draft, 0.0, 0.0, NOW)
-    assert isinstance(relays.admit("mx", 0.0, "m", wanted=1), Go)
 
 
 # -- what a user says
@@ -404,27 +187,32 @@ def test_shared_limits_need_a_rate_and_a_store_that_keeps_a_register(tmp_path: A
             Outbox(store, transport, limits=SHARED).drain()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("per_second", 1e-6), ("per_hour", 0.04), ("per_day", 0.3), ("new_connections_per_minute", 1e-4)],
+)
+def test_a_limit_that_a_store_may_have_forgotten_by_the_next_message_cannot_be_shared(
+    name: str, said: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name} is {said} and shared: .* less than one a day"):
+        RelayLimits(**{"shared": True, "connections": 1, name: said})
+    RelayLimits(**{"connections": 1, name: said})
+    RelayLimits(shared=True, per_hour=1 / 24, per_second=1 / 86_400)
+
+
 def test_what_is_shared_need_not_be_divided_among_processes() -> None:
     limits = RelayLimits(connections=8, per_second=10, shared=True)
     assert limits.among(4) == RelayLimits(connections=2, per_second=10, shared=True)
 
 
-class _Named:
-    name = "smtp.example.org:587"
-
-
 def test_the_register_is_that_of_the_relay_by_the_name_that_people_call_it() -> None:
-    transport: Any = _Named()
+    transport: Any = Named()
     assert register_of("", transport) == register_of("smtp.example.org:587", transport)
     assert register_of("", transport) != register_of("corp.example", transport)
     assert len(register_of("\ud800" * 500, transport)) < 64
 
 
 # -- runners
-
-
-def messages(number: int) -> list[Message]:
-    return [Message(id=f"m{n}", recipients=["ann@example.org"], content=b"x") for n in range(number)]
 
 
 def test_a_runner_delivers_within_a_shared_limit_and_counts_it_in_the_store() -> None:
@@ -447,44 +235,10 @@ def test_two_runners_on_one_store_have_one_limit_and_a_message_that_is_sent_coun
         assert then.verdict is not None
 
 
-class _Failing(MemoryStore):
-    down = True
-
-    def register(self, name: str, /) -> Register:
-        if self.down:
-            raise StoreUnavailable("the store is away")
-        return super().register(name)
-
-
-def test_a_store_that_cannot_be_asked_is_told_of_once_and_so_is_its_end(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    clock = ManualClock()
-    breakers = Breakers(clock, random.Random(1), limits=SHARED)
-    transport: Any = _Named()
-    with closing(_Failing(clock=clock)) as store, caplog.at_level(logging.INFO, "outbox.runner"):
-        purser = Purser(store, transport, breakers, clock, random.Random(1))
-        for _ in range(3):
-            assert isinstance(breakers.admit([""], "m", patience=0, wanted=1), dict)
-            purser.draw([""])
-            closed = breakers.closed_for("")
-            assert closed is not None
-            assert closed.limited
-            clock.advance(closed.delay)
-        store.down = False
-        breakers.admit([""], "m", patience=0, wanted=1)
-        purser.draw([""])
-        breakers.admit([""], "m", patience=0, wanted=1)
-    said = [record.getMessage() for record in caplog.records]
-    assert [text.partition(" ")[0] for text in said] == ["the", "the"]
-    assert "nothing does until it can be" in said[0]
-    assert "can be asked again" in said[1]
-
-
 def test_status_says_that_a_limit_is_shared() -> None:
     clock = ManualClock()
     breakers = Breakers(clock, random.Random(1), limits=RelayLimits(per_hour=1, shared=True))
-    transport: Any = _Named()
+    transport: Any = Named()
     with closing(MemoryStore(clock=clock)) as store:
         purser = Purser(store, transport, breakers, clock, random.Random(1))
         for message in ("m", "n"):
@@ -512,247 +266,3 @@ class _Looked:
 
     def opens_in(self, _relay: object) -> dt.timedelta:
         return dt.timedelta(0)
-
-
-# -- what befalls whoever draws
-
-
-EACH = {"*": SHARED}
-THREE = ("a", "b", "c")
-
-
-class _Counted(MemoryStore):
-    """Raises what is to be raised of the register, once, and counts how often it is asked."""
-
-    error: BaseException | None = None
-    asked = 0
-
-    def register(self, name: str, /) -> Register:
-        self.asked += 1
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
-        return super().register(name)
-
-
-def office(
-    store_class: type[_Counted] = _Counted,
-) -> tuple[ManualClock, Breakers, _Counted, Purser]:
-    clock = ManualClock()
-    breakers = Breakers(clock, random.Random(1), limits=EACH)
-    store = store_class(clock=clock)
-    transport: Any = _Named()
-    return clock, breakers, store, Purser(store, transport, breakers, clock, random.Random(1))
-
-
-def wanting(breakers: Breakers, keys: Sequence[str] = THREE) -> None:
-    for key in keys:
-        breakers.admit([key], f"m-{key}", patience=0, wanted=1)
-
-
-def ordered(breakers: Breakers) -> list[str]:
-    return sorted(breakers.await_orders(0.0, lambda: True))
-
-
-def test_an_exception_while_one_relay_is_drawn_for_leaves_no_other_waiting_for_an_answer() -> None:
-    clock, breakers, store, purser = office()
-    with closing(store):
-        wanting(breakers)
-        store.error = KeyboardInterrupt()
-        with pytest.raises(KeyboardInterrupt):
-            purser.serve(lambda: False)
-        wanting(breakers, THREE[1:])
-        assert ordered(breakers) == ["b", "c"]
-        clock.advance(dt.timedelta(seconds=10))
-        wanting(breakers)
-        assert "a" in ordered(breakers)
-
-
-def test_an_exception_once_it_was_drawn_leaves_no_relay_waiting_for_an_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, breakers, store, purser = office()
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with closing(store):
-        wanting(breakers)
-        with monkeypatch.context() as patched:
-            patched.setattr(breakers, "drawn", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                purser.serve(lambda: False)
-        clock.advance(dt.timedelta(seconds=10))
-        wanting(breakers)
-        assert ordered(breakers) == list(THREE)
-
-
-def test_an_order_that_nobody_answers_is_asked_anew_after_a_while() -> None:
-    clock, breakers, store, _ = office()
-    with closing(store):
-        wanting(breakers)
-        assert ordered(breakers) == list(THREE)
-        clock.advance(dt.timedelta(seconds=1))
-        wanting(breakers)
-        assert ordered(breakers) == [], "it is under way"
-        clock.advance(dt.timedelta(seconds=60))
-        wanting(breakers)
-        assert ordered(breakers) == list(THREE)
-
-
-class _NeverAsked(MemoryStore):
-    """Gives mail and no register; after five times it does."""
-
-    asked = 0
-
-    def register(self, name: str, /) -> Register:
-        self.asked += 1
-        if self.asked <= 5:
-            raise StoreUnavailable("no right to the registers")
-        return super().register(name)
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_a_drain_ends_where_the_register_cannot_be_asked(
-    monkeypatch: pytest.MonkeyPatch, *, several: bool
-) -> None:
-    monkeypatch.setattr(drawing_module, "_back_off", lambda failures: 0.001 if failures < 5 else 9.0)
-    with closing(_NeverAsked()) as store:
-        store.put(messages(5))
-        transport: Any = _ByDomain() if several else FunctionTransport(lambda *_: None)
-        tally = Runner(store, transport, limits=EACH).drain()
-        assert tally.delivered == 0
-        assert store.asked == 5
-        claims = store.claim(limit=10, lease=dt.timedelta(seconds=1), queues=["mail"])
-        assert len(claims) == 5, "nothing is held under a lease"
-
-
-class _ByDomain(FunctionTransport):
-    def __init__(self) -> None:
-        super().__init__(lambda *_: None)
-
-    def relay(self, _message: Message, recipient: str) -> str:
-        return recipient.partition("@")[2]
-
-
-def test_who_sends_draws_for_his_own_relays_and_for_no_others() -> None:
-    _, breakers, store, purser = office()
-    with closing(store):
-        wanting(breakers)
-        purser.draw(["b"])
-        assert store.asked == 1
-        assert breakers.closed_for("b") is None
-        assert ordered(breakers) == ["a", "c"]
-
-
-def test_where_the_store_cannot_be_asked_for_one_relay_it_is_not_asked_for_the_others() -> None:
-    _, breakers, store, purser = office()
-    with closing(store):
-        wanting(breakers)
-        store.error = StoreUnavailable("away")
-        purser.serve(lambda: False)
-        assert store.asked == 1
-        assert all(breakers.closed_for(key) for key in THREE)
-        wanting(breakers)
-        assert ordered(breakers) == []
-
-
-def test_whoever_draws_stops_between_two_relays() -> None:
-    _, breakers, store, purser = office()
-    with closing(store):
-        wanting(breakers)
-        purser.serve(lambda: store.asked > 0)
-        assert store.asked == 1
-        wanting(breakers)
-        assert ordered(breakers) == ["b", "c"]
-
-
-class _Slow(_Counted):
-    """Each look at a register takes six seconds."""
-
-    def register(self, name: str, /) -> Register:
-        found = super().register(name)
-        self.clock.advance(dt.timedelta(seconds=6))
-        return found
-
-    clock: ManualClock
-
-
-def test_who_sends_begins_to_ask_no_further_register_after_five_seconds() -> None:
-    clock, breakers, store, purser = office(_Slow)
-    assert isinstance(store, _Slow)
-    store.clock = clock
-    with closing(store):
-        wanting(breakers)
-        purser.draw(THREE)
-        assert store.asked == 1
-
-
-def test_what_was_spent_and_can_no_more_be_given_back_is_forgotten() -> None:
-    """Who sends one by one gives nothing back, and nobody gives back a connection."""
-    purse = Purse(0.01, 0.5)
-    for second in range(1000):
-        assert purse.lacks(second)
-        purse.lay(Permits(1), second, second, NOW, 0.0)
-        purse.take(1, second)
-        assert len(purse._spent) <= 1
-    purse.spoil(1001)
-    assert not purse._spent
-
-
-@pytest.mark.parametrize("word", [":".join(["9" * 100] * 4), "9" * 400 + ":0:0:0", "0:0:0:" + "9" * 400])
-def test_a_number_that_no_clock_has_is_one_that_nobody_can_read(word: str) -> None:
-    text = f"outbox-limits-1 per_second={word}"
-    assert permits(order(), text, NOW) == permits(order(), None, NOW)
-
-
-def test_what_others_count_is_let_go_where_the_register_has_no_room_for_it() -> None:
-    _, _, own = permits(order(1), None, NOW)
-    crowded = f"outbox-limits-1 per_week={'9' * 995}"
-    assert len(crowded) <= 1024
-    assert permits(order(1), crowded, NOW) == (1, 0.0, own)
-
-
-@pytest.mark.parametrize("back", [7, 30, 3600])
-def test_a_clock_that_was_set_back_by_little_keeps_nobody_for_as_long(back: int) -> None:
-    _, _, text = permits(order(), None, NOW)
-    number, opens, _ = permits(order(1), text, NOW - back * NANO)
-    assert number == 1
-    assert opens <= 0.51
-
-
-def test_a_clock_that_was_set_back_lets_nobody_go_before_his_turn_and_the_wait_runs_out() -> None:
-    slow = RelayLimits(per_hour=10, shared=True)
-    _, _, text = permits(order(1, slow), None, NOW)
-    earlier = NOW - 400 * NANO
-    number, opens, text = permits(order(1, slow), text, earlier)
-    assert number == 0
-    assert 350 < opens <= 360
-    assert text is not None, "otherwise the next look would begin the wait anew"
-    number, opens, then = permits(order(1, slow), text, earlier + 200 * NANO)
-    assert (number, then) == (0, None)
-    assert 150 < opens <= 160
-    assert permits(order(1, slow), text, earlier + 360 * NANO)[0] == 1
-
-
-def test_a_relay_that_was_refused_is_looked_at_no_more_until_somebody_wants_to_go_there() -> None:
-    relays = Relays(random.Random(1), limits=EACH)
-    for number in range(100):
-        relays.admit(f"r{number}", 0.0, "m", wanted=1)
-    for key in relays.orders(0.0):
-        relays.refused(key, 100.0)
-    assert relays.orders(1.0) == {}
-    assert not relays._sharing
-    assert relays.closed_for("r1", 1.0) is not None
-    relays.admit("r1", 101.0, "m", wanted=1)
-    assert list(relays.orders(101.0)) == ["r1"]
-
-
-def test_what_is_owed_is_asked_for_again_where_the_register_could_not_be_asked() -> None:
-    relays = proven()
-    relays.insist("mx", 5.0, "now")
-    assert relays.orders(5.0)
-    relays.refused("mx", 6.0)
-    assert relays.orders(5.5) == {}
-    (asked,) = relays.orders(6.5).values()
-    assert asked.messages >= 1

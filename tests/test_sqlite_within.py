@@ -233,6 +233,23 @@ def test_a_temporary_table_of_the_same_name_swallows_nothing(
     assert ids(take(outbox.store)) == ["a", "b"]
 
 
+def test_a_second_name_of_the_file_is_refused_as_what_it_is(outbox: Outbox, path: Path) -> None:
+    """SQLite keeps a log beside each name, and whoever came by the one would not see what came by the other."""
+    other = path.with_name("other.db")
+    other.hardlink_to(path)
+    with (
+        contextlib.closing(sqlite3.connect(other)) as connection,
+        pytest.raises(ConfigurationError, match=r"other\.db, another name \(a hard link\) of .*shop\.db"),
+    ):
+        outbox.within(connection).submit(mail("a"))
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    for name in (path, link):
+        with contextlib.closing(sqlite3.connect(name)) as connection, connection:
+            outbox.within(connection).submit(mail(name.stem))
+    assert sorted(ids(take(outbox.store))) == ["link", "shop"]
+
+
 def test_the_limits_of_the_store_hold_within_a_transaction_too(
     outbox: Outbox, connection: sqlite3.Connection, path: Path
 ) -> None:

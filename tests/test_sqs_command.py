@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,44 @@ def test_what_is_missing_is_found_made_and_then_well(outbox: CommandLine, url: s
     assert len(lacking) == len(SQSStore.lacks)
     for guarantee in Guarantee:
         assert any(f"promise {guarantee}:" in text for text in lacking) == (guarantee in SQSStore.lacks)
+
+
+def test_what_the_error_of_a_missing_queue_names_makes_it(
+    outbox: CommandLine, url: str, sink: SMTPSink
+) -> None:
+    outbox.environ(OUTBOX_STORE=url)
+    assert outbox("migrate").status == 0
+    submit = ("submit", "--queue", "bulk", "ann@example.org")
+
+    refused = outbox(*submit, stdin=MAIL)
+    assert refused.status == 75
+    command = re.search(r"`outbox ([^`]+)` makes it", refused.complaint)
+    assert command is not None
+    assert len(outbox(*command[1].split()).out.splitlines()) == 3
+
+    assert outbox(*submit, stdin=MAIL).status == 0
+    assert outbox("drain", "--queue", "bulk").status == 0
+    assert [message.recipients for message in sink.messages] == [("ann@example.org",)]
+
+
+@pytest.mark.parametrize("said", ["queues", "url", "both"])
+def test_migrate_makes_and_check_finds_each_queue_that_the_settings_name(
+    outbox: CommandLine, url: str, said: str
+) -> None:
+    served = '["mail", "bulk"]' if said == "queues" else '["mail"]'
+    (outbox.home / "outbox.toml").write_text(f"queues = {served}\n" if said != "url" else "", "utf-8")
+    named = "" if said == "queues" else "&queues=bulk" if said == "both" else "&queues=mail,bulk"
+    outbox.environ(OUTBOX_STORE=url + named, OUTBOX_CONFIG=str(outbox.home / "outbox.toml"))
+
+    missing = [
+        each["text"] for each in outbox("check", "--json").data["findings"] if each["level"] == "error"
+    ]
+    assert len(missing) == 6
+    assert len(outbox("migrate").out.splitlines()) == 6
+    assert outbox("migrate").out.startswith("there was nothing to do")
+    texts = [each["text"] for each in outbox("check", "--json").data["findings"]]
+    for queue in ("mail", "bulk"):
+        assert any(text.startswith(f"queue {queue}: ") for text in texts)
 
 
 def test_a_mail_is_submitted_and_drained(outbox: CommandLine, url: str, sink: SMTPSink) -> None:

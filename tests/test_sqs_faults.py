@@ -29,6 +29,7 @@ PATIENCE: Final = 3600.0 if LONG else 600.0
 RUNNERS: Final = 4
 AT_ONCE: Final = 100
 AHEAD: Final = 1_000
+LOOKS: Final = 3
 COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -45,7 +46,7 @@ class Scene:
         self.ledger.touch()
         self.store = open_sqs(None, folder)
         self.submitted = 0
-        self.feed(0)
+        self.feed()
         self.raw = Raw(prefix_of(folder))
         self.runners = [self.runner() for _ in range(RUNNERS)]
         self.until = time.monotonic() + PATIENCE
@@ -68,22 +69,28 @@ class Scene:
         time.sleep(LEASE.total_seconds() + 1)
         os.kill(pid, signal.SIGCONT)
 
-    def feed(self, delivered: int) -> None:
-        """So many ahead of what is delivered: moto looks through the whole queue at each request."""
+    def feed(self) -> int:
+        """So many ahead of what is delivered, and how many that is: moto looks through the whole queue at each request."""
+        delivered = self.ledger.read_bytes().count(b"delivered")
         while self.submitted < min(MESSAGES, delivered + AHEAD):
             names = [f"m{self.submitted + number}" for number in range(AT_ONCE)]
             self.store.put([Message(id=name, recipients=("a@b.org",), content=b"x" * 200) for name in names])
             self.submitted += AT_ONCE
+        return delivered
 
     def wait_for(self, share: int) -> None:
-        while (delivered := self.ledger.read_bytes().count(b"delivered")) < share:
-            self.feed(delivered)
+        while self.feed() < share:
             self.require_patience()
             time.sleep(0.05)
 
     def wait_until_empty(self) -> None:
-        self.wait_for(MESSAGES)
-        while any(self.counts().values()):
+        # Some may be held, and never be delivered.
+        self.wait_for(MESSAGES - AHEAD)
+        assert self.submitted == MESSAGES
+        empty = 0
+        # What becomes visible while it is counted is in none of the three numbers.
+        while empty < LOOKS:
+            empty = 0 if any(self.counts().values()) else empty + 1
             self.require_patience()
             time.sleep(0.2)
 
@@ -122,9 +129,10 @@ def test_runners_that_are_killed_and_stopped_past_their_leases_lose_nothing_and_
     scene.end()
 
     lines = [line.split() for line in scene.ledger.read_text().splitlines()]
-    delivered = {id for what, id, _ in lines if what == "delivered"}
+    delivered = {id for what, id, *_ in lines if what == "delivered"}
     held = scene.held()
-    assert delivered | held == {f"m{number}" for number in range(MESSAGES)}
+    missing = {f"m{number}" for number in range(MESSAGES)} - delivered - held
+    assert not missing, f"{len(missing)} of {len(delivered)}, now {scene.counts()}: {sorted(missing)[:100]}"
     assert not any(scene.counts("mail-dead").values())
     assert unexplained(lines) == []
 
@@ -132,18 +140,29 @@ def test_runners_that_are_killed_and_stopped_past_their_leases_lose_nothing_and_
 def unexplained(lines: list[list[str]]) -> list[str]:
     """Who was sent a message for which SQS was asked when somebody had settled it already.
 
-    Where it was asked for before, a claim had run out, though it was settled later.
+    Where it was asked for before, a claim had run out, though it was settled
+    later.  So it had where the message had come to another before whoever
+    settled it was told so: that one may have given it back as a letter of its own.
     """
+    come: dict[str, set[int]] = {}
+    for what, id, at, *_ in lines:
+        if what == "come":
+            come.setdefault(id, set()).add(int(at))
     settled: dict[str, int] = {}
-    for what, id, at in lines:
-        if what == "settled":
+    for what, id, at, *asked in lines:
+        if what == "settled" and not any(int(asked[0]) < each < int(at) for each in come[id]):
             settled[id] = min(int(at), settled.get(id, int(at)))
-    return [id for what, id, at in lines if what == "delivered" and settled.get(id, int(at)) < int(at)]
+    return [id for what, id, at, *_ in lines if what == "delivered" and settled.get(id, int(at)) < int(at)]
 
 
 def test_a_copy_that_was_asked_for_after_its_message_was_settled_is_not_explained() -> None:
-    ours = [["delivered", "a", "1"], ["settled", "a", "5"]]
+    def story(*told: str) -> list[list[str]]:
+        lines = [each.split() for each in told]
+        return [["come", *line[1:]] for line in lines if line[0] == "delivered"] + lines
 
-    assert unexplained([*ours, ["delivered", "b", "1"], ["delivered", "b", "2"]]) == []
-    assert unexplained([*ours, ["delivered", "a", "4"]]) == []
-    assert unexplained([*ours, ["delivered", "a", "6"], ["settled", "a", "9"]]) == ["a"]
+    assert unexplained(story("delivered a 1", "settled a 5 1", "delivered b 1", "delivered b 2")) == []
+    assert unexplained(story("delivered a 1", "settled a 5 1", "delivered a 4")) == []
+    assert unexplained(story("delivered a 1", "settled a 5 1", "delivered a 6")) == ["a"]
+    assert unexplained(story("delivered a 1", "settled a 5 1", "delivered a 6", "settled a 9 6")) == ["a"]
+    assert unexplained(story("delivered a 1", "come a 3", "settled a 5 1", "delivered a 6")) == []
+    assert unexplained(story("come a 1", "delivered a 3", "settled a 5 3", "delivered a 6")) == ["a"]

@@ -680,7 +680,7 @@ def test_a_queue_that_is_not_there_is_not_made_unless_that_was_said(
 ) -> None:
     store = open_store(create=False)
 
-    with pytest.raises(StoreUnavailable, match=r"mail is not there: `outbox migrate` makes it"):
+    with pytest.raises(StoreUnavailable, match=r"mail is not there: `outbox migrate --queue mail` makes it"):
         store.put([mail("a")])
     assert [finding.level for finding in store.check()] == ["error"] * 3
     assert len(store.migrate()) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,14 +12,13 @@ import attrs
 import pytest
 from moves import moved
 from postgres_places import Places
-from redis_server import shared_url
+from redis_places import open_redis
 
 from outbox import FilesystemStore, FunctionTransport, MemoryStore, Message, Outbox, SQLiteStore, Submitted
 from outbox.errors import ConflictError, CorruptRecord, InvalidMessage, StoreUnavailable, UnsupportedError
 from outbox.events import Notice
 from outbox.moving import SupportsMove
 from outbox.protocols import Store, SupportsBrowse, SupportsHold, SupportsManage
-from outbox.stores.redis import RedisStore
 from outbox.testing.clauses.scene import DAY, ids, mail, take
 from outbox.testing.clock import ManualClock
 
@@ -37,9 +35,7 @@ STORES: dict[str, Callable[[ManualClock, Path], Store]] = {
     "memory": lambda clock, _: MemoryStore(clock=clock),
     "sqlite": lambda clock, path: SQLiteStore(path / "outbox.db", clock=clock),
     "filesystem": lambda clock, path: FilesystemStore(path / "spool", clock=clock),
-    "redis": lambda clock, path: RedisStore(
-        shared_url(), prefix=hashlib.sha256(bytes(path)).hexdigest()[:16], clock=clock
-    ),
+    "redis": lambda clock, path: open_redis(path, clock=clock),
 }
 
 
@@ -287,12 +283,6 @@ def test_what_a_person_has_cancelled_and_put_back_is_staged(outbox: Outbox, stee
     assert outbox.publish("a") is True
 
 
-MOVING = pytest.mark.parametrize(
-    "store", [*(each for each in STORES if each != "redis"), "postgres"], indirect=True
-)
-
-
-@MOVING
 def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor_forgotten_here(
     outbox: Outbox, steered: Steered, store: Store
 ) -> None:
@@ -312,7 +302,6 @@ def test_what_is_on_its_way_to_another_store_is_neither_published_nor_staged_nor
     assert steered.get("a") is None
 
 
-@MOVING
 def test_what_has_left_for_another_store_is_published_there_and_not_taken_for_nothing(
     outbox: Outbox, steered: Steered, store: Store, clock: ManualClock
 ) -> None:
@@ -336,7 +325,6 @@ def test_what_has_left_for_another_store_is_published_there_and_not_taken_for_no
         outbox.publish("a")
 
 
-@MOVING
 @pytest.mark.parametrize("verb", ["publish", "unstage"])
 def test_what_leaves_at_the_moment_when_it_is_removed_is_not_taken_for_removed(
     verb: str, outbox: Outbox, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch

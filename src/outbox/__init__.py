@@ -104,6 +104,7 @@ __all__ = [
     "SuppressionFile",
     "SuppressionTable",
     "Suspension",
+    "Swap",
     "SystemClock",
     "Tally",
     "TempFailed",
@@ -198,6 +199,7 @@ if TYPE_CHECKING:
         SupportsTransaction,
         SupportsWait,
         Suspension,
+        Swap,
         Transport,
     )
     from .relay import RelayLimits
@@ -308,6 +310,7 @@ else:
         "SuppressionFile": ".suppression",
         "SuppressionTable": ".suppression",
         "Suspension": ".protocols",
+        "Swap": ".protocols",
         "SystemClock": ".clock",
         "Tally": ".runner",
         "TempFailed": ".outcome",

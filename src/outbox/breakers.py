@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import attrs
 
 from .clock import Clock
 from .errors import RelayFault
-from .relay import Admission, Condition, Draft, Go, Order, Pause, RelayLimits, Relays, Wait, limits_by_key
+from .relay import Admission, Condition, Drawn, Go, Order, Pause, RelayLimits, Relays, Wait, limits_by_key
 
 __all__ = ["Breakers"]
 
@@ -28,6 +29,14 @@ class _Known:
     pid: int = attrs.Factory(os.getpid)
     changed: threading.Condition = attrs.Factory(threading.Condition)
     probers: dict[str, int] = attrs.Factory(dict)
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Where something is to be asked of registers sooner than it was, whoever draws is woken; nobody else is for it."""
+        before = self.relays.next_order
+        yield
+        if self.relays.next_order < before:
+            self.changed.notify_all()
 
 
 class Breakers:
@@ -93,17 +102,16 @@ class Breakers:
                 closed = known.relays.closed_for(key, now)
                 if closed is not None and closed.probing and closed.under_way < patience:
                     return closed
-            found = {key: known.relays.admit(key, now, message, wanted) for key in others}
-            if self.shares:
-                # Whoever draws for them looks again.
-                known.changed.notify_all()
+            with known.drawing():
+                found = {key: known.relays.admit(key, now, message, wanted) for key in others}
+                joined = {key: known.relays.join(key, now, wanted) for key in own}
             known.probers.update((key, here) for key, go in found.items() if isinstance(go, Go) and go.probe)
-            return {**found, **{key: known.relays.join(key, now, wanted) for key in own}}
+            return {**found, **joined}
 
     def insist(self, key: str, message: str) -> None:
         """The message of this id goes to this relay, however it is."""
         known = self._here()
-        with known.changed:
+        with known.changed, known.drawing():
             known.relays.insist(key, self._clock.monotonic(), message)
             known.probers[key] = self._who()
 
@@ -170,7 +178,7 @@ class Breakers:
                 orders = known.relays.orders(now, keys)
                 if orders or until() or now >= deadline:
                     return orders
-                known.changed.wait(min(deadline - now, known.relays.next_order(now)))
+                known.changed.wait(max(0.0, min(deadline, known.relays.next_order) - now))
 
     def await_drawn(self, keys: Collection[str], seconds: float) -> None:
         """Wait until no order for these relays is under way, for *seconds* at most."""
@@ -180,16 +188,23 @@ class Breakers:
                 lambda: not any(known.relays.asking(key, self._clock.monotonic()) for key in keys), seconds
             )
 
-    def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
-        """The register of this relay gave so much; see :meth:`outbox.relay.Relays.drawn`."""
-        self._report(key, lambda relays: relays.drawn(key, draft, begun, ended, at))
-        self.wake()
+    def drawn(self, found: Mapping[str, Drawn]) -> Mapping[str, int]:
+        """The registers of these relays gave so much; how often in a row they gave in vain, as :meth:`outbox.relay.Relays.drawn`."""
+        known, now = self._here(), self._clock.monotonic()
+        with known.changed:
+            vain = {key: known.relays.drawn(key, each, now) for key, each in found.items()}
+            if found:
+                known.changed.notify_all()
+        return vain
 
-    def refused(self, key: str, seconds: float, *, again: bool = False) -> None:
-        """It could not be asked: nothing goes there for so long; *again*: as it could not several times before."""
-        until = self._clock.monotonic() + seconds
-        self._report(key, lambda relays: relays.refused(key, until, again=again))
-        self.wake()
+    def refused(self, keys: Collection[str], seconds: float, *, again: bool = False) -> None:
+        """They could not be asked: nothing goes there for so long; *again*: as they could not several times before."""
+        known, now = self._here(), self._clock.monotonic()
+        with known.changed:
+            for key in keys:
+                known.relays.refused(key, now + seconds, now, again=again)
+            if keys:
+                known.changed.notify_all()
 
     def wake(self) -> None:
         """Let all who wait ask whether they still have to."""
@@ -200,7 +215,8 @@ class Breakers:
     def _report(self, key: str, report: Callable[[Relays], R]) -> R:
         known = self._here()
         with known.changed:
-            result = report(known.relays)
+            with known.drawing():
+                result = report(known.relays)
             if not known.relays.probing(key) and known.probers.pop(key, None) is not None:
                 known.changed.notify_all()
         return result

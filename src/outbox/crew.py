@@ -181,6 +181,10 @@ class Crew:
         return self._live(act.clerk, Worker, lambda _: self._shift.forsake())
 
     def _end(self) -> None:
+        purser = self._shift.purser
+        if self.draining and self.error is None and purser is not None:
+            # What was due may have been given back for it.
+            self.error = purser.given_up
         self._ended.add(threading.current_thread())
         self._changed.wake()
         if self._all_ended():

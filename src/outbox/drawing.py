@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+import math
 import random
-from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
+
+import attrs
 
 from .breakers import Breakers
 from .clock import Clock
-from .errors import ConfigurationError, StoreError
-from .protocols import Register, Store, SupportsRegister, Transport
-from .relay import Draft, Order, RelayLimits, draw
+from .errors import ConfigurationError, StoreError, StoreUnavailable
+from .protocols import Register, Store, SupportsRegister, Swap, Transport
+from .relay import LATE, Draft, Drawn, Order, RelayLimits, draw
 from .values import printable
 
 __all__ = ["Purser", "register_of", "require_register"]
@@ -26,6 +28,10 @@ _BACK_OFF: Final = 0.2
 _BACK_OFF_AT_MOST: Final = 5.0
 _FAILURES: Final = 5
 """After so many in a row nobody keeps claims any more for what the store may say in a moment."""
+_FAR: Final = LATE
+"""Seconds for both round trips of a draw: where they take no longer the store is not to blame that nothing is used."""
+_TOGETHER: Final = 500
+"""So many registers are asked for at once."""
 _LONG: Final = 60.0
 _PATIENCE: Final = 5.0
 
@@ -48,11 +54,22 @@ def require_register(limits: Mapping[str, RelayLimits], store: Store) -> None:
         )
 
 
+@attrs.frozen
+class _Ordered:
+    """What a relay wants of its register."""
+
+    key: str
+    order: Order
+
+
 class Purser:
     """Draws permits for all relays whose limits are shared; safe from many threads, and holds no lock while it asks.
 
-    Where the store cannot be asked nothing more goes to such a relay: that is
-    said once, and so is its end.
+    Where the store cannot be asked, or not in time, nothing more goes to such
+    a relay: that is said once, and so is its end.
+
+    Attributes:
+        given_up: Why somebody was told not to wait for the store any more; None where nobody ever was.
     """
 
     def __init__(
@@ -69,81 +86,143 @@ class Purser:
         self._clock = clock
         self._rng = rng
         self._failures = 0
+        self._far = False
+        self.given_up: StoreError | None = None
 
-    def serve(self, until: Callable[[], bool]) -> bool:
-        """Wait until something is wanted, and draw it; whether anything was drawn."""
-        return self._draw_all(self._breakers.await_orders(_LONG, until), until)
+    def serve(self, until: Callable[[], bool], tell: Callable[[], object] = lambda: None) -> None:
+        """Wait until something is wanted, and draw it; *tell* is called whenever relays were answered, before others are."""
+        self._draw_all(self._breakers.await_orders(_LONG, until), until, tell)
 
     def draw(self, keys: Collection[str]) -> None:
         """Draw what is wanted now of these relays, in this thread; what another is drawing for them is waited for.
 
-        It begins no look at a register after five seconds.
+        It begins no look at registers after five seconds.
         """
         deadline = self._clock.monotonic() + _PATIENCE
         orders = self._breakers.await_orders(0.0, lambda: True, keys)
-        self._draw_all(orders, lambda: self._clock.monotonic() >= deadline)
+        self._draw_all(orders, lambda: self._clock.monotonic() >= deadline, lambda: None)
         self._breakers.await_drawn(keys, max(0.0, deadline - self._clock.monotonic()))
 
-    def _draw_all(self, orders: Mapping[str, Order], over: Callable[[], bool]) -> bool:
-        left = deque(orders.items())
+    def _draw_all(
+        self, orders: Mapping[str, Order], over: Callable[[], bool], tell: Callable[[], object]
+    ) -> None:
+        left = dict(orders)
         refused = 0.0
         try:
-            # A store that cannot be asked for one of them cannot be for the others.
+            # A store that cannot be asked for some of them cannot be for the others.
             while left and not refused and not over():
-                refused = self._draw(*left.popleft())
+                refused = self._draw(self._together(left), tell)
         finally:
             # An order that nobody answers would keep its relay from asking again.
-            for key, _ in left:
-                self._breakers.refused(key, refused, again=self._failures >= _FAILURES)
-        return bool(orders)
+            self._breakers.refused(left, refused, again=self._failures >= _FAILURES)
+            if orders:
+                tell()
 
-    def _draw(self, key: str, order: Order) -> float:
-        """For how long the store is not to be asked again."""
+    def _together(self, left: dict[str, Order]) -> dict[str, _Ordered]:
+        """Those that are asked for at once, by the names of their registers, and no longer among those that are left."""
+        found: dict[str, _Ordered] = {}
+        for key in list(left)[:_TOGETHER]:
+            name = register_of(key, self._transport)
+            if name not in found:
+                found[name] = _Ordered(key, left.pop(key))
+        return found
+
+    def _draw(self, ordered: dict[str, _Ordered], tell: Callable[[], object]) -> float:
+        """For how long the store is not to be asked again; who was answered is no longer among *ordered*."""
         try:
-            drawn = self._drawn(register_of(key, self._transport), order)
-            self._breakers.drawn(key, *drawn)
+            for drawn in self._looked(ordered):
+                given = {ordered[name].key: each for name, each in drawn.items()}
+                self._heed(given, self._breakers.drawn(given))
+                for name in drawn:
+                    del ordered[name]
+                if ordered:
+                    tell()
         except StoreError as error:
-            return self._failed(key, error)
+            return self._failed([each.key for each in ordered.values()], error)
         except BaseException:
             # Whatever it was, the next one may ask.
-            self._breakers.refused(key, _BACK_OFF_AT_MOST)
+            self._breakers.refused([each.key for each in ordered.values()], _BACK_OFF_AT_MOST)
             raise
         self._mended()
         return 0.0
 
-    def _drawn(self, name: str, order: Order) -> tuple[Draft, float, float, int]:
+    def _looked(self, ordered: Mapping[str, _Ordered]) -> Iterator[Mapping[str, Drawn]]:
+        """What became of some, until it is known of all: who is answered goes from *ordered* before the next look."""
         first = begun = self._clock.monotonic()
-        found: Register = self._store.register(name)
+        found = self._store.registers(list(ordered))
         for _ in range(_TRIES):
             ended = self._clock.monotonic()
-            at = _nanos(found)
-            draft = draw(order, found.text, at, ended - first, ended - begun)
-            if draft.text is None:
-                return draft, begun, ended, at
+            drafts = {
+                name: draw(each.order, found[name].text, _nanos(found[name]), ended - first, ended - begun)
+                for name, each in ordered.items()
+            }
+            swaps = {
+                name: Swap(found[name].text, draft.text)
+                for name, draft in drafts.items()
+                if draft.text is not None
+            }
             asked = self._clock.monotonic()
-            stands = self._store.swap(name, found.text, draft.text)
-            if stands is None:
-                return draft, begun, ended, at
+            stands = self._store.swap(swaps) if swaps else {}
+            yield {
+                name: Drawn(draft, begun, ended, _nanos(found[name]))
+                for name, draft in drafts.items()
+                if name not in stands
+            }
+            if not ordered:
+                return
             found, begun = stands, asked
-        # So many are at it that this one comes later.
-        return Draft(None), begun, self._clock.monotonic(), _nanos(found)
+        # So many are at it that these come later.
+        ended = self._clock.monotonic()
+        yield {name: Drawn(Draft(None), begun, ended, _nanos(found[name])) for name in ordered}
 
-    def _failed(self, key: str, error: StoreError) -> float:
+    def _failed(self, keys: Sequence[str], error: StoreError) -> float:
         self._failures += 1
+        if self._failures >= _FAILURES:
+            self.given_up = error
         wait = _back_off(self._failures) * self._rng.uniform(0.5, 1.0)
-        self._breakers.refused(key, wait, again=self._failures >= _FAILURES)
+        self._breakers.refused(keys, wait, again=self._failures >= _FAILURES)
         if self._failures == 1:
             _LOG.warning(
                 "the store cannot be asked what may go to %s, whose limits are shared: nothing does until it can be: %s",
-                printable(key) or "the relay",
+                _named(keys),
                 error,
             )
         return wait
+
+    def _heed(self, given: Mapping[str, Drawn], vain: Mapping[str, int]) -> None:
+        """A store that answers so late that what it gives is of no use any more is one that cannot be asked."""
+        took = self._clock.monotonic() - min((each.begun for each in given.values()), default=math.inf)
+        late = [key for key, times in vain.items() if times > _FAILURES] if took > _FAR else []
+        if not late:
+            if self._far and took <= _FAR and 1 in vain.values():
+                self._far = False
+                _LOG.info(
+                    "the store answers in time what may go to relays whose limits are shared (%.2f s)", took
+                )
+            return
+        text = (
+            f"it took {took:.2f} s to say what may go to {_named(late)}, and that is of use for {LATE:g} s: "
+            f"of what was drawn {_FAILURES} times in a row nothing was used"
+        )
+        self.given_up = StoreUnavailable(f"the store is too far away to share limits: {text}")
+        self._breakers.refused(late, _BACK_OFF_AT_MOST * self._rng.uniform(0.5, 1.0), again=True)
+        if not self._far:
+            self._far = True
+            _LOG.warning(
+                "the store is too far away to share limits, and little or nothing goes: %s; keep it near, or give "
+                "each process its part, RelayLimits(…).among(processes)",
+                text,
+            )
 
     def _mended(self) -> None:
         if self._failures:
             self._failures = 0
             _LOG.info("the store can be asked again what may go to relays whose limits are shared")
+
+
+def _named(keys: Sequence[str]) -> str:
+    others = f" and {len(keys) - 1} others" if len(keys) > 1 else ""
+    return f"{printable(keys[0]) or 'the relay'}{others}"
 
 
 def _back_off(failures: int) -> float:

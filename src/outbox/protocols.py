@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import attrs
@@ -48,6 +48,7 @@ __all__ = [
     "SupportsTransaction",
     "SupportsWait",
     "Suspension",
+    "Swap",
     "Transport",
 ]
 
@@ -531,27 +532,45 @@ class Register:
     at: dt.datetime
 
 
+@attrs.frozen
+class Swap:
+    """What is to be written into a register.
+
+    Attributes:
+        old: What has to stand there; None: nothing.
+        new: What is to stand there.
+    """
+
+    old: str | None
+    new: str
+
+
 @runtime_checkable
 class SupportsRegister(Protocol):
     """A store that keeps registers for whoever shares it: what limits of all runners together are counted in.
 
-    A register that nobody has written for a day may be forgotten, and a
+    A register that nobody has written for two days may be forgotten, and a
     crash of the store may take the last that was written, or undo it.
+
+    A process that speaks to many relays asks for some hundreds at once, and
+    all of them together are to cost one round trip.
     """
 
-    def register(self, name: str, /) -> Register:
-        """What stands there now, and the time; read in this order or at once."""
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        """What stands in each of these now, and the time; read in this order or at once."""
         ...
 
-    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
-        """Write *new* where *old* stands (None: where nothing does).
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
+        """Write into each of these registers what is new, where the old stands: each by itself, whatever the others hold.
 
-        None: it is written.  Otherwise nothing was changed, for this stands
-        there; of any number who swap the same *old* at once one succeeds.
+        Returns what stands in those that were not written, for it is not
+        *old*; of any number who swap the same *old* at once one succeeds.
 
         Raises:
-            ConfigurationError: *name* is none that an id could be, or *new* is
-                empty, longer than 1 KiB or none that can be kept.
+            ConfigurationError: a name is none that an id could be, or what is
+                new is empty, longer than 1 KiB or none that can be kept;
+                nothing was written.
+            StoreError: some of them may be written, and others not.
         """
         ...
 

@@ -196,7 +196,8 @@ class Runner:
 
         Raises:
             ConfigurationError: *limit* is no whole number from 1; nothing was claimed.
-            StoreError: the store failed repeatedly; what was delivered
+            StoreError: the store failed repeatedly, or could not be asked what
+                may go within limits that are shared; what was delivered
                 before is settled, unless the error says otherwise.
         """
         _check_limit(limit)

@@ -131,8 +131,7 @@ class Shift(Performer):
     def draw(self) -> None:
         """Draw what the relays want of limits that are shared, and wake those who wait for it; until the shift ends."""
         while self.purser is not None and not self.stopping.is_set():
-            if self.purser.serve(self.stopping.is_set):
-                self._at_desk(lambda _: None)
+            self.purser.serve(self.stopping.is_set, lambda: self._at_desk(lambda _: None))
 
     def _perform_on_claim(self, action: act.Action[Any], worker: Worker) -> Any:
         if isinstance(worker, Hand):

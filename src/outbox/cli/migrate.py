@@ -1,5 +1,6 @@
 """Bring the store to the format of this release, and say what was done.
 
+Where it is on a server and is not there yet, it is made; on SQS, each queue.
 Every command that submits or delivers does it, too, when it opens the store;
 this one does it when you choose. It is refused while programs of the earlier
 release are delivering: stop them first. There is no way back: make a backup.
@@ -15,6 +16,7 @@ from outbox.errors import FormatError, UnsupportedError
 from outbox.locate import Config, migration_from_url
 from outbox.protocols import Store, SupportsMaintain
 
+from .arguments import add_key
 from .exits import Exit
 from .opening import opened_store, store_url
 from .output import Console
@@ -29,7 +31,12 @@ earlier release are delivering, 78 where a newer release wrote the store.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What is to be seen before it is done."""
+    """What is to be seen before it is done, and for which queues it is."""
+    add_key(
+        parser,
+        "queues",
+        "make this queue, too, where a queue is something to be made (SQS); repeat it for several",
+    )
     parser.add_argument(
         "--sql",
         action="store_true",

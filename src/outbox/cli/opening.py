@@ -23,7 +23,7 @@ def opened_store(config: Config, *, create: bool = False) -> Iterator[Store]:
         ConfigurationError: none is named; or it is ``memory:``, which would
             be empty at the start and forgotten at the end of a command.
     """
-    store = store_from_url(store_url(config), create=create)
+    store = store_from_url(store_url(config), create=create, queues=config.queues)
     try:
         yield store
     finally:

@@ -11,21 +11,21 @@ from outbox.values import quoted
 
 __all__ = ["parse_duration", "spell"]
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = r"\d{1,9}(?:\.\d{1,6})?"
-_DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}[smhd])+", re.ASCII)
-_PART: Final = re.compile(rf"({_NUMBER})([smhd]?)", re.ASCII)
+_DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_NUMBER}(?:ms|[smhd]))+", re.ASCII)
+_PART: Final = re.compile(rf"({_NUMBER})(ms|[smhd]?)", re.ASCII)
 _SPELLED: Final = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def parse_duration(text: str) -> dt.timedelta:
-    """``"90"`` and ``"90s"`` are seconds; m, h and d are minutes, hours and days; ``"1h30m"`` adds up.
+    """``"90"`` and ``"90s"`` are seconds, ``"500ms"`` half a one; m, h and d are minutes, hours and days; ``"1h30m"`` adds up.
 
     Raises:
         ConfigurationError: it is not of that form.
     """
     if not _DURATION.fullmatch(text.strip()):
-        raise ConfigurationError(f"{quoted(text, 40)} is not a duration: write 30s, 10m, 1h30m or 2d")
+        raise ConfigurationError(f"{quoted(text, 40)} is not a duration: write 500ms, 30s, 10m, 1h30m or 2d")
     seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in _PART.findall(text))
     try:
         return dt.timedelta(seconds=seconds)

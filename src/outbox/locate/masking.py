@@ -76,9 +76,10 @@ _BEHIND: Final = re.compile(r"(\?[^;#]*[;#]).+", re.DOTALL)
 """What follows options in a way that separates nothing here."""
 
 _SAID: Final = re.compile(
-    r"""((?:^|[\s'"])(?:ssl)?(?:password|passwd|pwd)\s*=\s*).+""", re.DOTALL | re.IGNORECASE
+    r"""((?:^|[\s'"])(?:\w*(?:password|passwd|pwd)|\w+_(?:secret|token|auth|(?:secret|access)\w*_key))\s*=\s*).+""",
+    re.DOTALL | re.IGNORECASE,
 )
-"""A password in libpq's way of saying it, which is no URL: ``host=db password=…``."""
+"""A password as libpq has it said, or as a shell has it set; neither is a URL: ``host=db password=…``, ``PGPASSWORD=… …``."""
 
 
 def masked(url: str) -> str:
@@ -193,11 +194,14 @@ def _hidden(url: str) -> str:
 def _without_password(url: str) -> str:
     at = url.rfind("@")
     # Without slashes the first colon may as well be the one between user and password.
-    colon = url.find(":", _end(_SLASHES.match(url)))
+    begin = _end(_SLASHES.match(url))
+    colon = url.find(":", begin)
+    # What holds one of these is no user's name there, so that its colon separates nothing.
+    alone = not 0 <= colon < at or re.search("[@/?#]", url[begin:colon])
+    if at >= 0 and alone and _PASSWORD_ALONE.match(url):
+        return f"{url[:begin]}{_STARS}{url[at:]}"
     if 0 <= colon < at:
         return f"{url[: colon + 1]}{_STARS}{url[at:]}"
-    if at >= 0 and _PASSWORD_ALONE.match(url):
-        return f"{url[: _end(_SLASHES.match(url))]}{_STARS}{url[at:]}"
     host = max(at + 1, _end(_SCHEME.match(url)))
     head = _end(_HOST.match(url, host))
     # The host was forgotten, and this is user:password, where no port stands behind the colon.

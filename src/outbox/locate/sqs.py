@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import attrs
 
 from outbox.clock import Clock
 from outbox.errors import ConfigurationError
@@ -14,7 +16,7 @@ from .durations import parse_duration
 from .grammar import Url
 from .readers import parse_size, parse_yes_or_no
 
-__all__ = ["open_sqs"]
+__all__ = ["open_sqs", "serving"]
 
 
 def open_sqs(url: Url, create: bool, clock: Clock | None) -> Store:
@@ -71,6 +73,14 @@ def _blobs_of(text: str) -> str:
 
 def _queues(text: str) -> list[str]:
     return text.split(",")
+
+
+def serving(url: Url, queues: Sequence[str]) -> Url:
+    """The same, and the *queues* that are served here beside those that it names."""
+    if not queues:
+        return url
+    named = _queues(url.options["queues"]) if "queues" in url.options else []
+    return attrs.evolve(url, options={**url.options, "queues": ",".join(dict.fromkeys([*named, *queues]))})
 
 
 def _blobs(text: str, url: Url, settings: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from outbox.clock import Clock
-from outbox.errors import ConfigurationError
+from outbox.errors import ConfigurationError, UnsupportedError
 from outbox.protocols import Store
 from outbox.values import printable
 
@@ -25,14 +26,18 @@ _LOG: Final = logging.getLogger("outbox.locate")
 
 
 class Migration(Protocol):
-    """How the tables of a store are made, or brought to this release's format, when a person says so."""
+    """How a store is made, or brought to this release's format, when a person says so."""
 
     def run(self) -> Sequence[str]:
         """Do it, under a lock; what was done, in words."""
         ...
 
     def script(self) -> Sequence[str]:
-        """What :meth:`run` would do, in SQL; nothing where there is nothing to do."""
+        """What :meth:`run` would do, in SQL; nothing where there is nothing to do.
+
+        Raises:
+            UnsupportedError: the store has no tables.
+        """
         ...
 
 
@@ -92,34 +97,62 @@ def _file(url: Url, create: bool, clock: Clock | None) -> Store:
 
 
 def _redis(url: Url, create: bool, clock: Clock | None) -> Store:
+    store, made = _redis_opened(url, create=create, clock=clock)
+    if made:
+        _LOG.warning("there was no store in %s: a new one is made", url.shown)
+    return store
+
+
+class _RedisMigration:
+    """A store in Redis has one format, and may have to be made."""
+
+    def __init__(self, url: Url) -> None:
+        self._url = url
+
+    def run(self) -> Sequence[str]:
+        store, made = _redis_opened(self._url, create=True)
+        store.close()
+        return [f"made the store in {self._url.shown}"] if made else []
+
+    def script(self) -> Sequence[str]:
+        raise UnsupportedError("a store in Redis has no tables, and nothing to be done in SQL")
+
+
+def _redis_opened(url: Url, *, create: bool, clock: Clock | None = None) -> tuple[Store, bool]:
+    """The store, and whether there was none before."""
     settings = url.settings({name: SETTINGS[name] for name in OPTIONS["redis"]})
     db = settings.pop("db", None)
     if db is not None and url.scheme != "unix":
         raise url.wrong("the database stands behind the host: write redis://host/3")
     address = url.text.partition("?")[0] + ("" if db is None else f"?db={db}")
     with _naming(url):
+        from outbox.stores.redis import RedisStore  # noqa: PLC0415 - only the store that is asked for is imported
+        from outbox.stores.redis.opening import NoStore  # noqa: PLC0415 - as the store itself
+
+        opened = functools.partial(RedisStore, address, clock=clock, **settings)
         try:
-            from outbox.stores.redis import RedisStore  # noqa: PLC0415 - only the store that is asked for is imported
-        except ModuleNotFoundError as error:
-            raise url.wrong(str(error)) from error
-        return RedisStore(address, clock=clock, create=create, **settings)
+            return opened(create=False), False
+        except NoStore:
+            if not create:
+                raise
+        return opened(create=True), True
 
 
 def _postgres(url: Url, create: bool, clock: Clock | None) -> Store:
     dsn, settings = _postgres_said(url)
-    from outbox.stores.postgres import PostgresStore  # noqa: PLC0415 - only the store that is asked for is imported
-
     if clock is not None:
         settings["clock"] = clock
     with _naming(url):
+        from outbox.stores.postgres import PostgresStore  # noqa: PLC0415 - only the store that is asked for is imported
+
         return PostgresStore(dsn, migrate=create, **settings)
 
 
 def _postgres_migration(url: Url) -> Migration:
     dsn, settings = _postgres_said(url)
-    from outbox.stores.postgres.migrations import PostgresMigration  # noqa: PLC0415 - as the store itself
-
     with _naming(url):
+        from outbox.stores.postgres.migrations import PostgresMigration  # noqa: PLC0415 - as the store itself
+
         return PostgresMigration(dsn, schema=settings.get("schema", "public"))
 
 
@@ -160,11 +193,13 @@ def _settings(url: Url, clock: Clock | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _naming(url: Url) -> Iterator[None]:
-    """What a store refuses is told with the URL that asked for it."""
+    """What a store refuses, or needs and has not got, is told with the URL that asked for it."""
     try:
         yield
     except ConfigurationError as error:
         raise url.wrong(str(error)) from None
+    except ModuleNotFoundError as error:
+        raise url.wrong(str(error)) from error
 
 
 def _is_there(path: Path, url: Url) -> bool:
@@ -208,5 +243,8 @@ STORES: Final[Mapping[str, Callable[[Url, bool, Clock | None], Store]]] = {
 MIGRATIONS: Final[Mapping[str, Callable[[Url], Migration]]] = {
     "postgresql": _postgres_migration,
     "postgres": _postgres_migration,
+    "redis": _RedisMigration,
+    "rediss": _RedisMigration,
+    "unix": _RedisMigration,
 }
-"""Of the stores whose tables a person brings up to date."""
+"""Of the stores that a person makes, or brings up to date."""

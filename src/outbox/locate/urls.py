@@ -28,13 +28,14 @@ Whose scheme is none of these is looked for among what is installed; see
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from outbox.clock import Clock
 from outbox.protocols import Store, Transport
 
 from .grammar import Url
+from .sqs import serving
 from .stores import MIGRATIONS, STORES, Migration
 from .transports import TRANSPORTS
 
@@ -43,12 +44,16 @@ __all__ = ["Migration", "migration_from_url", "store_from_url", "transport_from_
 _LOG: Final = logging.getLogger("outbox.locate")
 
 
-def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None) -> Store:
+def store_from_url(
+    url: str, *, create: bool = True, clock: Clock | None = None, queues: Sequence[str] = ()
+) -> Store:
     """Open the store that *url* names.
 
     Args:
         create: Whether a database that is not there is made, and one of an
             earlier release brought to this one's format.
+        queues: Those that are served here: a store that has to make each of
+            them (SQS) makes and checks these beside those that *url* names.
 
     Raises:
         ConfigurationError: the URL cannot be used, or what it names is not
@@ -56,6 +61,8 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
         StoreError: it is there and cannot be opened.
     """
     parsed = Url.parse("store", url)
+    if parsed.scheme == "sqs":
+        parsed = serving(parsed, queues)
     if parsed.scheme in STORES:
         return STORES[parsed.scheme](parsed, create, clock)
     from .plugins import open_store  # noqa: PLC0415 - only where the scheme is none of ours
@@ -64,7 +71,7 @@ def store_from_url(url: str, *, create: bool = True, clock: Clock | None = None)
 
 
 def migration_from_url(url: str) -> Migration | None:
-    """How the tables of the store that *url* names are brought up to date; None where the store does it by itself.
+    """How the store that *url* names is made and brought up to date; None where it does that by itself.
 
     Raises:
         ConfigurationError: the URL cannot be used; the text says what to write.

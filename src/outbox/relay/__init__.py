@@ -14,10 +14,12 @@ from outbox.lazily import names_of
 
 __all__ = [
     "EVERY_OTHER",
+    "LATE",
     "UNANSWERED",
     "Admission",
     "Condition",
     "Draft",
+    "Drawn",
     "Go",
     "Order",
     "Pause",
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from .condition import Condition
     from .limits import EVERY_OTHER, RelayLimits, limits_by_key
     from .relays import Relays
-    from .sharing import Draft, Order, draw
+    from .sharing import LATE, Draft, Drawn, Order, draw
 else:
     # Hidden from type checkers, which would take it to mean that any name exists.
 
@@ -41,8 +43,10 @@ else:
         "Admission": ".admission",
         "Condition": ".condition",
         "Draft": ".sharing",
+        "Drawn": ".sharing",
         "EVERY_OTHER": ".limits",
         "Go": ".admission",
+        "LATE": ".sharing",
         "Order": ".sharing",
         "Pause": ".admission",
         "RelayLimits": ".limits",

@@ -17,6 +17,7 @@ _RATES: Final[Mapping[str, float]] = frozen_mapping(
     {"per_second": 1.0, "per_hour": 3600.0, "per_day": 86400.0, "new_connections_per_minute": 60.0}
 )
 """The seconds that each of them speaks of."""
+_A_DAY: Final = 86_400.0 * (1 + 1e-9)
 EVERY_OTHER: Final = "*"
 """The key of the limits of each relay that is not named."""
 
@@ -51,12 +52,14 @@ class RelayLimits:
             given back within the last 25 seconds counts as used again.
         shared: The rates (all but *connections*) are those of all processes
             together.  The store has to keep a register for them
-            (:class:`~outbox.SupportsRegister`): PostgreSQL and Redis do.
+            (:class:`~outbox.SupportsRegister`): PostgreSQL and Redis do.  It
+            may forget what nobody has counted there for two days: so each of
+            the rates has to be one a day at least.
 
     Raises:
         ConfigurationError: one of them is not a number above zero that a
             clock can tell, or *connections* not a whole one; or there is no
-            rate to be shared.
+            rate to be shared, or one that is slower than one a day.
     """
 
     connections: int | None = None
@@ -79,6 +82,8 @@ class RelayLimits:
                 f"RelayLimits: shared says nothing without a rate: say one of {', '.join(_RATES)} "
                 "(connections are each process's own)"
             )
+        for name in _RATES if self.shared else ():
+            _check_remembered(name, getattr(self, name))
 
     def among(self, processes: int) -> RelayLimits:
         """The share of one of so many processes; one connection is the least that each has.
@@ -143,6 +148,14 @@ def _check_rate(name: str, given: object) -> None:
     if not number or not _can_be_kept(given, _RATES[name]):  # type: ignore[arg-type]  # a number by then
         raise ConfigurationError(
             f"RelayLimits: {name} is {_shown(given)}: it must be a number above 0, and one that a clock can tell"
+        )
+
+
+def _check_remembered(name: str, said: float | None) -> None:
+    if said is not None and _RATES[name] / said > _A_DAY:
+        raise ConfigurationError(
+            f"RelayLimits: {name} is {_shown(said)} and shared: that is less than one a day, and a store may forget what "
+            "processes share after two; leave out shared, and give each process its part, RelayLimits(…).among(processes)"
         )
 
 

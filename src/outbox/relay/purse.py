@@ -11,7 +11,7 @@ import attrs
 
 from .limits import RelayLimits
 from .rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit
-from .sharing import LATE, LATE_TO_CONNECT, Draft, Order, Permits, Unspent
+from .sharing import LATE, LATE_TO_CONNECT, Drawn, Order, Permits, Unspent
 
 __all__ = ["Purse", "Purses"]
 
@@ -45,11 +45,13 @@ class Purse:
     Attributes:
         interval: The seconds between two in the long run, for all processes together.
         late: For how long a permit is of use.
+        vain: How often in a row it was drawn for, and nothing of that has been used.
     """
 
     interval: float
     late: float
     hungry: int = 1
+    vain: int = 0
     _wanted: bool = False
     _portions: deque[_Portion] = attrs.Factory(deque)
     _spent: deque[tuple[float, _Portion]] = attrs.Factory(deque)
@@ -85,60 +87,66 @@ class Purse:
             number -= part
             each.number -= part
             self._spent.append((now, attrs.evolve(each, number=part)))
+            self.vain = 0
         self._owed += number
         self._portions = deque(each for each in self._portions if each.number)
         if not self._portions:
             self.hungry = 2 * min(self.hungry, self._drawn)
-        self._wanted = self._wanted or busy or self._owed > 0
+        self._wanted = (self._wanted or busy or self._owed > 0) and not self._enough(now)
 
     def give_back(self, number: int, since: float, now: float) -> None:
         """So many of those that were taken then did not go: they are of use for as long as they were."""
         self._forget_spent(now)
         for at, portion in self._spent:
-            if at == since and number and now < portion.ends:
+            if at == since and number and portion.number and now < portion.ends:
                 part = min(number, portion.number)
                 number -= part
                 portion.number -= part
                 self._portions.appendleft(attrs.evolve(portion, number=part))
+        self._wanted = self._wanted and not self._enough(now)
 
     def settled(self, now: float) -> bool:
         """Whether it holds nothing, wants nothing, and nothing keeps it from asking."""
-        return self.idle and self._refused_until <= now
-
-    @property
-    def idle(self) -> bool:
-        """Whether it holds nothing, and wants nothing."""
-        return not (self._portions or self._wanted or self._owed)
+        return not (self._portions or self._wanted or self._owed) and self._refused_until <= now
 
     # -- towards the register
 
+    def due(self, now: float) -> float:
+        """When there is something to draw or to give back, where nobody goes or comes back until then."""
+        ends = min((each.ends for each in self._portions), default=math.inf)
+        return min(ends, self._refused_until) if self._wanted and not self._enough(now) else ends
+
     def ask(self, now: float) -> int:
         """How many to draw now."""
-        held = sum(each.number for each in self._portions if now < each.ends)
         if not self._wanted or now < self._refused_until:
             return 0
-        if held >= min(self.hungry, self._drawn) and not self._owed:
+        if self._enough(now):
             self._wanted = False
             return 0
         return self.hungry + self._owed
 
+    def _enough(self, now: float) -> bool:
+        held = sum(each.number for each in self._portions if now < each.ends)
+        return held >= min(self.hungry, self._drawn) and not self._owed
+
     def lay(self, permits: Permits, begun: float, ended: float, since: int, late: float) -> None:
         """They were drawn, by a look at the register that lasted from *begun* to *ended*: none is of use too soon or for too long."""
-        self._wanted = False
+        paid = min(self._owed, permits.number)
+        self._owed -= paid
+        # Who has gone already is paid for, and wakes nobody any more.
+        self._wanted = self._owed > 0
         if not permits.number:
             if permits.opens:
                 self._refused_until = ended + permits.opens + late
             return
         self._drawn = permits.number
-        paid = min(self._owed, permits.number)
-        self._owed -= paid
+        self.vain = 0 if paid else self.vain + 1
         if permits.number > paid:
             opens, ends = ended + permits.opens, begun + permits.opens + self.late
             self._portions.append(_Portion(permits.number - paid, opens, ends, since))
 
     def refuse(self, until: float) -> None:
         """The register cannot be asked; not before then."""
-        # Who has gone already is paid for, and wakes nobody any more.
         self._wanted, self._refused_until = self._owed > 0, until
 
     def spoil(self, now: float) -> Sequence[Unspent]:
@@ -153,11 +161,6 @@ class Purse:
     def _forget_spent(self, now: float) -> None:
         while self._spent and self._spent[0][1].ends <= now:
             self._spent.popleft()
-
-    @property
-    def ends(self) -> float:
-        """When the first of what it holds can no more be used."""
-        return min((each.ends for each in self._portions), default=math.inf)
 
 
 @attrs.define
@@ -206,15 +209,13 @@ class Purses:
         """Whether an order is under way."""
         return self._asking_until is not None and now < self._asking_until
 
-    def drawn(self, draft: Draft, begun: float, ended: float, at: int, late: float = 0.0) -> None:
-        """The register gave this, at that moment of its clock, by a look at it from *begun* to *ended*.
-
-        Who was refused asks again so much *late*, that not all who were come at once.
-        """
+    def drawn(self, drawn: Drawn, late: float = 0.0) -> None:
+        """The register gave this.  Who was refused asks again so much *late*, that not all who were come at once."""
         self._asking_until, self._unasked_until = None, -math.inf
+        draft = drawn.draft
         for purse, permits in ((self.messages, draft.messages), (self.connections, draft.connections)):
             if purse is not None:
-                purse.lay(permits, begun, ended, at, late)
+                purse.lay(permits, drawn.begun, drawn.ended, drawn.at, late)
 
     def refused(self, until: float, *, again: bool = False) -> None:
         """The register could not be asked; not again before then.  *again*: nor could it be several times before."""
@@ -222,20 +223,20 @@ class Purses:
         for purse in self._needed(connect=True):
             purse.refuse(until)
 
+    @property
+    def vain(self) -> int:
+        """How often in a row permits of each kind were drawn of which none has been used, those that were drawn last among them."""
+        return min(purse.vain for purse in self._needed(connect=True))
+
     def unasked(self, now: float) -> bool:
         """Whether the register cannot be asked, and it is not a matter of moments."""
         return now < self._unasked_until
 
-    def idle(self, now: float) -> bool:
-        """Whether there is nothing to see to."""
-        return not self.asking(now) and all(purse.idle for purse in self._needed(connect=True))
-
-    @property
-    def ends(self) -> float:
-        """When the first permit can no more be used, and is to be given back."""
-        if self._asking_until is not None:
-            return math.inf
-        return min(purse.ends for purse in self._needed(connect=True))
+    def due(self, now: float) -> float:
+        """When there is an order, where nobody goes or comes back until then."""
+        if self._asking_until is not None and now < self._asking_until:
+            return self._asking_until
+        return min(purse.due(now) for purse in self._needed(connect=True))
 
     def _needed(self, *, connect: bool) -> Sequence[Purse]:
         both = (self.messages, self.connections if connect else None)

@@ -15,13 +15,14 @@ import attrs
 from outbox.errors import RelayFault, RelayUnavailable
 
 from .admission import Admission, Go, Pause, Wait, lasting
+from .agenda import Agenda
 from .breaker import Breaker
 from .condition import Condition
 from .limits import EVERY_OTHER, RelayLimits, limits_by_key
 from .purse import Purses
 from .rates import Rates
 from .room import Room
-from .sharing import Draft, Order
+from .sharing import Drawn, Order
 from .spreading import place_behind, strewn
 
 __all__ = ["Relays"]
@@ -184,8 +185,8 @@ class Relays:
         self._limits = limits_by_key(limits)
         self._begun: float | None = None
         self._relays: OrderedDict[str, _Relay] = OrderedDict()
-        # Those with something in their purses, or something that is wanted there.
-        self._sharing: dict[str, Purses] = {}
+        # When there is something to ask of the registers of those whose limits are shared.
+        self._agenda = Agenda()
 
     def __len__(self) -> int:
         """How many are known."""
@@ -223,17 +224,19 @@ class Relays:
             closed = relay.breaker.behind(message)
             if closed is None:
                 relay.breaker.ask(message, now)
-        return closed or relay.go(now, wanted)
+        answer = closed or relay.go(now, wanted)
+        self._see_to(key, relay, now)
+        return answer
 
     def insist(self, key: str, now: float, message: str, wanted: int | None = None) -> Go:
         """The message goes to this relay as its probe, however it is: no pause and no limit keeps it."""
         relay = self._known(key, now)
         relay.breaker.ask(message, now)
-        return relay.go(now, wanted)
+        return self._goes(key, relay, now, wanted)
 
     def join(self, key: str, now: float, wanted: int | None = None) -> Go:
         """One message goes beside the probe that is under way, for the probe would wait for it."""
-        go = self._known(key, now).go(now, wanted)
+        go = self._goes(key, self._known(key, now), now, wanted)
         return attrs.evolve(go, probe=False, number=1)
 
     def leave(
@@ -256,6 +259,7 @@ class Relays:
             now, go.number - unused, go.generation, well=well and relay.breaker.proven, in_vain=in_vain
         )
         relay.rates.give_back(unused, go.at, now)
+        self._see_to(key, relay, now)
 
     def answered(self, key: str, message: str) -> bool:
         """The relay answered to the message of this id; True where that ended a pause."""
@@ -294,35 +298,53 @@ class Relays:
 
     # -- limits that are kept by several processes
 
+    @property
+    def next_order(self) -> float:
+        """The moment at which there is something to ask of registers although nobody asks to be admitted until then."""
+        return self._agenda.soonest
+
     def orders(self, now: float, keys: Collection[str] | None = None) -> dict[str, Order]:
         """What to ask of registers now, of those of *keys* only; each is answered by :meth:`drawn` or :meth:`refused`."""
-        looked_at = [key for key in (self._sharing if keys is None else keys) if key in self._sharing]
-        for key in looked_at:
-            if self._sharing[key].idle(now):
-                del self._sharing[key]
-        found = ((key, self._sharing[key].order(now)) for key in looked_at if key in self._sharing)
-        return {key: order for key, order in found if order is not None}
-
-    def next_order(self, now: float) -> float:
-        """The seconds until there may be one although nobody asks to be admitted."""
-        return max(0.0, min((purses.ends for purses in self._sharing.values()), default=math.inf) - now)
+        found = {}
+        for key in self._agenda.take(now) if keys is None else keys:
+            relay = self._relays.get(key)
+            if relay is None or relay.purses is None:
+                continue
+            order = relay.purses.order(now)
+            if order is not None:
+                found[key] = order
+            self._see_to(key, relay, now)
+        return found
 
     def asking(self, key: str, now: float) -> bool:
         """Whether an order for this relay is under way."""
-        purses = self._sharing.get(key)
-        return purses is not None and purses.asking(now)
+        relay = self._relays.get(key)
+        return relay is not None and relay.purses is not None and relay.purses.asking(now)
 
-    def drawn(self, key: str, draft: Draft, begun: float, ended: float, at: int) -> None:
-        """The register of this relay gave so much; see :meth:`.Purses.drawn`."""
-        purses = self._sharing.get(key)
-        if purses is not None:
-            purses.drawn(draft, begun, ended, at, self._rng.uniform(0.0, _TOO_LATE))
+    def drawn(self, key: str, drawn: Drawn, now: float) -> int:
+        """The register of this relay gave so much; see :attr:`.Purses.vain`."""
+        relay = self._relays.get(key)
+        if relay is None or relay.purses is None:
+            return 0
+        relay.purses.drawn(drawn, self._rng.uniform(0.0, _TOO_LATE))
+        self._see_to(key, relay, now)
+        return relay.purses.vain
 
-    def refused(self, key: str, until: float, *, again: bool = False) -> None:
+    def refused(self, key: str, until: float, now: float, *, again: bool = False) -> None:
         """It could not be asked: nothing goes there before then, and then it is asked again; see :meth:`.Purses.refused`."""
-        purses = self._sharing.get(key)
-        if purses is not None:
-            purses.refused(until, again=again)
+        relay = self._relays.get(key)
+        if relay is not None and relay.purses is not None:
+            relay.purses.refused(until, again=again)
+            self._see_to(key, relay, now)
+
+    def _see_to(self, key: str, relay: _Relay, now: float) -> None:
+        if relay.purses is not None:
+            self._agenda.put(key, relay.purses.due(now))
+
+    def _goes(self, key: str, relay: _Relay, now: float, wanted: int | None) -> Go:
+        go = relay.go(now, wanted)
+        self._see_to(key, relay, now)
+        return go
 
     def abandon(self, key: str, message: str) -> None:
         """Nothing was learned from the probe, if it was the message of this id: another may go."""
@@ -354,8 +376,6 @@ class Relays:
             self._forget(now)
         else:
             self._relays.move_to_end(key)
-        if relay.purses is not None:
-            self._sharing[key] = relay.purses
         return relay
 
     def _forget(self, now: float) -> None:

@@ -21,7 +21,7 @@ from .bucket import LARGEST, Bucket
 from .limits import RelayLimits
 from .rates import LIMITS_OF_CONNECTIONS, LIMITS_OF_MESSAGES, Limit, Rate
 
-__all__ = ["LATE", "LATE_TO_CONNECT", "Draft", "Order", "Permits", "Unspent", "draw"]
+__all__ = ["LATE", "LATE_TO_CONNECT", "Draft", "Drawn", "Order", "Permits", "Unspent", "draw"]
 
 LATE: Final = 0.5
 """For so many seconds a permit is of use: what a process has drawn and not used is late by no more."""
@@ -36,8 +36,6 @@ _KIND: Final = "outbox-limits-1"
 _NANO: Final = 1_000_000_000
 _ROOM: Final = 1024
 """Bytes that a register holds."""
-_FAR: Final = 1e9
-"""Seconds: nobody waits for what is farther away."""
 
 
 @attrs.frozen
@@ -74,6 +72,19 @@ class Draft:
     text: str | None
     messages: Permits = Permits()
     connections: Permits = Permits()
+
+
+@attrs.frozen
+class Drawn:
+    """What became of an order: a draft that was written, of a look at the register from *begun* to *ended*.
+
+    It was *at* that moment of the register's clock, in nanoseconds.
+    """
+
+    draft: Draft
+    begun: float
+    ended: float
+    at: int
 
 
 def draw(order: Order, text: str | None, at: int, took: float = 0.0, trip: float = 0.0) -> Draft:
@@ -133,10 +144,9 @@ def _buckets(
     """Those of *limits*, as seen from now."""
     found = {}
     for kind in kinds:
-        said = kind.of(limits)
-        if said is None:
+        number = kind.of(limits)
+        if number is None:
             continue
-        number = max(said, kind.period / _FAR)
         rate = Rate.of(number, kind.period, number * kind.share - late * number / kind.period, 0.0)
         found[kind.name] = Bucket.read(rate, known.get(kind.name, ""), at, _AHEAD)
     return found
@@ -145,7 +155,7 @@ def _buckets(
 def _read(text: str | None) -> dict[str, str]:
     """By the name of the limit; what nobody can read is a register that nobody has written."""
     kind, *words = (text or "").split(" ")
-    if kind != _KIND:
+    if kind != _KIND or not " ".join(words).isprintable():
         return {}
     return {name: said for name, _, said in (word.partition("=") for word in words)}
 

@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import heapq
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from outbox.clock import Clock, SystemClock
@@ -26,6 +26,7 @@ from outbox.protocols import (
     QueueCount,
     Register,
     Suspension,
+    Swap,
 )
 
 from . import standing as standings
@@ -312,21 +313,24 @@ class MemoryStore:
 
     # -- what is kept together
 
-    def register(self, name: str, /) -> Register:
-        """See :meth:`outbox.protocols.SupportsRegister.register`."""
-        require_register(name)
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        """See :meth:`outbox.protocols.SupportsRegister.registers`."""
+        for name in names:
+            require_register(name)
         with self._lock:
-            return Register(self._registers.get(name), moment(self._now()))
+            at = moment(self._now())
+            return {name: Register(self._registers.get(name), at) for name in names}
 
-    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
         """See :meth:`outbox.protocols.SupportsRegister.swap`."""
-        require_register(name, new)
+        for name, each in swaps.items():
+            require_register(name, each.new)
         with self._lock:
-            now = self._now()
-            if self._registers.get(name) != old:
-                return Register(self._registers.get(name), moment(now))
-            self._registers[name] = new
-            return None
+            at = moment(self._now())
+            stands = {name: self._registers.get(name) for name in swaps}
+            refused = {name for name, each in swaps.items() if stands[name] != each.old}
+            self._registers |= {name: each.new for name, each in swaps.items() if name not in refused}
+            return {name: Register(stands[name], at) for name in refused}
 
     # -- from one store to another
 

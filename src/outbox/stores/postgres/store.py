@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from outbox.ages import Group
@@ -28,6 +28,7 @@ from outbox.protocols import (
     QueueCount,
     Register,
     Suspension,
+    Swap,
 )
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
@@ -509,15 +510,17 @@ class PostgresStore:
 
     # -- what is kept together
 
-    def register(self, name: str, /) -> Register:
-        """See :meth:`outbox.protocols.SupportsRegister.register`."""
-        require_register(name)
-        return self._links.use(lambda sql: registering.register(sql, name, self._now()))
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        """See :meth:`outbox.protocols.SupportsRegister.registers`."""
+        for name in names:
+            require_register(name)
+        return self._links.use(lambda sql: registering.registers(sql, names, self._now()))
 
-    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
         """See :meth:`outbox.protocols.SupportsRegister.swap`."""
-        require_register(name, new)
-        return self._links.use(lambda sql: registering.swap(sql, name, old, new, self._now()))
+        for name, each in swaps.items():
+            require_register(name, each.new)
+        return self._links.use(lambda sql: registering.swap(sql, swaps, self._now()))
 
     # -- upkeep
 

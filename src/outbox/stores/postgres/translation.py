@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Final, overload
 
-from outbox.errors import StoreError, StoreFull, StoreUnavailable
+from outbox.errors import ConfigurationError, StoreError, StoreFull, StoreUnavailable
 from outbox.values import printable
 
 from .driver import Connection, Error, errors, gave_up, is_foreign, is_from_driver
@@ -32,6 +33,7 @@ _SILENT: Final = (
     "the server said nothing for {:g} s, and was told to give up, which it did: end what has the tables locked "
     "(pg_stat_activity, pg_blocking_pids), or raise timeout"
 )
+_CROWDED: Final = "it has no connection left: lower max_connections of the stores, or put PgBouncer before it"
 _ADVICE: Final = {
     "26000": _PREPARED,
     "42P05": _PREPARED,
@@ -39,10 +41,35 @@ _ADVICE: Final = {
     "name the primary, or all of them with target_session_attrs=read-write",
     "42P01": "its tables are not there: outbox migrate makes them",
     "42501": "its user may not do this: GRANT it what docs/postgres.md says",
-    "53300": "it has no connection left: lower max_connections of the stores, or put PgBouncer before it",
+    "53300": _CROWDED,
     "57014": "it was told to give up: raise statement_timeout",
     "55P03": "another transaction has it locked: raise lock_timeout, or end what holds the lock",
 }
+_AT_THE_DOOR: Final = (
+    ("unsupported startup parameter", _STARTUP),
+    (r"too many (clients|connections)|connection slots are reserved|no more connections allowed", _CROWDED),
+    (
+        r"password authentication failed|no password supplied|SASL authentication failed",
+        "look at the user and the password (in the URL, ~/.pgpass or PGPASSWORD)",
+    ),
+    (r'database ".*" does not exist', "look at its name, or make it (createdb)"),
+    (r'role ".*" does not exist', "look at the user of the URL, or make it (createuser)"),
+    ("no pg_hba.conf entry", "let the server's pg_hba.conf take this user from here, or say sslmode=require"),
+    ("definition of service .* not found", "look at the service of the URL, and at pg_service.conf"),
+    (
+        r"certificate verify failed|root certificate file",
+        "sslrootcert names who has signed the server's certificate",
+    ),
+    ("server does not support SSL", "switch ssl on there, or say sslmode=disable where nobody can listen"),
+    ("(?i)name or service not known|failed to resolve|could not translate host", "look at the host's name"),
+)
+"""What is said before there is a connection, of which the driver gives the words alone."""
+_UNUSABLE: Final = re.compile(
+    r'invalid (?:"?\w+"? value|integer value|port number)|bad value for |could not match \d+ '
+)
+"""What libpq says of settings that it can use nowhere."""
+_HINT: Final = re.compile(r"Multiple connection attempts|\s")
+_PREFIX: Final = re.compile(r"(?:- host: .*?: )?connection (?:failed|is bad): ")
 
 
 class Lost(StoreUnavailable):
@@ -94,18 +121,39 @@ def _has_waited(error: Exception) -> bool:
     return getattr(error, "sqlstate", None) == _PROTOCOL and message.startswith(_WAITED)
 
 
-def translated(error: Exception, name: str, connection: Connection | None = None) -> StoreError:
-    """The store's error for one of the driver's.
+def _unreached(error: Exception, name: str) -> StoreUnavailable | ConfigurationError:
+    """What is to be said where there is no connection: of several hosts, why each gave none."""
+    lines = [_PREFIX.sub("", line) for line in str(error).splitlines() if line and not _HINT.match(line)]
+    # Of several the last is said before all of them.
+    said = "; ".join(dict.fromkeys(lines[1:] if len(lines) > 1 and lines[0] in lines[1:] else lines))
+    said = printable(said or type(error).__name__)[:500]
+    if _UNUSABLE.search(said):
+        return ConfigurationError(f"the dsn cannot be used: {said}")
+    advice = next((f": {advice}" for words, advice in _AT_THE_DOOR if re.search(words, said)), "")
+    return StoreUnavailable(f"{name} cannot be reached: {said}{advice}")
+
+
+@overload
+def translated(error: Exception, name: str) -> StoreUnavailable | ConfigurationError: ...
+
+
+@overload
+def translated(error: Exception, name: str, connection: Connection) -> StoreError: ...
+
+
+def translated(
+    error: Exception, name: str, connection: Connection | None = None
+) -> StoreError | ConfigurationError:
+    """The store's error for one of the driver's; a ConfigurationError where libpq can use what it was told nowhere.
 
     Args:
         name: Of the database, as it may be shown.
         connection: What it came over; None where there was none yet.
     """
+    if connection is None:
+        return _unreached(error, name)
     state = getattr(error, "sqlstate", None) or ""
     said = printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)[:500]
-    if connection is None:
-        refused = f": {_STARTUP}" if "unsupported startup parameter" in said else ""
-        return StoreUnavailable(f"{name} cannot be reached: {said}{refused}")
     if _has_waited(error):
         return StoreUnavailable(f"{name}: {_WAITING} ({said})")
     if is_lost(error, connection):

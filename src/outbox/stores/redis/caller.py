@@ -57,10 +57,31 @@ class Caller:
             queues: All that it may touch.
             put: Whether it stores something, of which it has to be said whether it was.
         """
+        keys, sent = self._call(args, queues, content)
+        return self._asked(lambda: self._driver.run(script, keys, sent), put=put)
+
+    def run_then(
+        self,
+        script: Script,
+        args: Mapping[str, Any],
+        command: Sequence[str | bytes | int],
+        *,
+        queues: Iterable[str] = (),
+        content: Sequence[bytes] = (),
+        put: bool = False,
+    ) -> tuple[Any, Any]:
+        """As :meth:`run`, and what the server answers to *command* behind it, on the same connection."""
+        keys, sent = self._call(args, queues, content)
+        found: tuple[Any, Any] = self._asked(
+            lambda: self._driver.run_then(script, keys, sent, *command), put=put
+        )
+        return found
+
+    def _call(
+        self, args: Mapping[str, Any], queues: Iterable[str], content: Sequence[bytes]
+    ) -> tuple[Packed, Sequence[str | bytes]]:
         named = tuple(dict.fromkeys(queues))
-        text = _JSON({"queues": named, **args, "now": self._now()})
-        keys = self._packed(named)
-        return self._asked(lambda: self._driver.run(script, keys, [text, *content]), put=put)
+        return self._packed(named), [_JSON({"queues": named, **args, "now": self._now()}), *content]
 
     def run_new(self, queue: str, args: Sequence[str | bytes]) -> Any:
         """What the script answers that puts what is new in one queue; *args* are all that it takes but the time."""
@@ -91,6 +112,27 @@ class Caller:
     def ask(self, *command: str | bytes | int) -> Any:
         """What the server answers to one command."""
         return self._asked(lambda: self._driver.call(*command))
+
+    def told(self, *command: str | bytes | int) -> Any:
+        """The same; None where it refuses that."""
+
+        def call() -> Any:
+            try:
+                return self._driver.call(*command)
+            except Refused:
+                return None
+
+        return self._asked(call)
+
+    def setting(self, name: str) -> str | None:
+        """What the server is set to; None where it does not tell everybody."""
+        found = self.told("CONFIG", "GET", name)
+        return found[1].decode("utf-8", "replace") if found else None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an answer is waited for."""
+        return self._driver.timeout
 
     def key(self, what: str) -> str:
         return self._keys.name(what)

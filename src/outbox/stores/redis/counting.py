@@ -14,7 +14,7 @@ from outbox.stores.instants import moment
 from .caller import Caller
 from .scripts import COUNT, GLANCE
 
-__all__ = ["count", "glance"]
+__all__ = ["count", "glance", "queues"]
 
 _COUNTED: Final = 4000
 _SETTLED: Final = tuple(state for state in State if state not in (State.QUEUED, State.CLAIMED))
@@ -38,7 +38,7 @@ def count(caller: Caller) -> list[QueueCount]:
 def glance(caller: Caller, most: int) -> Glance:
     """See :meth:`outbox.protocols.SupportsGlance.glance`; what is ready is counted in any case."""
     groups: dict[_Key, _Group] = {}
-    for queue in _queues(caller):
+    for queue in queues(caller):
         _, (ready, *others) = caller.run(GLANCE, {"most": most, "states": []}, queues=[queue])
         for place, told in enumerate((ready, *others)):
             for key, group in _seen(told, most, all_queued=place == 0):
@@ -51,7 +51,7 @@ def glance(caller: Caller, most: int) -> Glance:
     return Glance(counts=[groups[key].told(*key) for key in sorted(groups)], at_most=number)
 
 
-def _queues(caller: Caller) -> list[str]:
+def queues(caller: Caller) -> list[str]:
     """Those that something was put in, ever."""
     names = caller.ask("HKEYS", caller.key("meta"))
     return sorted(name.removeprefix(_QUEUE).decode() for name in names if name.startswith(_QUEUE))

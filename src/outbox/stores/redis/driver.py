@@ -24,11 +24,12 @@ except ModuleNotFoundError as error:
 
 from .place import Place
 from .scripts import Script
-from .tls import context_of
+from .tls import context_of, speaks_no_tls
 
 __all__ = ["Cut", "Driver", "Packed", "Refused", "Unreachable"]
 
 _CONNECT: Final = 10.0
+_NO_TLS: Final = "see whether that is the server's port for TLS (tls-port); without TLS it is redis://"
 _WITHIN: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 _DENIED: Final = re.compile(r"ACL failure in script|The user executing the script can't ")
 _BEFORE_A_SCRIPT: Final = frozenset(
@@ -105,11 +106,21 @@ class _TlsConnection(Connection):
 
     def _connect(self) -> Any:
         line = super()._connect()  # type: ignore[no-untyped-call]  # redis-py says nothing of it
+        longest = line.gettimeout()
         try:
-            return self._context.wrap_socket(line, server_hostname=self.host)
+            # What speaks no TLS waits for the end of a line, and says nothing.
+            line.settimeout(min(_CONNECT, longest))
+            secured = self._context.wrap_socket(line, server_hostname=self.host)
+            secured.settimeout(longest)
+        except OSError as error:
+            line.close()
+            if speaks_no_tls(error):
+                raise redis.ConnectionError(f"no TLS came about ({error}): {_NO_TLS}") from error
+            raise
         except BaseException:
             line.close()
             raise
+        return secured
 
 
 class Driver:
@@ -124,6 +135,7 @@ class Driver:
             "rediss": _TlsConnection,
             "unix": UnixDomainSocketConnection,
         }
+        self.timeout = timeout
         self._closed = False
         self._asks_first = b""
         # Adding and taking the last are one step each, and so need no lock.
@@ -141,24 +153,38 @@ class Driver:
     def run(self, script: Script, keys: Packed, args: Sequence[str | bytes]) -> Any:
         """What *script* answers; it is sent whole where the server does not know it."""
         with self._connection() as connection:
-            if self._asks_first and not script.reads_only:
-                with _nothing_done():
-                    _call(connection, self._asks_first)
+            return self._run(connection, script, keys, args)
+
+    def run_then(
+        self, script: Script, keys: Packed, args: Sequence[str | bytes], *command: str | bytes | int
+    ) -> tuple[Any, Any]:
+        """The same, and what the server answers to *command* behind it, on the same connection; Cut where it answers nothing to that."""
+        with self._connection() as connection:
+            answer = self._run(connection, script, keys, args)
             try:
-                return _call(connection, _script("EVALSHA", script.digest, keys, args))
+                return answer, _call(connection, _command(command))
             except Refused as refused:
-                if refused.code != "NOSCRIPT":
-                    raise
-            return _call(connection, _script("EVAL", script.text, keys, args))
+                raise Cut(refused.text) from refused.__cause__
+
+    def _run(self, connection: Any, script: Script, keys: Packed, args: Sequence[str | bytes]) -> Any:
+        if self._asks_first and not script.reads_only:
+            with _nothing_done():
+                _call(connection, self._asks_first)
+        try:
+            return _call(connection, _script("EVALSHA", script.digest, keys, args))
+        except Refused as refused:
+            if refused.code != "NOSCRIPT":
+                raise
+        return _call(connection, _script("EVAL", script.text, keys, args))
 
     def ask_first(self, *command: str | bytes) -> None:
         """From now on have this command done before each script that writes, on its connection."""
-        self._asks_first = b"*%d\r\n%b" % (len(command), _packed(command))
+        self._asks_first = _command(command)
 
     def call(self, *command: str | bytes | int) -> Any:
         """What the server answers to one command."""
         with self._connection() as connection:
-            return _call(connection, b"*%d\r\n%b" % (len(command), _packed(command)))
+            return _call(connection, _command(command))
 
     def apart(self) -> Any:
         """A connection that is nobody else's; whoever has it disconnects it."""
@@ -246,6 +272,10 @@ def _packed(args: Sequence[str | bytes | int]) -> bytes:
         octets = arg if isinstance(arg, bytes) else str(arg).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(octets), octets))
     return b"".join(parts)
+
+
+def _command(words: Sequence[str | bytes | int]) -> bytes:
+    return b"*%d\r\n%b" % (len(words), _packed(words))
 
 
 def _script(how: str, what: str, keys: Packed, args: Sequence[str | bytes]) -> bytes:

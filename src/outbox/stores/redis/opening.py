@@ -11,7 +11,7 @@ from outbox.errors import ConfigurationError, FormatError, UnsupportedError
 from . import rights
 from .caller import Caller
 
-__all__ = ["EVICTS", "FORMAT", "open_store", "refuse_eviction", "require_rights", "version"]
+__all__ = ["EVICTS", "FORMAT", "NoStore", "open_store", "refuse_eviction", "require_rights", "version"]
 
 FORMAT: Final = b"1"
 _LEAST: Final = (6, 2)
@@ -21,11 +21,16 @@ EVICTS: Final = re.compile("allkeys-")
 """Policies that throw away any key; ``volatile-`` ones throw away what has a time to live, and nothing of ours has."""
 
 
+class NoStore(ConfigurationError):
+    """Nothing of this prefix is there, and nothing else is wrong."""
+
+
 def open_store(caller: Caller, *, create: bool) -> None:
     """See that the server can be used, and that there is a store, or make one.
 
     Raises:
-        ConfigurationError: it evicts keys, the user may not run what the scripts need, or there is no store and *create* is false.
+        NoStore: there is none, and *create* is false.
+        ConfigurationError: it evicts keys, or the user may not run what the scripts need.
         UnsupportedError: it is too old.
         FormatError: another release wrote the store.
     """
@@ -41,7 +46,10 @@ def open_store(caller: Caller, *, create: bool) -> None:
     meta = caller.key("meta")
     found = caller.ask("HGET", meta, "format")
     if found is None and not create:
-        raise ConfigurationError(f"there is no store {meta} in {caller.place}; `outbox submit` makes one")
+        raise NoStore(
+            f"there is no store {meta} in {caller.place}; `outbox migrate` makes one, as the first submit and the first "
+            "run do: look at the database and the prefix where there ought to be one"
+        )
     if found is None:
         caller.ask("HSETNX", meta, "format", FORMAT)
     elif found != FORMAT:

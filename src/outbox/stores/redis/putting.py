@@ -23,16 +23,16 @@ from .rows import Row, letters
 from .scripts import PUT
 from .tidings import Number, number
 
-__all__ = ["Putting", "Stored", "kept_envelope", "kept_span"]
+__all__ = ["MOST_AT_ONCE", "MOST_MESSAGES", "Putting", "Stored", "kept_envelope", "kept_span"]
 
 _MOST_CONTENT: Final = (512 << 20) - (1 << 16)
 """Redis keeps 512 MiB in one value."""
-_MOST_MESSAGES: Final = 5_000
+MOST_MESSAGES: Final = 5_000
 """All or none is one script, and for as long as a script runs the server does nothing else."""
 _MOST_PLAIN: Final = 500
 """So many values a script can hand to one command, and more."""
 _WAITING: Final = letters([Fate.WAITING])
-_MOST_AT_ONCE: Final = 256 << 20
+MOST_AT_ONCE: Final = 256 << 20
 """A request of 1 GiB the server would not read to its end."""
 
 
@@ -75,7 +75,7 @@ class Putting:
         if not unique:
             return Stored([], [], (0, 0))
         _require_few(unique)
-        content = [part for draft in unique for part in self._kept(draft.message)]
+        content = [part for draft in unique for part in self.kept(draft.message)]
         held = None if lease is None else _Lease(width=lease, attempted=attempted)
         answer = self.caller.run(
             PUT, self._args(unique, held), queues=[d.message.queue for d in unique], content=content, put=True
@@ -96,16 +96,17 @@ class Putting:
         size = 0
         args: list[str | bytes] = [f"queue:{messages[0].queue}", ""]
         for message in messages:
-            envelope, content = self._kept(message)
+            envelope, content = self.kept(message)
             size += len(message.content)
             args += (message.id, _beginning(message), f"{100 - message.priority:03d}:", envelope, content)
-        if len(messages) > 1 and size > _MOST_AT_ONCE:
+        if len(messages) > 1 and size > MOST_AT_ONCE:
             return None
         args[1] = str(size)
         news: bytes | None = self.caller.run_new(messages[0].queue, args)
         return news
 
-    def _kept(self, message: Message) -> tuple[bytes, bytes]:
+    def kept(self, message: Message) -> tuple[bytes, bytes]:
+        """The envelope and the content as they are kept; raises InvalidMessage where that is too much."""
         content = self.codings.encode(message.content, message.id)
         if len(content) > _MOST_CONTENT:
             raise InvalidMessage(
@@ -117,11 +118,17 @@ class Putting:
         return {
             "drafts": [_draft(draft) for draft in drafts],
             "remember": str(width(self.retention.remember)),
-            "max_messages": _or_nothing(self.limits.max_messages),
-            "max_bytes": _or_nothing(self.limits.max_bytes),
+            **self.room(),
             "lease": False if lease is None else kept_span(lease.width),
             "attempted": lease is not None and lease.attempted,
             "nonce": "" if lease is None else fresh_nonce(),
+        }
+
+    def room(self) -> dict[str, str]:
+        """The limits, as the scripts take them."""
+        return {
+            "max_messages": _or_nothing(self.limits.max_messages),
+            "max_bytes": _or_nothing(self.limits.max_bytes),
         }
 
     def _stored(self, drafts: Sequence[intake.Draft], answer: Sequence[Any]) -> Stored:
@@ -144,10 +151,10 @@ class Putting:
 
 def _require_few(drafts: Sequence[intake.Draft]) -> None:
     size = sum(len(draft.message.content) for draft in drafts)
-    if len(drafts) > _MOST_MESSAGES or (len(drafts) > 1 and size > _MOST_AT_ONCE):
+    if len(drafts) > MOST_MESSAGES or (len(drafts) > 1 and size > MOST_AT_ONCE):
         raise UnsupportedError(
             f"{len(drafts):,} messages with {size / (1 << 20):,.0f} MiB of content are too much for one put: Redis does "
-            f"nothing else meanwhile, and takes {_MOST_MESSAGES:,} with {_MOST_AT_ONCE >> 20} MiB at most; "
+            f"nothing else meanwhile, and takes {MOST_MESSAGES:,} with {MOST_AT_ONCE >> 20} MiB at most; "
             "put them in several parts"
         )
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from outbox.protocols import Register
+import datetime as dt
+from collections.abc import Collection, Mapping
+
+from outbox.protocols import Register, Swap
 from outbox.stores.instants import moment
 
 from .caller import Caller
-from .scripts import REGISTER
+from .scripts import REGISTERS
 
-__all__ = ["register", "swap"]
-
-
-def register(caller: Caller, name: str) -> Register:
-    """See :meth:`outbox.protocols.SupportsRegister.register`."""
-    now, text = caller.run(REGISTER, {"name": name})
-    return _register(now, text)
+__all__ = ["registers", "swap"]
 
 
-def swap(caller: Caller, name: str, old: str | None, new: str) -> Register | None:
+def registers(caller: Caller, names: Collection[str]) -> Mapping[str, Register]:
+    """See :meth:`outbox.protocols.SupportsRegister.registers`."""
+    now, texts = caller.run(REGISTERS, {"names": list(names)})
+    at = moment(int(now))
+    return {name: _register(text, at) for name, text in zip(names, texts, strict=True)}
+
+
+def swap(caller: Caller, swaps: Mapping[str, Swap]) -> Mapping[str, Register]:
     """See :meth:`outbox.protocols.SupportsRegister.swap`."""
-    said = {"name": name, "new": new} | ({} if old is None else {"old": old})
-    now, text, done = caller.run(REGISTER, said)
-    return None if done else _register(now, text)
+    said = [{"new": each.new} | ({} if each.old is None else {"old": each.old}) for each in swaps.values()]
+    now, texts, written = caller.run(REGISTERS, {"names": list(swaps), "swaps": said})
+    at = moment(int(now))
+    return {
+        name: _register(text, at) for name, text, done in zip(swaps, texts, written, strict=True) if not done
+    }
 
 
-def _register(now: bytes, text: bytes | None) -> Register:
-    return Register(None if text is None else text.decode("utf-8", "backslashreplace"), moment(int(now)))
+def _register(text: bytes | None, at: dt.datetime) -> Register:
+    return Register(None if text is None else text.decode("utf-8", "backslashreplace"), at)

@@ -86,6 +86,10 @@ class Row:
         name = "unreadable" if queue is None else queue[0].decode()
         return cls(queue=name, priority=0, size=0, digest=b"", token="", standing=standing)
 
+    def next_token(self, nonce: str) -> str:
+        """That of a claim which follows the latest."""
+        return f"{int(self.token.partition('-')[0]) + 1}-{nonce}"
+
     @property
     def text(self) -> str:
         """As it is kept."""

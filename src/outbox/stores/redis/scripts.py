@@ -13,23 +13,32 @@ __all__ = [
     "AGED",
     "APPLY",
     "CLAIM",
+    "CONCLUDE",
     "COUNT",
+    "DETAINED",
     "EXCHANGE",
     "EXTEND",
     "FORGET",
+    "GIVE",
     "GLANCE",
     "HOLD",
+    "IDENTITY",
+    "LASTING",
+    "LEAVERS",
     "LOOK",
     "NEXT_DUE",
     "OF_STATES",
     "PAGE",
     "PUT",
     "PUT_NEW",
-    "REGISTER",
+    "REGISTERS",
+    "REMEMBER",
+    "REMEMBERED",
     "RIGHTS",
     "SETTLE",
     "SUSPEND",
     "SUSPENSIONS",
+    "TAKE",
     "UNSUSPEND",
     "Script",
 ]
@@ -56,13 +65,13 @@ def _read(name: str) -> str:
     return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
-PUT: Final = Script.of("put")
+PUT: Final = Script.of("put", ["crowding"])
 PUT_NEW: Final = Script.of("put_new", common=False)
 CLAIM: Final = Script.of("claim", ["claiming"])
 SETTLE: Final = Script.of("settle", ["settling"])
 EXCHANGE: Final = Script.of("exchange", ["settling", "claiming"])
 EXTEND: Final = Script.of("extend")
-APPLY: Final = Script.of("apply")
+APPLY: Final = Script.of("apply", ["editing"])
 LOOK: Final = Script.of("look", reads_only=True)
 PAGE: Final = Script.of("page", reads_only=True)
 COUNT: Final = Script.of("count", ["grouping"], reads_only=True)
@@ -72,8 +81,17 @@ FORGET: Final = Script.of("forget")
 HOLD: Final = Script.of("hold")
 AGED: Final = Script.of("aged")
 OF_STATES: Final = Script.of("of_states", reads_only=True)
-REGISTER: Final = Script.of("register")
+REGISTERS: Final = Script.of("registers")
 RIGHTS: Final = Script.of("rights", common=False, reads_only=True)
 SUSPEND: Final = Script.of("suspend")
 UNSUSPEND: Final = Script.of("unsuspend")
 SUSPENSIONS: Final = Script.of("suspensions", reads_only=True)
+IDENTITY: Final = Script.of("identity")
+LASTING: Final = Script.of("lasting")
+LEAVERS: Final = Script.of("leavers", reads_only=True)
+TAKE: Final = Script.of("take", ["editing"])
+CONCLUDE: Final = Script.of("conclude", ["editing"])
+DETAINED: Final = Script.of("detained", reads_only=True)
+GIVE: Final = Script.of("give", ["crowding"])
+REMEMBERED: Final = Script.of("remembered", reads_only=True)
+REMEMBER: Final = Script.of("remember")

@@ -14,14 +14,14 @@ from outbox.stores.retention import Retention
 from .putting import kept_envelope, kept_span
 from .rows import attempt_text, letters
 
-__all__ = ["Batch", "batches"]
+__all__ = ["Portion", "portions"]
 
 _AT_ONCE: Final = 1000
 """One script writes no more: for as long as it runs, the server does nothing else."""
 
 
 @attrs.frozen
-class Batch:
+class Portion:
     """Settlements that one script writes, and what it takes for them."""
 
     settlements: Sequence[Settlement]
@@ -36,7 +36,7 @@ class Batch:
         return [self.settlements[place].claim for place in places]
 
 
-def batches(settlements: Sequence[Settlement], retention: Retention) -> list[Batch]:
+def portions(settlements: Sequence[Settlement], retention: Retention) -> list[Portion]:
     """All of them, in order: one at least, which may be empty.
 
     Raises as :func:`outbox.stores.standing.fates_of` does, before any is written.
@@ -44,7 +44,7 @@ def batches(settlements: Sequence[Settlement], retention: Retention) -> list[Bat
     prepared = [_one(each, retention) for each in settlements]
     shared = {"keep": retention.keep_delivered is not None, "remembers": retention.remembers}
     return [
-        Batch(
+        Portion(
             settlements[first : first + _AT_ONCE],
             {"settlements": prepared[first : first + _AT_ONCE], **shared},
         )

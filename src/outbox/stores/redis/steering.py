@@ -19,11 +19,13 @@ from .rows import Row
 from .scripts import APPLY, HOLD, LOOK
 from .tidings import Number, number
 
-__all__ = ["Command", "Edit", "apply", "hold", "is_gone", "purge", "steer"]
+__all__ = ["LEFT", "Command", "Edit", "apply", "hold", "is_gone", "purge", "steer"]
 
 Command: TypeAlias = Callable[[str, Standing, int], Step]
 _AT_ONCE = 500
-_TOMBSTONE: Final = re.compile(rb"\t[0-9A-Fa-f]*\t[0-9]+")
+LEFT: Final = "\tleft"
+"""Behind the time of an id whose message has left for another store."""
+_TOMBSTONE: Final = re.compile(rb"\t[0-9A-Fa-f]*\t[0-9]+(?:\tleft)?")
 
 
 @attrs.frozen

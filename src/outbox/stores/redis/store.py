@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from outbox.ages import Group
@@ -13,6 +13,7 @@ from outbox.errors import ConfigurationError
 from outbox.filters import Filter
 from outbox.lifecycle import Claim, PutResult, Record, Settlement, State, Summary
 from outbox.message import Message
+from outbox.moving import Abandoned, Batch, Remembered
 from outbox.protocols import (
     MAX_BYTES,
     Change,
@@ -25,6 +26,7 @@ from outbox.protocols import (
     QueueCount,
     Register,
     Suspension,
+    Swap,
 )
 from outbox.stores import standing as standings
 from outbox.stores.content import Codings, ContentCoding
@@ -43,7 +45,20 @@ from outbox.stores.presence import Said
 from outbox.stores.retention import Retention
 from outbox.stores.selection import distinct
 
-from . import announcing, browsing, counting, opening, pruning, registering, steering, suspending, upkeep
+from . import (
+    announcing,
+    arriving,
+    browsing,
+    counting,
+    knowing,
+    moving,
+    opening,
+    pruning,
+    registering,
+    steering,
+    suspending,
+    upkeep,
+)
 from .caller import Caller
 from .claimant import Claimant
 from .claiming import Order
@@ -53,7 +68,7 @@ from .lookout import Lookout
 from .place import Place
 from .putting import Putting, kept_span
 from .scripts import EXCHANGE, EXTEND, LOOK, NEXT_DUE, SETTLE
-from .settling import Batch, batches
+from .settling import Portion, portions
 from .tidings import Tidings, number
 
 __all__ = ["RedisStore"]
@@ -193,9 +208,9 @@ class RedisStore:
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
         """See :meth:`outbox.protocols.Store.settle`; a thousand at a time, each thousand durable when the next begins."""
-        return self._settle(batches(settlements, self._retention))
+        return self._settle(portions(settlements, self._retention))
 
-    def _settle(self, some: Sequence[Batch]) -> list[Claim]:
+    def _settle(self, some: Sequence[Portion]) -> list[Claim]:
         lost: list[Claim] = []
         for batch in some:
             _, news, stale = self._caller.run(SETTLE, batch.args, queues=batch.queues)
@@ -217,7 +232,7 @@ class RedisStore:
         names = distinct(queues)
         if limit < 1 or not names:
             return Exchanged(self.settle(settlements), [])
-        *before, last = batches(settlements, self._retention)
+        *before, last = portions(settlements, self._retention)
         lost = self._settle(before)
         order = self._claimant.in_turn(Order(queues=names, limit=limit, lease=lease, max_bytes=max_bytes))
         args = {**last.args, **order.args()}
@@ -356,17 +371,86 @@ class RedisStore:
         """See :meth:`outbox.protocols.SupportsPresence.announced`."""
         return announcing.announced(self._caller, self._now())
 
+    # -- from one store to another
+
+    def identity(self) -> str:
+        """See :meth:`outbox.moving.SupportsMove.identity`; a copy of the server's data is the same store.
+
+        Raises:
+            ConfigurationError: the server may lose what it has answered for,
+                as it is set up; so say all that a move begins with.
+        """
+        return moving.identity(self._caller)
+
+    def take(
+        self,
+        *,
+        to: str,
+        limit: int,
+        max_bytes: int = MAX_BYTES,
+        leave: Collection[str] = (),
+        after: str = "",
+    ) -> Batch | None:
+        """See :meth:`outbox.moving.SupportsMove.take`; a thousand at most."""
+        return moving.take(
+            self._caller,
+            self._codings,
+            to=to,
+            limit=bounded(limit),
+            max_bytes=max_bytes,
+            leave=leave,
+            after=after,
+        )
+
+    def give(self, batch: Batch, /) -> Sequence[str]:
+        """See :meth:`outbox.moving.SupportsMove.give`.
+
+        Raises:
+            InvalidMessage: also where the batch is more than 5,000 messages, or 256 MiB of several.
+        """
+        refused, news = arriving.give(self._putting, batch)
+        self._tidings.learn(news)
+        return refused
+
+    def last_given(self, source: str, /) -> str:
+        """See :meth:`outbox.moving.SupportsMove.last_given`."""
+        return arriving.last_given(self._putting, source)
+
+    def conclude(self, name: str, /, *, back: Collection[str] = ()) -> None:
+        """See :meth:`outbox.moving.SupportsMove.conclude`."""
+        self._tidings.learn(moving.conclude(self._caller, self._retention, name, back))
+
+    def abandon(self) -> Abandoned:
+        """See :meth:`outbox.moving.SupportsMove.abandon`."""
+        abandoned, news = moving.abandon(self._caller, self._retention)
+        self._tidings.learn(news)
+        return abandoned
+
+    def has_left(self, id: str, /) -> bool:
+        """See :meth:`outbox.moving.SupportsMove.has_left`."""
+        return is_id(id) and knowing.has_left(self._caller, id)
+
+    def remembered(self, *, after: Remembered | None = None, limit: int = 1000) -> Sequence[Remembered]:
+        """See :meth:`outbox.moving.SupportsMove.remembered`."""
+        return knowing.remembered(self._caller, self._retention, self._now(), after, bounded(limit))
+
+    def remember(self, known: Sequence[Remembered], /) -> None:
+        """See :meth:`outbox.moving.SupportsMove.remember`; a thousand at a time, each thousand durable when the next begins."""
+        knowing.remember(self._caller, known, self._retention)
+
     # -- what is kept together
 
-    def register(self, name: str, /) -> Register:
-        """See :meth:`outbox.protocols.SupportsRegister.register`."""
-        require_register(name)
-        return registering.register(self._caller, name)
+    def registers(self, names: Collection[str], /) -> Mapping[str, Register]:
+        """See :meth:`outbox.protocols.SupportsRegister.registers`."""
+        for name in names:
+            require_register(name)
+        return registering.registers(self._caller, names)
 
-    def swap(self, name: str, old: str | None, new: str, /) -> Register | None:
+    def swap(self, swaps: Mapping[str, Swap], /) -> Mapping[str, Register]:
         """See :meth:`outbox.protocols.SupportsRegister.swap`."""
-        require_register(name, new)
-        return registering.swap(self._caller, name, old, new)
+        for name, each in swaps.items():
+            require_register(name, each.new)
+        return registering.swap(self._caller, swaps)
 
     def _now(self) -> int:
         now, _ = self._caller.run(LOOK, {"ids": []})
@@ -381,7 +465,7 @@ class RedisStore:
 
     def check(self) -> Sequence[Finding]:
         """See :meth:`outbox.protocols.SupportsMaintain.check`."""
-        return list(upkeep.check(self._caller))
+        return [*upkeep.check(self._caller), *moving.check(self._caller, self._now())]
 
     def prune(self, *, limit: int = 1000) -> int:
         """See :meth:`outbox.protocols.SupportsMaintain.prune`; the oldest first, ids before records."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ssl
+from typing import Final
 
 from outbox.errors import ConfigurationError
 from outbox.values import printable, quoted
 
 from .place import Place
 
-__all__ = ["context_of"]
+__all__ = ["context_of", "speaks_no_tls"]
+
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
+)
+"""What OpenSSL says of what does not begin as TLS does, by its versions."""
 
 
 def context_of(place: Place) -> ssl.SSLContext:
@@ -28,6 +34,13 @@ def context_of(place: Place) -> ssl.SSLContext:
     if place.client_cert is not None:
         _show(context, place.client_cert, place.client_key)
     return context
+
+
+def speaks_no_tls(error: OSError) -> bool:
+    """Whether a handshake failed with *error* as it does with who has never heard of TLS: silence, an end, or other words."""
+    return (
+        not isinstance(error, ssl.SSLError) or error.reason in _NO_TLS or isinstance(error, ssl.SSLEOFError)
+    )
 
 
 def _show(context: ssl.SSLContext, certificate: str, key: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from outbox.errors import ConfigurationError, StoreError
+from outbox.errors import ConfigurationError
 from outbox.protocols import Finding
 from outbox.values import printable
 
@@ -83,7 +83,7 @@ def _persistence(caller: Caller, told: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _syncs(caller: Caller) -> Finding:
-    often = _setting(caller, "appendfsync")
+    often = caller.setting("appendfsync")
     if often == "always":
         return Finding("ok", "appendfsync is always: what is acknowledged outlives a power failure")
     if often is None:
@@ -102,22 +102,13 @@ def _syncs(caller: Caller) -> Finding:
 
 
 def _rewrites(caller: Caller) -> Iterator[Finding]:
-    if _setting(caller, "no-appendfsync-on-rewrite") == "yes":
+    if caller.setting("no-appendfsync-on-rewrite") == "yes":
         yield Finding(
             "warning",
             "no-appendfsync-on-rewrite is yes: while the append-only file is rewritten nothing is synced, and a power "
             "failure takes what was acknowledged meanwhile",
             f"CONFIG SET no-appendfsync-on-rewrite no, and the same in redis.conf; {_DOCS}",
         )
-
-
-def _setting(caller: Caller, name: str) -> str | None:
-    """What the server is set to; None where it does not tell everybody."""
-    try:
-        found = caller.ask("CONFIG", "GET", name)
-    except StoreError:
-        return None
-    return found[1].decode("utf-8", "replace") if found else None
 
 
 def _replication(told: Mapping[str, str]) -> Finding:

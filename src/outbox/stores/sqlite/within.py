@@ -137,6 +137,11 @@ class Within:
                 f"the connection leads to {name or 'a database in memory'}, and the store is in {self._database.path}: "
                 "both must be one file"
             )
+        if _is_second_name(name, self._database.path):
+            raise ConfigurationError(
+                f"the connection has the database open as {name}, another name (a hard link) of {self._database.path}: SQLite "
+                f"keeps what was written last beside each name, so open it as {self._database.path}"
+            )
 
     def _name(self) -> str:
         """What the connection was opened by; ``""`` where it is no file."""
@@ -167,6 +172,16 @@ def _leads_to(name: str, path: Path) -> bool:
         return path.samefile(name)
     except FileNotFoundError:
         return False
+
+
+def _is_second_name(name: str, path: Path) -> bool:
+    """Whether the two are names of one file that are not led to one another by symbolic links."""
+    # Where case makes no difference one name is written in several ways, and the file has one all the same.
+    try:
+        several = path.stat().st_nlink > 1
+    except FileNotFoundError:
+        return False  # gone since, which each put looks for
+    return several and os.path.realpath(name) != os.path.realpath(path)
 
 
 def _locked_out(own: Sql) -> bool:

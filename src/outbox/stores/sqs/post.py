@@ -182,8 +182,7 @@ class Post:
         known = self._urls.get((queue, side))
         if known is not None:
             return known
-        name = sqs_name(self._prefix, queue, side)
-        url = self._made(queue, side) if self._create else self._found(name)
+        url = self._made(queue, side) if self._create else self._found(queue, side)
         with self._lock:
             self._urls[queue, side] = url
         return url
@@ -192,22 +191,22 @@ class Post:
         """Make what is missing of a queue and those beside it; returns the names of what was made."""
         made = []
         for side in (DEAD, HELD, ""):
-            name = sqs_name(self._prefix, queue, side)
             try:
-                self._found(name)
+                self._found(queue, side)
             except Refused as error:
                 if error.code not in NO_QUEUE:
                     raise
                 self._made(queue, side)
-                made.append(name)
+                made.append(sqs_name(self._prefix, queue, side))
         return made
 
-    def _found(self, name: str) -> str:
+    def _found(self, queue: str, side: str) -> str:
+        name = sqs_name(self._prefix, queue, side)
         try:
             url: str = self._client.call("get_queue_url", f"queue {name}", QueueName=name)["QueueUrl"]
         except Refused as error:
             if error.code in NO_QUEUE:
-                raise self._missing(name, error) from error
+                raise self._missing(queue, name, error) from error
             raise
         return url
 
@@ -226,7 +225,7 @@ class Post:
         except Refused as error:
             # It is there, and somebody has given it other attributes: `check` says which of them matter.
             if error.code in ("QueueAlreadyExists", "QueueNameExists"):
-                return self._found(name)
+                return self._found(queue, side)
             raise
         url: str = answer["QueueUrl"]
         return url
@@ -294,14 +293,16 @@ class Post:
                 raise
             # Somebody has deleted it; it may be made anew.
             self._urls.pop((queue, side), None)
-            raise self._missing(sqs_name(self._prefix, queue, side), error) from error
+            raise self._missing(queue, sqs_name(self._prefix, queue, side), error) from error
 
-    def _missing(self, name: str, error: Refused) -> Refused:
+    def _missing(self, queue: str, name: str, error: Refused) -> Refused:
         where = (
             f"the region {self._client.region} is meant" if self._client.region else "it is the right server"
         )
         return Refused(
-            f"queue {name} is not there: `outbox migrate` makes it; or see that {where}", error.code
+            f"queue {name} is not there: `outbox migrate --queue {queue}` makes it, and plain `outbox migrate` those that "
+            f"the settings name (queues, and ?queues= of the URL); or see that {where}",
+            error.code,
         )
 
 

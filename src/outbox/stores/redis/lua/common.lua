@@ -141,8 +141,9 @@ local function render(row)
 end
 
 -- What is kept of an id that is remembered: anything else that begins so is a row whose queue is damaged.
+local GONE_HERE, GONE_AWAY = '^\t(%x*)\t(%d+)$', '^\t(%x*)\t(%d+)\tleft$'
 local function is_gone(text)
-  return string.find(text, '^\t%x*\t%d+$') ~= nil
+  return string.find(text, GONE_HERE) ~= nil or string.find(text, GONE_AWAY) ~= nil
 end
 
 local function queued(row)
@@ -212,15 +213,16 @@ local function attach(id, row)
   end
 end
 
--- Nothing stays of a message that has left the sorted sets, but for its id where that is *buried*.
-local function discard(id, row, buried)
+-- Nothing stays of a message that has left the sorted sets, but for its id where that is *buried*: as *left* where it went
+-- to another store.
+local function discard(id, row, buried, left)
   write('HDEL', ENVELOPE, id)
   write('HDEL', CONTENT, id)
   write('HDEL', PAST, id, id .. '!')
   write('ZREM', IDS, id)
   if buried then
     local settled = row.settled == '' and now or row.settled
-    write('HSET', ROW, id, '\t' .. row.digest .. '\t' .. settled)
+    write('HSET', ROW, id, '\t' .. row.digest .. '\t' .. settled .. (left or ''))
     write('ZADD', GONE, settled, id)
   else
     write('HDEL', ROW, id)

@@ -12,7 +12,7 @@ for place, text in ipairs(fetch(ROW, ids)) do
   local id, _, _, size, digest = unpack(drafts[place])
   local was = nil
   if text and is_gone(text) then
-    local buried, settled = string.match(text, '^\t(%x*)\t(%d+)$')
+    local buried, settled = string.match(text, '^\t(%x*)\t(%d+)')
     if not settled or #buried % 2 == 1 then
       was = ''
     elseif tonumber(settled) > since then
@@ -43,18 +43,8 @@ for place, text in ipairs(fetch(ROW, ids)) do
 end
 if #conflicts > 0 then return { 'conflict', unpack(conflicts, 1, math.min(#conflicts, 1000)) } end
 
-local function too_much(limit, name, new)
-  return limit ~= '' and new > 0 and counted(redis.call('HGET', META, name)) + new > tonumber(limit)
-end
-
-if too_much(args.max_messages, 'messages', new_messages) or too_much(args.max_bytes, 'bytes', new_bytes) then
-  local held = redis.call('HMGET', META, 'messages', 'bytes')
-  local told = { 'full' }
-  for _, number in ipairs({ counted(held[1]), counted(held[2]), new_messages, new_bytes }) do
-    told[#told + 1] = string.format('%.0f', number)
-  end
-  return told
-end
+local full = too_full(new_messages, new_bytes)
+if full then return full end
 
 if not format then redis.call('HSET', META, 'format', '1') end
 local claims, going_on = {}, {}
