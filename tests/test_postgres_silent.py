@@ -98,3 +98,17 @@ def test_what_is_committed_although_its_standby_did_not_answer_is_not_acknowledg
         waiting.put([mail("a")])
 
     assert statuses(store.put([mail("a")])) == ["known"]
+
+
+def test_where_there_is_a_limit_a_transaction_that_is_left_open_is_not_waited_for_for_ever(
+    server: Server, others: psycopg.Connection
+) -> None:
+    dsn, schema = f"{server.dsn} {LOCAL}", f"s{next(SCHEMAS)}"
+    opened = PostgresStore(dsn, schema=schema, timeout=TIMEOUT, max_messages=10)
+    with contextlib.closing(opened) as store, others.transaction():
+        store.within(others).put([mail("a")])
+        with pytest.raises(StoreUnavailable, match="said nothing for 2 s") as put:
+            store.put([mail("b")])
+        assert not isinstance(put.value, AmbiguousPut)
+    with contextlib.closing(PostgresStore(dsn, schema=schema)) as store:
+        assert statuses(store.put([mail("a"), mail("b")])) == ["known", "stored"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from outbox.codec import encode_envelope, encode_texts
-from outbox.errors import InvalidMessage
+from outbox.errors import InvalidMessage, UnsupportedError
 from outbox.lifecycle import Fate
 from outbox.message import Message
 from outbox.stores import intake
@@ -24,7 +24,11 @@ from .suspending import OPEN
 __all__ = ["Draft", "drafts", "insert", "known", "store"]
 
 _MOST_CONTENT: Final = 500_000_000
-"""A row has 1 GB at most, and so has what is said to the server at once."""
+"""A row has 1 GB at most."""
+_MOST_AT_ONCE: Final = 1_000_000_000
+"""So has what is said to the server at once: it ends a connection that says more."""
+_BESIDE: Final = 500
+"""The bytes, at most, of a message's other columns and of the lengths of all."""
 _WAITING: Final = rows.letters([Fate.WAITING])
 _COLUMNS: Final = (
     "id text, queue text, priority int8, digest bytea, sender text, recipients text, number int8, size int8, "
@@ -93,7 +97,19 @@ class Draft(intake.Draft):
 
 
 def drafts(messages: Sequence[Message], codings: Codings) -> list[Draft]:
-    return [_draft(message, codings) for message in messages]
+    """Raise InvalidMessage for one, and UnsupportedError for all together, that are larger than the server takes."""
+    made = [_draft(message, codings) for message in messages]
+    size = sum(len(each.content) + len(each.envelope) + len(each.recipients) + _BESIDE for each in made)
+    if size > _MOST_AT_ONCE and len(made) > 1:
+        raise UnsupportedError(
+            f"{len(made):,} messages with {size:,} bytes are too much for one put: PostgreSQL takes {_MOST_AT_ONCE:,} "
+            "at once; put them in several parts"
+        )
+    if size > _MOST_AT_ONCE:
+        raise InvalidMessage(
+            f"{made[0].id} has {size:,} bytes as it is kept, and PostgreSQL takes {_MOST_AT_ONCE:,} at most"
+        )
+    return made
 
 
 def _draft(message: Message, codings: Codings) -> Draft:
