@@ -183,7 +183,7 @@ def test_a_connection_that_cannot_say_all_text_is_told_so_and_its_transaction_go
 
 
 def test_what_is_no_connection_of_psycopg_is_refused(store: PostgresStore) -> None:
-    with pytest.raises(ConfigurationError, match=r"psycopg\.Connection, not builtins.object"):
+    with pytest.raises(ConfigurationError, match=r"psycopg\.Connection, not object"):
         store.within(object())
 
 

@@ -21,6 +21,13 @@ def frozen_mapping(mapping: Mapping[K, V]) -> Mapping[K, V]:
     return MappingProxyType(dict(mapping))
 
 
+def type_name(thing: object) -> str:
+    """What it is an object of, as one may say it: with the library that has it, where Python itself has not."""
+    kind = type(thing)
+    library = kind.__module__.partition(".")[0]
+    return kind.__name__ if library == "builtins" else f"{library}.{kind.__name__}"
+
+
 def printable(text: str, limit: int = REPLY_LIMIT) -> str:
     """Text of a stranger, fit for a terminal, a log line and a database: escaped and capped.
 

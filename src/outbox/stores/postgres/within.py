@@ -15,6 +15,7 @@ from outbox.errors import ConfigurationError, StoreError, StoreUnavailable
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 from outbox.stores.alone import alone_on
+from outbox.values import type_name
 
 from .driver import (
     Connection,
@@ -84,10 +85,9 @@ class Within:
         name: str,
         home: Home,
     ) -> None:
-        kind = type(connection)
         if not is_connection(connection):
             raise ConfigurationError(
-                f"within() takes a psycopg.Connection, not {kind.__module__.partition('.')[0]}.{kind.__name__}: pass the driver's own"
+                f"within() takes a psycopg.Connection, not {type_name(connection)}: pass the driver's own"
             )
         self._connection = connection
         self._put = put

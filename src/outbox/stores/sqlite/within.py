@@ -25,6 +25,7 @@ from outbox.errors import ConfigurationError
 from outbox.lifecycle import PutResult
 from outbox.message import Message
 from outbox.stores.alone import alone_on
+from outbox.values import type_name
 
 from . import schema
 from .connection import Database
@@ -55,10 +56,9 @@ class Within:
         put: Callable[[Sql, Sequence[Message]], Sequence[PutResult]],
         database: Database,
     ) -> None:
-        kind = type(connection)
         if not isinstance(connection, sqlite3.Connection):
             raise ConfigurationError(
-                f"within() takes a sqlite3.Connection, not {kind.__module__.partition('.')[0]}.{kind.__name__}: "
+                f"within() takes a sqlite3.Connection, not {type_name(connection)}: "
                 "pass the driver's own, "
                 "or SQLAlchemy's or Django's that leads to it"
             )
