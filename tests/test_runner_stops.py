@@ -82,8 +82,11 @@ def others() -> None:
 
 
 def our_threads() -> list[str]:
-    now = set(threading.enumerate()) - set(OTHERS)
-    return [thread.name for thread in now if thread.name.startswith("outbox-")]
+    """Those that go on: one that has done its last has a moment to be gone."""
+    ours = [each for each in set(threading.enumerate()) - set(OTHERS) if each.name.startswith("outbox-")]
+    for each in ours:
+        each.join(1)
+    return [each.name for each in ours if each.is_alive()]
 
 
 def wait_until_stopping(runner: Runner) -> None:
