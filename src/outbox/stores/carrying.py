@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -21,6 +21,7 @@ __all__ = [
     "UNTOLD",
     "Arrival",
     "Given",
+    "UnderWay",
     "arrivals",
     "arrived",
     "damaged",
@@ -102,10 +103,25 @@ def damaged(error: Exception) -> CorruptRecord:
     )
 
 
-def findings(number: int, name: str, now: int) -> Iterator[Finding]:
-    """What ``check`` says of so many messages that are under way in a batch of this name."""
+class UnderWay(Protocol):
+    """What a store reads of a batch that leaves it: its name, and how each of its messages stood."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stood(self) -> Sized: ...
+
+
+def findings(read: Callable[[], UnderWay], now: int) -> Iterator[Finding]:
+    """What ``check`` says of what is under way; *read* raises CorruptRecord where nobody can tell."""
+    try:
+        batch = read()
+    except CorruptRecord as error:
+        yield Finding("error", str(error))
+        return
+    number = len(batch.stood)
     if number:
-        lasts = now - int(name[:_DIGITS] or 0) > _LONG
+        lasts = now - int(batch.name[:_DIGITS] or 0) > _LONG
         yield Finding(
             "warning" if lasts else "ok",
             f"{number:,} messages are on their way to another store, by an outbox move that is at it or was killed",

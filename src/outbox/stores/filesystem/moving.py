@@ -340,12 +340,7 @@ def _untold(folders: Folders, queue: str, path: Path, ticket: Ticket, now: int) 
 
 def check(folders: Folders, now: int) -> Iterator[Finding]:
     """What ``check`` says of what is under way."""
-    try:
-        leaving = _Leaving.read(folders)
-    except CorruptRecord as error:
-        yield Finding("error", str(error))
-    else:
-        yield from carrying.findings(len(leaving.stood), leaving.name, now)
+    return carrying.findings(lambda: _Leaving.read(folders), now)
 
 
 def is_elsewhere(folders: Folders, id: str) -> bool:

@@ -306,12 +306,7 @@ def abandon(sql: Sql, retention: Retention, now: int | None) -> Abandoned:
 
 def check(sql: Sql, now: int | None) -> Iterator[Finding]:
     """What ``check`` says of what is under way."""
-    try:
-        leaving = _Leaving.read(sql)
-    except CorruptRecord as error:
-        yield Finding("error", str(error))
-    else:
-        yield from carrying.findings(len(leaving.stood), leaving.name, now_of(sql, now))
+    return carrying.findings(lambda: _Leaving.read(sql), now_of(sql, now))
 
 
 def _part(sql: Sql, gone: list[str], retention: Retention, now: int) -> None:

@@ -328,9 +328,4 @@ def _readable(id: str, text: bytes | None) -> Row | None:
 
 def check(caller: Caller, now: int) -> Iterator[Finding]:
     """What ``check`` says of what is under way."""
-    try:
-        leaving = _Leaving.of(caller)
-    except CorruptRecord as error:
-        yield Finding("error", str(error))
-    else:
-        yield from carrying.findings(len(leaving.stood), leaving.name, now)
+    return carrying.findings(lambda: _Leaving.of(caller), now)

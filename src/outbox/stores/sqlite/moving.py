@@ -262,12 +262,7 @@ def abandon(sql: Sql, retention: Retention, now: int) -> Abandoned:
 
 def check(sql: Sql, now: int) -> Iterator[Finding]:
     """What ``check`` says of what is under way."""
-    try:
-        leaving = _leaving(sql)
-    except CorruptRecord as error:
-        yield Finding("error", str(error))
-    else:
-        yield from carrying.findings(len(leaving.stood), leaving.name, now)
+    return carrying.findings(lambda: _leaving(sql), now)
 
 
 def has_left(sql: Sql, id: str) -> bool:
