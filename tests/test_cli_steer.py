@@ -7,6 +7,7 @@ import io
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from outbox.lifecycle import State
 from outbox.protocols import Change
 from outbox.stores.filesystem import FilesystemStore
 from outbox.stores.sqlite import SQLiteStore
+from outbox.testing import drawing
 from outbox.testing.clauses.scene import LEASE, dead, settle, take
 from outbox.testing.recording import RecordingTransport
 
@@ -366,6 +368,50 @@ def test_a_requeue_by_filter_leaves_alone_what_a_person_stops_meanwhile(
     assert ran.complaint == f"1 not requeued: it has changed meanwhile: {now}"
     assert standing(store)["b"] == "queued"
     assert standing(store)["a"] != "queued"
+
+
+@pytest.mark.parametrize("said", [("--state", "queued"), ("--queue", "mail")])
+def test_a_requeue_by_filter_is_content_with_what_a_worker_takes_up_meanwhile(
+    outbox: CommandLine, store: SQLiteStore, meanwhile: Callable[..., None], said: tuple[str, str]
+) -> None:
+    store.put([message("a"), message("b")])
+    meanwhile("requeue", lambda store: store.claim(limit=1, lease=LEASE, queues=["mail"]))
+    ran = outbox("requeue", "--verbose", *said)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == (
+        "a with a worker: tried at this moment\nb requeued\n"
+        "1 requeued\n1 with a worker: tried at this moment\n"
+    )
+
+
+@pytest.mark.parametrize(("kept", "word"), [(dt.timedelta(days=1), "delivered"), (None, "gone")])
+def test_a_requeue_by_filter_is_content_with_what_was_delivered_meanwhile(
+    outbox: CommandLine,
+    store: SQLiteStore,
+    meanwhile: Callable[..., None],
+    kept: dt.timedelta | None,
+    word: str,
+) -> None:
+    store.put([message("a"), message("b")])
+
+    def delivered(_: SQLiteStore) -> None:
+        with closing(SQLiteStore(outbox.path, keep_delivered=kept)) as runners:
+            (claim,) = runners.claim(limit=1, lease=LEASE, queues=["mail"])
+            settle(runners, claim, drawing.delivered(claim))
+
+    meanwhile("requeue", delivered)
+    ran = outbox("requeue", "--state", "queued")
+    assert (ran.status, ran.out, ran.err) == (0, f"1 requeued\n1 {word} meanwhile\n", "")
+
+
+def test_a_requeue_of_what_workers_have_tells_who_has_it_still(
+    outbox: CommandLine, store: SQLiteStore
+) -> None:
+    store.put([message("a")])
+    store.claim(limit=1, lease=LEASE, queues=["mail"])
+    ran = outbox("requeue", "--state", "claimed")
+    assert (ran.status, ran.out) == (1, "0 requeued\n")
+    assert ran.complaint.startswith("1 not requeued: with a worker at this moment")
 
 
 def test_a_cancel_and_a_release_by_filter_leave_alone_what_they_no_longer_mean(

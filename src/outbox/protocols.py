@@ -348,7 +348,7 @@ class Change:
     """What a command did with one message.
 
     ``done``; ``unknown`` (there is no such message); ``leased`` (a live
-    lease: ask again after *until*); ``refused`` (*reason* says why: its state
+    lease: ask again after *until*); ``refused`` (*reason* says why: its *state*
     does not allow it, or there is nothing to do).
     """
 
@@ -356,6 +356,7 @@ class Change:
     status: Literal["done", "unknown", "leased", "refused"]
     reason: str = ""
     until: dt.datetime | None = None
+    state: State | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -52,6 +52,7 @@ class Verb:
         to: What it can be done to.
         unless_said: Which of these a filter means that names no state.
         by_hand: Whether a filter means what a person holds; None is either.
+        sends: Whether it is to have what waits delivered: who does so meanwhile does what was asked for.
     """
 
     does: str
@@ -59,6 +60,7 @@ class Verb:
     to: tuple[State, ...]
     unless_said: tuple[State, ...]
     by_hand: bool | None = None
+    sends: bool = False
 
     def refuses(self, summary: Summary) -> str:
         """Why it cannot be done to this one, as far as a list tells; ``""`` where nothing is against it."""
@@ -71,6 +73,18 @@ class Verb:
     def foreseen(self, summary: Summary) -> str:
         """The same, with who has it at this moment: that is refused until his lease has ended."""
         return self.refuses(summary) or (steps.LEASED if _leased(summary) else "")
+
+    def suits(self, change: Change, sought: Filter) -> str:
+        """What is said of one that a filter found and that was not changed, where that is as good as done."""
+        if not self.sends:
+            return ""
+        if change.status == "unknown":
+            return "gone meanwhile"
+        if change.state is State.DELIVERED:
+            return "delivered meanwhile"
+        # Whoever asks for claimed ones by name wants them back from their workers.
+        tried = change.status == "leased" and ON_ITS_WAY not in change.reason
+        return "with a worker: tried at this moment" if tried and State.CLAIMED not in sought.states else ""
 
 
 def _leased(summary: Summary) -> bool:
@@ -165,10 +179,18 @@ def _of_filter(
     if asks and found is not None and found.would > 1 and not _agreed(_question(found, verb), console):
         return Exit.NOT_ALL
     number = None if found is None else found.number
-    tell = functools.partial(_told, verb=verb, now=SystemClock().now(), console=console)
+    suits = functools.partial(verb.suits, sought=sought)
+    tell = functools.partial(_told, verb=verb, now=SystemClock().now(), console=console, suits=suits)
     each = tell if console.as_json or console.verbosity > 0 else None
     return steps.stepwise(
-        looked_at, sought, perform, done=verb.done, number=number, console=console, each=each
+        looked_at,
+        sought,
+        perform,
+        done=verb.done,
+        number=number,
+        suits=suits,
+        console=console,
+        each=each,
     )
 
 
@@ -210,12 +232,20 @@ def _foretold(store: SupportsBrowse, ids: Sequence[str], verb: Verb, console: Co
     return Exit.NOT_ALL if refused else Exit.OK
 
 
-def _told(change: Change, verb: Verb, now: dt.datetime, console: Console) -> None:
+def _told(
+    change: Change,
+    verb: Verb,
+    now: dt.datetime,
+    console: Console,
+    suits: Callable[[Change], str] | None = None,
+) -> None:
     """Say what became of one message."""
     if console.as_json:
         console.data(attrs.asdict(change))
     elif change.status == "done":
         console.line(f"{change.id} {verb.done}")
+    elif suits is not None and (word := suits(change)):
+        console.line(f"{printable(change.id, 80)} {word}")
     else:
         console.complain(f"{printable(change.id, 80)} not {verb.done}: {_why(change, now)}")
 

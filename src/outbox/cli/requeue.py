@@ -6,7 +6,8 @@ again; who was refused is tried again; who may have it (uncertain) only with
 
 A filter means what is queued, dead, or held by a verdict.  What a person has
 cancelled it means only where --state says so, and what a person holds never:
-outbox release gives that back.
+outbox release gives that back.  What a worker takes up, or has delivered,
+while the command runs is left to him.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _VERB: Final = Verb(
     to=(State.QUEUED, State.CLAIMED, State.DEAD, State.HELD, State.CANCELLED),
     unless_said=(State.QUEUED, State.DEAD, State.HELD),
     by_hand=False,
+    sends=True,
 )
 
 

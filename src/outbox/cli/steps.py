@@ -100,6 +100,7 @@ def stepwise(
     *,
     done: str,
     number: int | None,
+    suits: Callable[[Change], str],
     console: Console,
     each: Callable[[Change], None] | None,
 ) -> int:
@@ -107,9 +108,10 @@ def stepwise(
 
     Args:
         number: How many there were a moment ago, where that is known.
+        suits: What is said of one that was not changed where that is as good; ``""`` where it is not.
         each: Is told of every change.
     """
-    tally = _Tally()
+    tally = _Tally(suits)
     progress = _Progress(console)
     end = "" if number is None else f" of {number:,}"
     with heeded(_ENDS, left="the same command does the rest") as asked:
@@ -144,23 +146,29 @@ def _stepping(store: SupportsBrowse, sought: Filter, act: Act, asked: Asked) -> 
 
 @attrs.define
 class _Tally:
+    suits: Callable[[Change], str]
     done: int = 0
+    suited: Counter[str] = attrs.Factory(Counter)
     refused: Counter[str] = attrs.Factory(Counter)
 
     @property
     def looked_at(self) -> int:
-        return self.done + self.refused.total()
+        return self.done + self.suited.total() + self.refused.total()
 
     def add(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if change.status == "done":
                 self.done += 1
+            elif word := self.suits(change):
+                self.suited[word] += 1
             else:
                 self.refused[_why(change)] += 1
 
     def tell(self, done: str, console: Console, *, ended: bool) -> None:
         rest = ", and then it was ended: the same command does the rest" if ended else ""
         console.line(f"{self.done:,} {done}{rest}")
+        for word, number in self.suited.most_common():
+            console.line(f"{number:,} {word}")
         for why, number in self.refused.most_common():
             console.complain(f"{number:,} not {done}: {why}")
 

@@ -368,7 +368,8 @@ def purge(id: str, standing: Standing, now: int, *, expected: Expected | None = 
     if (changed := _changed(id, standing, expected)) is not None:
         return changed
     if standing.queued:
-        return Change(id=id, status="refused", reason=f"it is {standing.state}: cancel it first")
+        why = f"it is {standing.state}: cancel it first"
+        return Change(id=id, status="refused", reason=why, state=standing.state)
     return Change(id=id, status="done")
 
 
@@ -389,7 +390,8 @@ def _barred(id: str, standing: Standing, event: Event, now: int, expected: Expec
         return changed
     if (standing.state, event) not in TRANSITIONS:
         fit = ", ".join(state for state, known in TRANSITIONS if known is event)
-        return Change(id=id, status="refused", reason=f"it is {standing.state}; {event} is for what is {fit}")
+        why = f"it is {standing.state}; {event} is for what is {fit}"
+        return Change(id=id, status="refused", reason=why, state=standing.state)
     return _leased(id, standing) if standing.leased(now) else None
 
 
@@ -399,7 +401,7 @@ def _changed(id: str, standing: Standing, expected: Expected | None) -> Change |
     if expected is None or expected.fits(standing.state, by_hand=by_hand):
         return None
     now = f"it is {standing.state}{' by a person' if by_hand else ''}"
-    return Change(id=id, status="refused", reason=f"it has changed meanwhile: {now}")
+    return Change(id=id, status="refused", reason=f"it has changed meanwhile: {now}", state=standing.state)
 
 
 def _leased(id: str, standing: Standing) -> Change:

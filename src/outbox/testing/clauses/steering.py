@@ -69,6 +69,7 @@ class ManageClauses:
             changes = command(both, expected=Expected(states=frozenset({State.DEAD})))
             assert statuses(changes) == ["refused", "refused", "unknown"]
             assert changes[0].reason == "it has changed meanwhile: it is cancelled"
+            assert changes[0].state is State.CANCELLED
         assert statuses(store.cancel(both[1:], expected=Expected(states=frozenset({State.HELD})))) == [
             "refused",
             "unknown",
