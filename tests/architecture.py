@@ -93,12 +93,14 @@ OPTIONAL_LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
     "opentelemetry": frozenset({"contrib/opentelemetry.py"}),
     "prometheus_client": frozenset({"contrib/prometheus.py"}),
     "redis": frozenset({"stores/redis/driver.py"}),
-    "psycopg": frozenset({"stores/postgres/driver.py"}),
+    "psycopg": frozenset(
+        f"stores/postgres/driver/{name}.py" for name in ("__init__", "connecting", "origins", "wire")
+    ),
     "rich": frozenset({"cli/rich.py"}),
     "hypothesis": frozenset({"testing/drawing.py", "testing/state_machine.py"}),
     "pytest": frozenset({"testing/store_suite.py", "testing/transport_suite.py"}),
 }
-"""An optional library is imported only in the file named after it (or after what it is for)."""
+"""An optional library is imported only in the file, or the package, named after it (or after what it is for)."""
 
 PUBLIC_MODULES: Final = words(
     "address ages bulletin clock codec contrib errors events filters formats judge lifecycle locate logs mail message mover moving outcome protocols "

@@ -143,9 +143,12 @@ def optional_libraries_stay_in_their_file(source: Source) -> Iterator[tuple[int,
     for item in imports(source):
         if item.top in sys.stdlib_module_names or item.top in CORE_LIBRARIES or item.top == "outbox":
             continue
-        if source.path not in OPTIONAL_LIBRARIES.get(item.top, frozenset()):
+        files = OPTIONAL_LIBRARIES.get(item.top, frozenset())
+        # Of a package the first line is run before any other.
+        first = f"{source.path.rpartition('/')[0]}/__init__.py"
+        if source.path not in files:
             yield item.line, f"imports {item.top}, which belongs in a file named after it"
-        elif not named:
+        elif not named and (first not in files or source.path == first):
             yield item.line, f'does not say which extra brings {item.top}: pip install "durable-outbox[…]"'
 
 

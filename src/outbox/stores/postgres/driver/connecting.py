@@ -1,53 +1,33 @@
-"""psycopg, as this package uses it: how it connects, what goes over the wire, and what it raises."""
+"""psycopg, as this package uses it: how it connects, how long it waits, and where a connection stands."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import struct
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from collections.abc import Generator, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import capabilities, conninfo, generators
+from psycopg.rows import tuple_row
 
 from outbox.clock import SystemClock
 
-try:
-    import psycopg
-    from psycopg import capabilities, conninfo, errors, generators
-    from psycopg.adapt import Dumper
-    from psycopg.rows import tuple_row
-    from psycopg.types.bool import BoolBinaryLoader
-    from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryDumper, Int8BinaryLoader
-    from psycopg.types.string import (
-        ByteaBinaryLoader,
-        BytesBinaryDumper,
-        BytesDumper,
-        StrBinaryDumper,
-        StrDumper,
-        TextBinaryLoader,
-    )
-except ImportError as error:
-    raise ModuleNotFoundError(
-        f'PostgresStore needs psycopg 3 and libpq ({error}): pip install "durable-outbox[postgres]"',
-        name=error.name,
-    ) from error
+from .origins import is_foreign
+from .wire import adapt
 
 __all__ = [
     "Connection",
     "Cursor",
     "Error",
-    "array",
     "begin",
     "catch_up",
     "connect",
     "cursor",
-    "errors",
     "forgets_prepared",
     "gave_up",
-    "interruption",
     "is_active",
     "is_connection",
-    "is_foreign",
-    "is_from_driver",
     "is_idle",
     "is_in_transaction",
     "is_usable",
@@ -71,8 +51,6 @@ _DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "40000",
 }
-_DRIVER: Final = ("psycopg", "psycopg_binary", "psycopg_c")
-_OURS: Final = (*_DRIVER, "outbox", "")
 _LETS_GO: Final = 5.0
 _GRACE: Final = 10.0
 """Seconds, at most, that a server has for giving up."""
@@ -170,80 +148,6 @@ def _is_news(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg").addFilter(_is_news)
 
 
-class _Array(list[Any]):
-    """Values of a column."""
-
-
-class _Texts(_Array):
-    pass
-
-
-class _Blobs(_Array):
-    pass
-
-
-class _Numbers(_Array):
-    pass
-
-
-_ARRAYS: Final[Mapping[str, type[_Array]]] = {"text": _Texts, "bytea": _Blobs, "int8": _Numbers}
-
-
-def array(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """The values, for a parameter that is an array of *kind*: psycopg looks at each of them, and more than once."""
-    made = _ARRAYS.get(kind)
-    return list(values) if made is None else made(values)
-
-
-_HEAD: Final = struct.Struct("!IIIII").pack
-_LENGTH: Final = struct.Struct("!i").pack
-_NUMBER: Final = struct.Struct("!iq").pack
-_NULL: Final = _LENGTH(-1)
-
-
-class _ArrayDumper(Dumper):
-    """The wire's format of an array: how many dimensions, whether any is NULL, of what, how many, from 1 on; and each by its length."""
-
-    format = psycopg.pq.Format.BINARY
-    of: ClassVar[int]
-
-    def dump(self, obj: Sequence[Any]) -> bytes:
-        if not obj:
-            return struct.pack("!III", 0, 0, self.of)
-        head = _HEAD(1, None in obj, self.of, len(obj), 1)
-        return b"".join((head, *map(self.item, obj)))
-
-    def item(self, value: Any) -> bytes:
-        return _NULL if value is None else _LENGTH(len(value)) + value
-
-
-class _BlobsDumper(_ArrayDumper):
-    oid, of = 1001, 17
-
-
-class _TextsDumper(_ArrayDumper):
-    oid, of = 1009, 25
-
-    def item(self, value: Any) -> bytes:
-        return super().item(None if value is None else value.encode())
-
-
-class _NumbersDumper(_ArrayDumper):
-    oid, of = 1016, 20
-
-    def item(self, value: Any) -> bytes:
-        return _NULL if value is None else _NUMBER(8, value)
-
-
-_LOADERS: Final = {
-    "text": TextBinaryLoader,
-    "bytea": ByteaBinaryLoader,
-    "int4": Int4BinaryLoader,
-    "int8": Int8BinaryLoader,
-    "bool": BoolBinaryLoader,
-}
-
-
 def connect(dsn: Mapping[str, str], *, prepare: bool, hears: bool = False) -> Connection:
     """A connection each of whose statements, or pipelines, is a transaction of its own.
 
@@ -257,7 +161,7 @@ def connect(dsn: Mapping[str, str], *, prepare: bool, hears: bool = False) -> Co
         autocommit=True,
         prepare_threshold=2 if prepare else None,
     )
-    _adapt(connection.adapters)
+    adapt(connection.adapters)
     if not hears:
         # In a session that a pooler hands on somebody else may have listened, and psycopg keeps all that nobody asks for.
         connection.add_notify_handler(_forget)
@@ -273,68 +177,12 @@ def cursor(connection: Connection) -> Cursor:
     made = psycopg.Cursor(connection, row_factory=tuple_row)
     made.format = psycopg.pq.Format.BINARY
     if not isinstance(connection, Own):
-        _adapt(made.adapters)
+        adapt(made.adapters)
     return made
-
-
-def _adapt(adapters: Any) -> None:
-    # In both formats, for lists may go by the one that the caller has changed.
-    adapters.register_dumper(str, StrDumper)
-    adapters.register_dumper(bytes, BytesDumper)
-    # A number is int8 however small it is: each of its types would make another prepared statement.
-    adapters.register_dumper(int, Int8BinaryDumper)
-    adapters.register_dumper(str, StrBinaryDumper)
-    adapters.register_dumper(bytes, BytesBinaryDumper)
-    adapters.register_dumper(_Blobs, _BlobsDumper)
-    adapters.register_dumper(_Texts, _TextsDumper)
-    adapters.register_dumper(_Numbers, _NumbersDumper)
-    for kind, loader in _LOADERS.items():
-        adapters.register_loader(kind, loader)
 
 
 def is_connection(thing: object) -> bool:
     return isinstance(thing, psycopg.Connection)
-
-
-def is_from_driver(error: BaseException) -> bool:
-    """Whether it was raised within the driver, and not by what calls it or is called by it."""
-    return _raised_in(error) in _DRIVER
-
-
-def is_foreign(error: BaseException) -> bool:
-    """Whether a signal handler raised it, or anybody else who is neither the driver nor this package."""
-    if isinstance(error, psycopg.Error):
-        return False
-    # Of some the driver strips the traceback.
-    kind = type(error).__module__.partition(".")[0]
-    named = kind not in (*_OURS, "builtins") or isinstance(error, TimeoutError)
-    return named or not isinstance(error, Exception) or _raised_in(error) not in _OURS
-
-
-def _raised_in(error: BaseException) -> str:
-    raised = error.__traceback__
-    while raised is not None and raised.tb_next is not None:
-        raised = raised.tb_next
-    within = "" if raised is None else str(raised.tb_frame.f_globals.get("__name__", ""))
-    return within.partition(".")[0]
-
-
-def interruption(error: BaseException, before: BaseException | None) -> BaseException | None:
-    """What a signal handler raised in the midst of what the driver did, where *error* took its place; None where none did.
-
-    The driver says of what it had to leave half done that it cannot go on.
-
-    Args:
-        before: What was being handled already when the driver was asked.
-    """
-    found, each = None, error.__context__
-    while each is not None and each is not before:
-        if not isinstance(each, psycopg.Error) and (
-            not isinstance(each, Exception) or _raised_in(each) not in _OURS
-        ):
-            found = each
-        each = each.__context__
-    return found
 
 
 def _bounded(gen: Generator[Any, Any, object], seconds: float) -> Generator[Any, Any, None]:
