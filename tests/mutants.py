@@ -24,6 +24,7 @@ from outbox import (
     screener,
     screening,
     shift,
+    tray,
 )
 from outbox.lifecycle import Claim, Dead, Delivered, Fate, Settlement, State
 from outbox.outcome import Accepted, PermFailed, Uncertain
@@ -126,7 +127,7 @@ def cancel_under_a_live_lease(patch: pytest.MonkeyPatch) -> None:
 
 def hand_a_cancelled_message_over(patch: pytest.MonkeyPatch) -> None:
     """Whoever had its lease lost does not ask whether he has it still."""
-    patch.setattr(leases.Leases, "alive", lambda self, claim, now: self._leases.get(leases._key(claim)))
+    patch.setattr(leases.Leases, "alive", lambda self, claim, now: self._leases.get(claim.key))
 
 
 def deliver_a_suspect_beside_others(patch: pytest.MonkeyPatch) -> None:
@@ -144,14 +145,36 @@ def lose_what_was_pulled_ahead(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_what_was_noted_when_the_store_falters(patch: pytest.MonkeyPatch) -> None:
-    def faltered(self: desk.Desk) -> None:
+    def faltered(self: desk.Desk, *_: Any) -> None:
         self._tray.written()
 
     patch.setattr(desk.Desk, "faltered", faltered)
 
 
+def forget_what_alone_could_not_be_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tray.Tray, "stick", lambda self, now: self.written())
+
+
+def let_go_of_what_alone_could_not_be_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tray.Tray, "part", lambda self, left: self.written())
+
+
+def tell_of_what_could_not_be_written(patch: pytest.MonkeyPatch) -> None:
+    rest = delivery._tell_of_the_rest
+
+    def careless(noted: Any, left: Any) -> Any:
+        return rest(noted, None if left is None else ())
+
+    patch.setattr(delivery, "_tell_of_the_rest", careless)
+
+
+def tell_nobody_of_what_was_written_beside_it(patch: pytest.MonkeyPatch) -> None:
+    rest = delivery._tell_of_the_rest
+    patch.setattr(delivery, "_tell_of_the_rest", lambda noted, left: rest(noted, None))
+
+
 def begin_more_while_the_store_falters(patch: pytest.MonkeyPatch) -> None:
-    def careless(self: desk.Desk) -> None:
+    def careless(self: desk.Desk, *_: Any) -> None:
         self._tray.falter()
         self._tray.faltering = False
 
@@ -273,6 +296,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("deliver_a_suspect_beside_others", deliver_a_suspect_beside_others, 1),
     Mutant("lose_what_was_pulled_ahead", lose_what_was_pulled_ahead, 299),
     Mutant("forget_what_was_noted_when_the_store_falters", forget_what_was_noted_when_the_store_falters, 30),
+    Mutant("forget_what_alone_could_not_be_written", forget_what_alone_could_not_be_written, 237),
+    Mutant("let_go_of_what_alone_could_not_be_written", let_go_of_what_alone_could_not_be_written, 99),
+    Mutant("tell_of_what_could_not_be_written", tell_of_what_could_not_be_written, 124),
+    Mutant("tell_nobody_of_what_was_written_beside_it", tell_nobody_of_what_was_written_beside_it, 314),
     Mutant("begin_more_while_the_store_falters", begin_more_while_the_store_falters, 102),
     Mutant("drop_the_hold_of_at_most_once", drop_the_hold_of_at_most_once, 5),
     Mutant("send_to_an_accepted_recipient_again", send_to_an_accepted_recipient_again, 4),
@@ -375,7 +402,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     # -- the scripts and who performs them
     Mutant(
         "tell a stale verdict as settled",
-        otherwise(delivery, "_tell", "stale = (claim.message.id, claim.token) in gone", "stale = False"),
+        otherwise(delivery, "_tell", "stale = claim.key in gone", "stale = False"),
         4,
     ),
     Mutant("tell nobody", another(delivery, "_tell", lambda *_: iter(())), 2),

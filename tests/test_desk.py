@@ -14,6 +14,7 @@ from outbox.lifecycle import Claim, Delivered, Fate, Released, Retry, Settlement
 from outbox.protocols import MAX_BYTES
 from outbox.relay import Go, Wait
 from outbox.slips import Later, Run, Work
+from outbox.tray import STUCK
 
 LEASE = 60.0
 MX: tuple[str, ...] = ("mx",)
@@ -311,7 +312,7 @@ def test_what_was_noted_meanwhile_is_written_behind_what_could_not_be_written(sc
     scene.desk.note(delivered(first), worker="w")
     scene.work()
     scene.desk.note(delivered(second), worker="w")
-    scene.desk.faltered()
+    scene.desk.faltered(scene.now)
     assert ids(scene.work()) == ["m1", "m2"]
 
 
@@ -533,7 +534,7 @@ def test_what_could_not_be_written_is_collected_again_first_and_nothing_is_begun
     scene.desk.note(delivered(first), worker="w")
     scene.work()
     assert scene.desk.goes_on(second, scene.now)
-    scene.desk.faltered()
+    scene.desk.faltered(scene.now)
     assert not scene.desk.goes_on(second, scene.now), "not what was pulled ahead"
     assert scene.nothing(), "nothing more of a run that is under way"
     assert isinstance(scene.take("v", size=9), Later), "and no other run"
@@ -559,11 +560,82 @@ def test_no_more_is_begun_while_256_verdicts_are_unwritten_for_a_kill_would_send
     assert scene.run("v", size=9).number == 9
 
 
+def stuck(scene: Scene, *claims: Claim) -> None:
+    """Noted and collected, and written but for the first of them."""
+    scene.stocked(*claims).run("w", size=len(claims))
+    for _ in claims:
+        scene.desk.note(delivered(scene.pull("w")), worker="w")
+    scene.desk.drop("w", scene.now)
+    assert len(scene.work().noted) == len(claims)
+    scene.desk.faltered(scene.now, {claims[0].key})
+
+
+def test_what_alone_could_not_be_written_keeps_nobody_waiting_and_is_written_again_after_a_while(
+    scene: Scene,
+) -> None:
+    stuck(scene, a_claim(1), a_claim(2))
+    assert [lease.claim.message.id for lease in scene.leases.held()] == ["m1"], "its lease is kept alone"
+
+    scene.stocked(a_claim(3)).run("v")
+    scene.desk.note(delivered(scene.pull("v")), worker="v")
+    scene.desk.drop("v", scene.now)
+    assert ids(scene.work()) == ["m3"], "others go on"
+    scene.desk.written()
+    assert isinstance(scene.take("w"), Later)
+    scene.claims()
+    assert 0 < scene.rests() <= STUCK
+
+    scene.now += STUCK
+    assert ids(scene.work()) == ["m1"]
+    scene.desk.written()
+    assert scene.leases.held() == []
+
+
+def test_what_is_stuck_is_tried_at_a_stop_and_waited_for_until_the_grace_time_is_over(scene: Scene) -> None:
+    stuck(scene, a_claim(1), a_claim(2))
+    scene.desk.stop()
+    assert ids(scene.work()) == ["m1"]
+    scene.desk.faltered(scene.now, {a_claim(1).key})
+    for worker in ("v", "w"):
+        assert scene.take(worker) is None
+        scene.desk.leave(worker)
+        scene.desk.depart()
+    assert 0 < scene.rests() <= STUCK, "nobody delivers any more, and what is not written goes out again"
+
+    scene.desk.give_up()
+    assert ids(scene.work()) == ["m1"]
+    scene.desk.faltered(scene.now, {a_claim(1).key})
+    assert scene.collect() is None
+    assert [claim.message.id for claim in scene.desk.retire()] == ["m1"]
+    assert scene.leases.held() == []
+
+
+def test_a_drain_begins_nothing_before_what_alone_could_not_be_written_is() -> None:
+    scene = Scene(draining=True)
+    stuck(scene, a_claim(1), a_claim(2))
+    scene.stocked(a_claim(3))
+    assert isinstance(scene.take("v"), Later)
+    assert ids(scene.work()) == ["m1"]
+    scene.desk.written()
+    assert scene.run("v").first == "m3"
+
+
+def test_no_more_is_begun_where_very_much_is_stuck(scene: Scene) -> None:
+    for number in range(256):
+        stuck(scene, a_claim(number))
+    scene.stocked(a_claim(1000))
+    assert isinstance(scene.take("w"), Later)
+    scene.now += STUCK
+    assert set(ids(scene.work())) >= {f"m{number}" for number in range(256)}
+    scene.desk.written()
+    assert scene.stocked(a_claim(1001)).run("w").first == "m1001"
+
+
 def test_a_claim_that_failed_keeps_nobody_from_what_is_there(scene: Scene) -> None:
     scene.take("v", size=9)
     scene.stocked(a_claim())
     scene.work()
-    scene.desk.faltered()
+    scene.desk.faltered(scene.now)
     assert scene.run("w").number == 1
 
 
@@ -621,7 +693,7 @@ def test_a_clerk_who_falls_before_he_collects_again_leaves_nothing_to_be_begun(s
     scene.desk.note(delivered(scene.pull()), worker="w")
     scene.desk.drop("w", scene.now)
     scene.work()
-    scene.desk.faltered()
+    scene.desk.faltered(scene.now)
     assert scene.desk.forsaken() == []
     assert isinstance(scene.take(size=9), Later)
     assert ids(scene.work()) == ["m1"]
@@ -727,7 +799,7 @@ def test_who_gave_up_on_a_failing_store_ends_at_once(scene: Scene) -> None:
     scene.stocked(a_claim()).run()
     scene.desk.note(delivered(scene.pull()), worker="w")
     scene.work()
-    scene.desk.faltered()
+    scene.desk.faltered(scene.now)
     scene.desk.give_up()
     assert scene.collect() is None
 

@@ -178,8 +178,20 @@ class DeskMachine(RuleBasedStateMachine):
     def falters(self) -> None:
         work, self.writing = self.writing, None
         assert work is not None
-        self.desk.faltered()
+        self.desk.faltered(self.now)
         self.faltering = bool(work.noted)
+
+    @precondition(lambda self: self.writing is not None and self.writing.noted)
+    @rule(left=st.sets(st.integers(0, 9)))
+    def has_written_in_part(self, left: set[int]) -> None:
+        work, self.writing = self.writing, None
+        assert work is not None
+        stays = [s.claim for n, (s, _) in enumerate(work.noted) if n in left or n == len(work.noted) - 1]
+        gone = [s for s, _ in work.noted if s.claim not in stays]
+        self.desk.faltered(self.now, {claim.key for claim in stays})
+        self.faltering, self.last_try = self.draining, self.last_try and self.draining
+        self.tried += sum(not isinstance(s.verdict, Released) for s in gone)
+        self.forget([s.claim for s in gone])
 
     @precondition(lambda self: self.writing is not None)
     @rule()

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +14,11 @@ import attrs
 import psycopg
 import pytest
 from postgres_places import Places
+from started import PATIENCE
 
+from outbox import Accepted, Message, Outbox, Outcome
 from outbox.errors import StoreUnavailable
+from outbox.events import LeaseLost, Notice, Settled, StoreFailed
 from outbox.lifecycle import Claim, Settlement, State
 from outbox.stores.postgres import PostgresStore, contending
 from outbox.testing.clauses.scene import LEASE, delivered, put, retry, take
@@ -89,7 +92,7 @@ def test_a_row_that_somebody_has_locked_keeps_nobody_elses_verdict_waiting(
 
 
 @VERBS
-def test_what_stays_locked_is_named_and_what_was_written_meanwhile_is_no_lost_lease_when_it_is_settled_again(
+def test_what_stays_locked_is_named_and_so_is_every_claim_of_which_nothing_is_written(
     store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setattr(contending, "AT_MOST", 0.0)
@@ -100,15 +103,74 @@ def test_what_stays_locked_is_named_and_what_was_written_meanwhile_is_no_lost_le
     lock(others, store, "b")
     with pytest.raises(
         StoreUnavailable, match=r"what came of 'b' cannot be written: .*\(process \d+ \(forgotten\)\)"
-    ):
+    ) as raised:
         settled_by(store, verb, settlements)
 
     assert written(store) == {"a", "c"}
+    assert raised.value.left == {claims[1].key, stale.key}
     others.rollback()
-    assert settled_by(store, verb, settlements) == [stale]
+    left = [each for each in settlements if each.claim.key in raised.value.left]
+    assert settled_by(store, verb, left) == [stale]
     assert written(store) == {"a", "b", "c"}
-    # Whoever was told so once is not told it for ever.
-    assert settled_by(store, verb, settlements) == [*claims[:3], stale]
+
+
+class Mailbox:
+    """Takes everything, and whatever is to be done at a message before it says so."""
+
+    def __init__(self, **before: Callable[[], object]) -> None:
+        self.taken: list[str] = []
+        self._before = before
+
+    def deliver(self, message: Message, recipients: Sequence[str], /) -> Outcome:
+        self._before.pop(message.id, lambda: None)()
+        self.taken.append(message.id)
+        return Outcome(results=dict.fromkeys(recipients, Accepted()))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_runner_goes_on_with_all_others_while_one_message_is_locked_and_has_it_written_when_it_is_free(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    monkeypatch.setattr("outbox.tray.STUCK", 0.05)
+    heard, all_written, more = list[Notice](), threading.Event(), threading.Event()
+
+    def hear(notice: Notice) -> None:
+        heard.append(notice)
+        settled = [each.claim.message.id for each in heard if isinstance(each, Settled)]
+        if set(settled) == {"a", "c", "d"} and any(isinstance(each, StoreFailed) for each in heard):
+            more.set()
+        if len(settled) == 4:
+            all_written.set()
+
+    put(store, "a", "b", "c")
+    mailbox = Mailbox(b=lambda: lock(others, store, "b"))
+    with Outbox(store, mailbox, workers=1, listeners=[hear]).running():
+        put(store, "d")
+        assert more.wait(PATIENCE)
+        failed = [each for each in heard if isinstance(each, StoreFailed)]
+        assert {claim.message.id for each in failed for claim in each.claims} == {"b"}
+        others.rollback()
+        assert all_written.wait(PATIENCE)
+
+    assert sorted(mailbox.taken) == ["a", "b", "c", "d"], "each once"
+    assert not any(isinstance(each, LeaseLost) for each in heard)
+
+
+def test_a_drain_that_cannot_write_what_came_of_one_message_has_written_the_others_and_names_it(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    monkeypatch.setattr("outbox.crew._DRAIN_STORE_TRIES", 2)
+    put(store, "a", "b", "c")
+    mailbox = Mailbox(b=lambda: lock(others, store, "b"))
+    with pytest.raises(StoreUnavailable, match=r"what came of 'b' .*; handed over, .* is not noted: b;"):
+        Outbox(store, mailbox).drain()
+
+    assert written(store) >= set(mailbox.taken) - {"b"}
+    assert "b" not in written(store)
 
 
 def test_a_row_that_somebody_has_locked_keeps_nobody_elses_lease_from_being_extended(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -30,6 +30,7 @@ from .relay import Wait
 from .retry import RetryPolicy
 from .screening import Screened
 from .slips import Noted, Run, Spoiled, Work, released
+from .tray import STUCK
 
 __all__ = ["Action", "Script", "Setup", "clerk", "deliver_now", "keep", "sweep", "tidy", "work"]
 
@@ -40,6 +41,7 @@ _QUICK: Final = dt.timedelta(milliseconds=10)
 _TIDY_EVERY: Final = dt.timedelta(seconds=10)
 _SWEEP_AT_MOST: Final = 50
 _ZERO: Final = dt.timedelta(0)
+_STUCK: Final = dt.timedelta(seconds=STUCK)
 
 
 class Action(Generic[R]):
@@ -309,8 +311,13 @@ def clerk(setup: Setup) -> Script[None]:
         try:
             exchanged = yield from ask(Exchange(settlements, collected.limit, collected.max_bytes))
         except StoreError as error:
+            left = yield from _tell_of_the_rest(collected.noted, error.left)
+            if error.left is not None and setup.store_tries is None:
+                # The desk keeps it for a while: the rest goes on.
+                yield from ask(Tell(StoreFailed(error, _STUCK, [each.claim for each in left])))
+                continue
             failures += 1
-            yield from _falter(setup, error, failures, settlements, lasting=collected.at_work)
+            yield from _falter(setup, error, failures, left, lasting=collected.at_work)
             continue
         failures = 0
         yield from _deal(exchanged.claims)
@@ -472,11 +479,21 @@ def _settle(setup: Setup, settlement: Settlement, took: dt.timedelta = _ZERO) ->
             return (yield from _tell([(settlement, took)], lost))
 
 
+def _tell_of_the_rest(
+    noted: Sequence[Noted], left: Collection[tuple[str, str]] | None
+) -> Script[Sequence[Settlement]]:
+    """Tell of what was written of these, where all but of the claims of *left* is; return the others."""
+    if left is None:
+        return [settlement for settlement, _ in noted]
+    yield from _tell([each for each in noted if each[0].claim.key not in left], ())
+    return [settlement for settlement, _ in noted if settlement.claim.key in left]
+
+
 def _tell(noted: Sequence[Noted], lost: Sequence[Claim]) -> Script[None]:
-    gone = {(claim.message.id, claim.token) for claim in lost}
+    gone = {claim.key for claim in lost}
     for settlement, took in noted:
         claim, verdict = settlement.claim, settlement.verdict
-        stale = (claim.message.id, claim.token) in gone
+        stale = claim.key in gone
         yield from ask(Tell(LeaseLost(claim, verdict) if stale else Settled(claim, verdict, took)))
 
 

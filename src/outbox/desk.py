@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from .aside import Aside
@@ -136,7 +136,7 @@ class Desk:
     ) -> None:
         """What came of a claim, for the clerk to write."""
         if worker is None:
-            self._undealt.pop(_key(settlement.claim), None)
+            self._undealt.pop(settlement.claim.key, None)
         else:
             self._roster[worker].tell(settlement.claim, settlement.verdict)
         if self._draining and isinstance(settlement.verdict, Released):
@@ -179,6 +179,7 @@ class Desk:
 
         *closed*: why there is no relay to speak to at all, where that is so.
         """
+        self._tray.look(now)
         self._heed_limit(closed)
         self._give_back(now, closed)
         self._see_to_aside(now)
@@ -186,7 +187,7 @@ class Desk:
         if self._given_up and self._tray.faltering:
             return None
         if not (self._tray.waiting or self._spoiled or limit):
-            over = self._given_up or self._roster.expected <= 0
+            over = self._given_up or (self._roster.expected <= 0 and not self._tray)
             return None if over else Later(self._next_look(now, closed))
         if (pause := self._collected_at + _PACE - now) > 0 and self._lingers(limit):
             return Later(min(pause, self._next_look(now, closed)))
@@ -200,18 +201,27 @@ class Desk:
 
     def written(self) -> None:
         """The store has all that was collected."""
-        written = self._tray.written()
-        if self._draining and any(isinstance(settlement.verdict, Retry) for settlement, _ in written):
-            # It may be due at once.
-            self._demand.dry = False
-        self._leases.end(settlement.claim for settlement, _ in written)
+        self._written(self._tray.written())
 
-    def faltered(self) -> None:
+    def faltered(self, now: float, left: Collection[tuple[str, str]] | None = None) -> None:
         """The store did not take what was collected: it is collected again, and nothing is begun until it is written.
 
-        For that could not be noted either.
+        For that could not be noted either.  Where the store has all but what
+        was *left* (the keys of the claims), others go on, and that is collected
+        after a while; but a drain ends with it.
         """
-        self._tray.falter()
+        if left is not None:
+            self._written(self._tray.part(left))
+        if left is None or self._draining:
+            self._tray.falter()
+        else:
+            self._tray.stick(now)
+
+    def _written(self, noted: Sequence[Noted]) -> None:
+        if self._draining and any(isinstance(settlement.verdict, Retry) for settlement, _ in noted):
+            # It may be due at once.
+            self._demand.dry = False
+        self._leases.end(settlement.claim for settlement, _ in noted)
 
     def forsaken(self) -> Sequence[Claim]:
         """The clerk fell: what he was dealing is nobody's, and extended by nobody any more.
@@ -236,13 +246,13 @@ class Desk:
     def claimed(self, claims: Sequence[Claim], now: float, begun: float) -> None:
         """The store was asked for more, by a call that began then, and gave these."""
         self._leases.grant(claims, begun, now)
-        self._undealt.update((_key(claim), claim) for claim in claims)
+        self._undealt.update((claim.key, claim) for claim in claims)
         self._moved_at = now
         self._demand.claimed(len(claims))
 
     def deal(self, lane: Lane, claim: Claim, now: float, closed: Wait | None = None) -> None:
         """Lay a claim on the desk; *closed*: why its relay is not to be spoken to, where that is so."""
-        self._undealt.pop(_key(claim), None)
+        self._undealt.pop(claim.key, None)
         if closed is not None and self._barred(closed):
             self._close(lane, [claim], closed)
         elif claim.lost:
@@ -276,10 +286,12 @@ class Desk:
     def stop(self) -> None:
         """Begin nothing more, and give back what was not begun."""
         self._stopping = True
+        self._tray.hasten()
 
     def give_up(self) -> None:
         """The grace time is over: whoever is at work is left behind."""
         self._given_up = self._stopping = True
+        self._tray.hasten()
 
     # -- what to deliver
 
@@ -419,7 +431,7 @@ class Desk:
             self._demand.ration()
 
     def _next_look(self, now: float, closed: Wait | None) -> float:
-        look = (self._aside and self._aside.look(now)) or math.inf
+        look = min((self._aside and self._aside.look(now)) or math.inf, self._tray.stuck_until - now)
         if closed is not None:
             look = min(look, closed.delay.total_seconds())
         if closed is not None and closed.probing:
@@ -526,10 +538,6 @@ def _admitted(lane: Lane, claim: Claim, admit: Admit, wanted: int) -> Go | Wait 
 
 def _in_time(claim: Claim, since: dt.timedelta) -> bool:
     return claim.expires_in is None or since < claim.expires_in
-
-
-def _key(claim: Claim) -> tuple[str, str]:
-    return claim.message.id, claim.token
 
 
 def _claims(noted: Sequence[Noted]) -> Sequence[Claim]:

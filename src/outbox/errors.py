@@ -24,6 +24,7 @@ are called, and stand in ``__cause__``.  No message carries a secret.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 
 from .values import printable
 
@@ -62,7 +63,15 @@ class UnsupportedError(OutboxError):
 
 
 class StoreError(OutboxError):
-    """The store could not do what was asked."""
+    """The store could not do what was asked.
+
+    *left*: of a settle, or an exchange, that wrote what came of some and could
+    not of others, the keys of the claims of which nothing is written (those
+    others', and whose token was stale); None where nothing was, or nobody can
+    tell.
+    """
+
+    left: Collection[tuple[str, str]] | None = None
 
 
 class StoreUnavailable(StoreError):

@@ -51,20 +51,20 @@ class Leases:
     def grant(self, claims: Iterable[Claim], begun: float, answered: float) -> None:
         """These claims were made by a call that began then, and was answered then."""
         for claim in claims:
-            self._leases[_key(claim)] = Lease(claim, begun, answered, begun + self._length)
+            self._leases[claim.key] = Lease(claim, begun, answered, begun + self._length)
 
     def alive(self, claim: Claim, now: float) -> Lease | None:
         """The claim's lease; None where it was lost or ran out, and is forgotten."""
-        lease = self._leases.get(_key(claim))
+        lease = self._leases.get(claim.key)
         if lease is None or lease.lost or lease.deadline <= now:
-            self._leases.pop(_key(claim), None)
+            self._leases.pop(claim.key, None)
             return None
         return lease
 
     def end(self, claims: Iterable[Claim]) -> None:
         """These were settled, or left behind."""
         for claim in claims:
-            self._leases.pop(_key(claim), None)
+            self._leases.pop(claim.key, None)
 
     def held(self) -> Sequence[Lease]:
         """Those that are to be extended."""
@@ -72,11 +72,7 @@ class Leases:
 
     def extended(self, held: Sequence[Lease], lost: Iterable[Claim], begun: float) -> None:
         """*held* were extended by a call that began then, all but *lost*."""
-        gone = {_key(claim) for claim in lost}
+        gone = {claim.key for claim in lost}
         for lease in held:
-            lease.lost = _key(lease.claim) in gone
+            lease.lost = lease.claim.key in gone
             lease.deadline = begun + self._length
-
-
-def _key(claim: Claim) -> tuple[str, str]:
-    return claim.message.id, claim.token

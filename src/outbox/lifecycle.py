@@ -169,6 +169,11 @@ class Claim:
     token: str
 
     @property
+    def key(self) -> tuple[str, str]:
+        """The message's id and the token: what this claim is told from every other by."""
+        return self.message.id, self.token
+
+    @property
     def recipients(self) -> tuple[str, ...]:
         """Those whose fate is open, in the message's order."""
         return tuple(r for r in self.message.recipients if self.fates[r].open)

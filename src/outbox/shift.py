@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -325,9 +325,13 @@ class Shift(Performer):
         begun = self._orders.clock.monotonic()
         try:
             yield lambda exchanged, limit: self._exchanged(exchanged, limit, begun)
-        except StoreError:
-            self._at_desk(Desk.faltered)
+        except StoreError as error:
+            self._faltered(error.left)
             raise
+
+    def _faltered(self, left: Collection[tuple[str, str]] | None) -> None:
+        now = self._orders.clock.monotonic()
+        self._at_desk(lambda desk: desk.faltered(now, left))
 
     def _ask_store(
         self, settlements: Sequence[Settlement], limit: int, max_bytes: int

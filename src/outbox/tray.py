@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from .slips import Noted
 
-__all__ = ["Tray"]
+__all__ = ["STUCK", "Tray"]
+
+STUCK: Final = 10.0
+"""The seconds after which what alone could not be written is written again."""
 
 _UNWRITTEN: Final = 256
 
@@ -16,20 +20,23 @@ class Tray:
     """Workers lay on it what they noted, and the clerk takes all of it and writes it, while they note more.
 
     What the store did not take lies on it again, before the rest; until it is
-    written the tray is *faltering*.
+    written the tray is *faltering*.  What it did not take while it took the
+    rest is *stuck*: it lies aside for a while, and nobody else waits for it.
     """
 
     def __init__(self) -> None:
         self.faltering = False
         self._noted: list[Noted] = []
         self._writing: list[Noted] = []
+        self._stuck: list[Noted] = []
+        self._stuck_until = math.inf
         self._last_try = False
 
     def __len__(self) -> int:
-        return len(self._noted) + len(self._writing)
+        return len(self._noted) + len(self._writing) + len(self._stuck)
 
     def __iter__(self) -> Iterator[Noted]:
-        return iter([*self._noted, *self._writing])
+        return iter([*self._noted, *self._writing, *self._stuck])
 
     @property
     def waiting(self) -> int:
@@ -40,6 +47,21 @@ class Tray:
     def behindhand(self) -> bool:
         """Whether no more is begun before what there is to write is written: at a kill it would all go out again."""
         return self.faltering or len(self) >= _UNWRITTEN
+
+    @property
+    def stuck_until(self) -> float:
+        """When what is stuck is to be written again; infinity where nothing is."""
+        return self._stuck_until
+
+    def hasten(self) -> None:
+        """What is stuck is to be written again at once."""
+        self._stuck_until = -math.inf if self._stuck else math.inf
+
+    def look(self, now: float) -> None:
+        """What was stuck for long enough waits like all else."""
+        if self._stuck_until <= now:
+            self._noted = self._stuck + self._noted
+            self._stuck, self._stuck_until = [], math.inf
 
     def add(self, noted: Iterable[Noted]) -> None:
         """Lay these behind the others."""
@@ -61,6 +83,19 @@ class Tray:
         self.faltering = self.faltering or bool(self._writing)
         self._noted, self._writing = self._writing + self._noted, []
 
+    def part(self, left: Collection[tuple[str, str]]) -> Sequence[Noted]:
+        """The store has all that was taken but of the claims of these keys: they stay, and the others are it."""
+        there = [(each[0].claim.key in left, each) for each in self._writing]
+        self._writing = [each for stays, each in there if stays]
+        return [each for stays, each in there if not stays]
+
+    def stick(self, now: float) -> None:
+        """What was taken alone was not written: it is taken again after a while, and the tray does not falter."""
+        if self._writing:
+            self._stuck += self._writing
+            self._stuck_until = min(self._stuck_until, now + STUCK)
+        self._writing, self.faltering, self._last_try = [], False, False
+
     def fall(self) -> Sequence[Noted]:
         """The clerk fell: what he was writing is the next one's; what takes him too is given up, and returned."""
         if self._last_try and self._writing:
@@ -71,5 +106,6 @@ class Tray:
 
     def clear(self) -> Sequence[Noted]:
         """All that waits, taken away: nobody will write it."""
-        noted, self._noted = self._noted, []
+        noted, self._noted, self._stuck = self._stuck + self._noted, [], []
+        self._stuck_until = math.inf
         return noted

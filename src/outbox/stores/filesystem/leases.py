@@ -15,7 +15,7 @@ from . import walking
 from .folders import Folders
 from .names import Path, Ticket
 
-__all__ = ["Key", "Lease", "Leases", "key"]
+__all__ = ["Key", "Lease", "Leases"]
 
 _REMEMBERED: Final = 100_000
 
@@ -31,10 +31,6 @@ class Lease:
     path: Path
     ticket: Ticket
     head: int | None = None
-
-
-def key(claim: Claim) -> Key:
-    return claim.message.id, claim.token
 
 
 class Leases:
@@ -53,19 +49,19 @@ class Leases:
 
     def drop(self, claim: Claim) -> None:
         with self._lock:
-            self._leases.pop(key(claim), None)
+            self._leases.pop(claim.key, None)
 
     def find(self, claims: Iterable[Claim]) -> dict[Key, Lease]:
         """Where the tickets of these are, as far as is known; they may have been taken since."""
         with self._lock:
-            found = {key(claim): self._leases.get(key(claim)) for claim in claims}
+            found = {claim.key: self._leases.get(claim.key) for claim in claims}
         known = {each: lease for each, lease in found.items() if lease is not None}
-        strangers = [claim for claim in claims if key(claim) not in known]
+        strangers = [claim for claim in claims if claim.key not in known]
         return {**known, **self.search(strangers)} if strangers else known
 
     def search(self, claims: Iterable[Claim]) -> dict[Key, Lease]:
         """The same from the disk: a walk through the claimed tickets of their queues."""
-        wanted = {key(claim) for claim in claims}
+        wanted = {claim.key for claim in claims}
         queues = {claim.message.queue for claim in claims}
         found: dict[Key, Lease] = {}
         for entry in walking.walk(self._folders, states=[State.CLAIMED], queues=queues):

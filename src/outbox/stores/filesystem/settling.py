@@ -15,7 +15,7 @@ from outbox.stores.standing import Standing
 
 from . import notes, transitions
 from .folders import Folders
-from .leases import Lease, Leases, key
+from .leases import Lease, Leases
 from .names import claimed_path
 from .notes import Note
 from .transitions import Transition
@@ -49,7 +49,7 @@ def settle(
     with transitions.whole(folders, planned):
         for number, (settlement, new) in enumerate(zip(settlements, fates, strict=True)):
             # Taken out: a second settlement of the same claim comes too late.
-            lease = held.pop(key(settlement.claim), None)
+            lease = held.pop(settlement.claim.key, None)
             if lease is not None:
                 cases[number] = _case(folders, lease, settlement, new, retention=retention, now=now)
                 planned.append(cases[number].transition)
@@ -124,16 +124,16 @@ def _again(leases: Leases, cases: Mapping[int, _Case]) -> dict[int, Transition]:
     return {
         number: attrs.evolve(case.transition, path=lease.path, ticket=lease.ticket)
         for number, case in cases.items()
-        if (lease := found.get(key(case.claim))) is not None
+        if (lease := found.get(case.claim.key)) is not None
     }
 
 
 def extend(folders: Folders, leases: Leases, claims: Sequence[Claim], until: int) -> list[Claim]:
     """See :meth:`outbox.protocols.Store.extend`."""
     held = leases.find(claims)
-    missed = [claim for claim in claims if not _extended(folders, leases, held.get(key(claim)), until)]
+    missed = [claim for claim in claims if not _extended(folders, leases, held.get(claim.key), until)]
     found = leases.search(missed) if missed else {}
-    lost = [claim for claim in missed if not _extended(folders, leases, found.get(key(claim)), until)]
+    lost = [claim for claim in missed if not _extended(folders, leases, found.get(claim.key), until)]
     for claim in lost:
         leases.drop(claim)
     return lost

@@ -27,8 +27,8 @@ Key: TypeAlias = tuple[str, int]
 
 Locked = errors.LockNotAvailable
 
-AT_MOST: float = 10.0
-"""The seconds that one verb waits for rows that somebody has locked."""
+AT_MOST: float = 1.0
+"""The seconds that one verb waits for rows that somebody has locked, when it has done what it could do at once."""
 BRIEFLY: Final = "set_config('lock_timeout', '1s', true)"
 """Within a statement: it waits for no row for longer, and neither does what follows in its transaction."""
 LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -21,7 +20,7 @@ from .contending import BRIEFLY, LOCK, Key
 from .driver import Cursor, array
 from .naming import Sql
 
-__all__ = ["BURIED", "BURY", "DELETE", "Ledger", "Settling", "T", "hold"]
+__all__ = ["BURIED", "BURY", "DELETE", "Settling", "T", "hold"]
 
 _T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now)"
 T: Final = f"t AS MATERIALIZED (SELECT {rows.NOW} AS now, {BRIEFLY})"
@@ -95,7 +94,6 @@ class Settling:
 
     Args:
         fates: The verdicts', in the recipients' order.
-        done: Those that are written already.
     """
 
     def __init__(
@@ -103,7 +101,6 @@ class Settling:
         settlements: Sequence[Settlement],
         fates: Sequence[tuple[Fate, ...]],
         retention: Retention,
-        done: Callable[[Key, Verdict], bool] = lambda *_: False,
     ) -> None:
         self._all = [(_key(settlement), settlement) for settlement in settlements]
         self._retention = retention
@@ -111,18 +108,14 @@ class Settling:
         for (key, settlement), new in zip(self._all, fates, strict=True):
             # A second settlement of the same claim comes too late.
             self._first.setdefault(key, (settlement, new))
-        self.done = {
-            key: settlement.verdict
-            for key, (settlement, _) in self._first.items()
-            if done(key, settlement.verdict)
-        }
+        self._done: set[Key] = set()
         self._plan()
         self._written: list[Cursor] = []
         self._held: set[Key] | None = None
 
     def _plan(self) -> None:
         # In the order of the ids, in which they are locked.
-        each = [(key, *rest) for key, rest in sorted(self._first.items()) if key not in self.done]
+        each = [(key, *rest) for key, rest in sorted(self._first.items()) if key not in self._done]
         self._gone = [key for key, settlement, _ in each if self._goes(settlement.verdict)]
         self._stay = [
             (key, settlement, new) for key, settlement, new in each if not self._goes(settlement.verdict)
@@ -172,7 +165,7 @@ class Settling:
         """Write what nobody has locked, and the others where they become free in time; *name* is the database's.
 
         Raises:
-            StoreUnavailable: some did not; the others are in :attr:`done`.
+            StoreUnavailable: some did not, and it says which.
         """
 
         def act(sql: Sql, keys: Sequence[Key]) -> Sequence[Cursor]:
@@ -180,13 +173,12 @@ class Settling:
             gone = [key for key in self._gone if key in free]
             return self._write(sql, now, gone, [each for each in self._stay if each[0] in free])
 
-        def wrote(keys: set[Key]) -> None:
-            self.done.update((key, self._first[key][0].verdict) for key in keys)
-
-        left = contending.write(sql, self.keys, act, wrote)
+        left = contending.write(sql, self.keys, act, self._done.update)
         self._plan()
         if left:
-            raise contending.locked(sql, name, left)
+            error = contending.locked(sql, name, left)
+            error.left = {settlement.claim.key for key, settlement in self._all if key not in self._done}
+            raise error
         self._held = set()
 
     def _write(
@@ -230,7 +222,7 @@ class Settling:
         held = self._held
         if held is None:
             held = {key for cursor in self._written for key in cursor.fetchall()}
-        held |= self.done.keys()
+        held |= self._done
         stale = []
         for key, settlement in self._all:
             if key in held:
@@ -238,31 +230,6 @@ class Settling:
             else:
                 stale.append(settlement.claim)
         return stale
-
-
-class Ledger:
-    """What was settled by calls that failed for other messages of the batch: settled again it is no lost lease."""
-
-    def __init__(self) -> None:
-        self._settled: dict[Key, Verdict] = {}
-
-    def has(self, key: Key, verdict: Verdict) -> bool:
-        """Whether this very verdict is written, and whoever wrote it does not know."""
-        return bool(self._settled) and self._settled.get(key) == verdict
-
-    @contextlib.contextmanager
-    def kept(self, settling: Settling) -> Iterator[None]:
-        """Note what it has done by the time that the block raises; it is told where it does not."""
-        try:
-            yield
-        except BaseException:
-            self._settled.update(settling.done)
-            for key in list(self._settled)[:-_KEPT]:
-                self._settled.pop(key, None)
-            raise
-        if self._settled:
-            for key in settling.done:
-                self._settled.pop(key, None)
 
 
 def _parameters(keys: Sequence[Key]) -> dict[str, object]:

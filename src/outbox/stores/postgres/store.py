@@ -68,7 +68,7 @@ from .entrance import Entrance
 from .links import linked
 from .listening import Herald, Lookout
 from .naming import Names, Sql
-from .settling import Ledger, Settling
+from .settling import Settling
 from .within import Home, Within
 
 __all__ = ["PostgresStore"]
@@ -167,7 +167,6 @@ class PostgresStore:
         )
         self._links.use(self._opened(migrate=migrate))
         self._home = Home(self._links)
-        self._ledger = Ledger()
         self._herald = Herald(self._names, tells=notify)
         self._entrance = Entrance(
             links=self._links,
@@ -262,8 +261,7 @@ class PostgresStore:
                 settling.write_past(sql, self._now(), self._links.name)
             self._tell_others(sql, settlements)
 
-        with self._ledger.kept(settling):
-            self._links.use(settle)
+        self._links.use(settle)
         self._tell_of(settlements)
         return settling.lost()
 
@@ -282,8 +280,7 @@ class PostgresStore:
         settling = self._settling(settlements)
         self._lookout.looks(names)
         order = claiming.Order(queues=names, limit=bounded(limit), lease=lease, max_bytes=max_bytes)
-        with self._ledger.kept(settling):
-            claims = self._claimant.claim(order, settling)
+        claims = self._claimant.claim(order, settling)
         if any(_returned_now(each) for each in settlements):
             # A hint, and no more: what was claimed is not thrown away for it.
             with contextlib.suppress(StoreError):
@@ -293,7 +290,7 @@ class PostgresStore:
 
     def _settling(self, settlements: Sequence[Settlement]) -> Settling:
         fates = [standings.fates_of(each.verdict, each.claim.message) for each in settlements]
-        return Settling(settlements, fates, self._retention, self._ledger.has)
+        return Settling(settlements, fates, self._retention)
 
     def _tell_others(self, sql: Sql, settlements: Sequence[Settlement]) -> None:
         self._herald.tell(sql, (each.claim.message.queue for each in settlements if _returned_now(each)))

@@ -200,7 +200,7 @@ class RedisStore:
         lost: list[Claim] = []
         for first in range(0, len(claims), _AT_ONCE):
             some = claims[first : first + _AT_ONCE]
-            held = [(claim.message.id, claim.token) for claim in some]
+            held = [claim.key for claim in some]
             args = {"claims": held, "lease": kept_span(lease)}
             _, gone = self._caller.run(EXTEND, args, queues=[claim.message.queue for claim in some])
             lost += [some[place] for place in gone]

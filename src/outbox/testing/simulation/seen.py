@@ -117,7 +117,7 @@ class Ledger:
 
     def lease_of(self, claim: Claim | None) -> Lease | None:
         """What is known of a claim, whether its lease still holds or not."""
-        return None if claim is None else self._leases.get((claim.message.id, claim.token))
+        return None if claim is None else self._leases.get(claim.key)
 
     def _expires(self, message: Message) -> float:
         return math.inf if message.expires_at is None else self._world.seconds(message.expires_at)

@@ -212,9 +212,12 @@ class SimulatedShift(SimulatedPerformer, Shift):
             yield None, view.delay("stalls-before")
             try:
                 answer = self._ask_store(action.settlements, action.limit, action.max_bytes)
-            except StoreError:
+            except StoreError as error:
                 yield None, view.delay("stalls-after")
-                self._falters(action.settlements)
+                if error.left is None or self._draining:
+                    self._falters(action.settlements)
+                else:
+                    self._unwritten = False
                 raise
             yield None, view.delay("stalls-after")
             self._unwritten, self._faltered_at = False, -math.inf

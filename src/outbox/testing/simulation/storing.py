@@ -34,6 +34,7 @@ class StoreView:
         self._world = world
         self._process = process
         self._die = random.Random(f"{world.scenario.seed}/store/{process.name}")  # noqa: S311 - a seeded die is the point
+        self._lock = random.Random(f"{world.scenario.seed}/locked/{process.name}")  # noqa: S311 - the same
 
     # -- what a crew asks for
 
@@ -130,6 +131,7 @@ class StoreView:
     def _asked(self, verb: str, commit: Callable[[], R], settlements: Sequence[Settlement]) -> R:
         fault = self._world.outage(self._process.name) or self._world.fault(self._die, _FAULTS)
         if not fault:
+            self._in_part(settlements)
             return commit()
         self._process.disturb()
         self._world.note(f"the store {fault} ({verb})", self._process)
@@ -146,6 +148,19 @@ class StoreView:
         if fault == "full":
             raise StoreFull("simulated: no room")
         raise StoreUnavailable(f"simulated: {fault}")
+
+    def _in_part(self, settlements: Sequence[Settlement]) -> None:
+        """Now and then somebody has locked some of these: the others are written, and it says so."""
+        # Most are alone, and of one nothing else is written.
+        seldom = len(settlements) == 1 and self._lock.random() < 0.8
+        if not settlements or seldom or not self._world.fault(self._lock, ("writes-in-part",)):
+            return
+        locked = [each for each in settlements if self._lock.random() < 0.5] or settlements[-1:]
+        stale = self._settled([each for each in settlements if each not in locked])
+        self._world.witness.unwritten(locked)
+        error = StoreUnavailable("simulated: somebody has locked some of it")
+        error.left = {claim.key for claim in (*stale, *(each.claim for each in locked))}
+        raise error
 
 
 class _Exchanging(StoreView):

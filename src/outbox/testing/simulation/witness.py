@@ -152,7 +152,7 @@ class Witness(HandingLedger):
         seen.fates = {r: Fate.DOUBTFUL if f is Fate.WAITING else f for r, f in seen.fates.items()}
 
     def extended(self, claims: Sequence[Claim], lost: Sequence[Claim], lease: dt.timedelta) -> None:
-        gone = {(claim.message.id, claim.token) for claim in lost}
+        gone = {claim.key for claim in lost}
         for claim in claims:
             name = claim.message.id
             held = self._current(claim)
@@ -161,7 +161,7 @@ class Witness(HandingLedger):
                 held.granted_at, held.until = self._now, self._now + lease.total_seconds()
 
     def settled(self, process: Process, settlements: Sequence[Settlement], stale: Sequence[Claim]) -> None:
-        gone = {(claim.message.id, claim.token) for claim in stale}
+        gone = {claim.key for claim in stale}
         for settlement in settlements:
             name, token = settlement.claim.message.id, settlement.claim.token
             lease = self._current(settlement.claim)
