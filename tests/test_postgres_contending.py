@@ -74,8 +74,9 @@ def written(store: PostgresStore) -> set[str]:
 @VERBS
 @KINDS
 def test_a_row_that_somebody_has_locked_keeps_nobody_elses_verdict_waiting(
-    store: PostgresStore, others: psycopg.Connection, verb: str, kind: str
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, verb: str, kind: str
 ) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", PATIENCE)
     put(store, "a", "b", "c")
     claims = sorted(take(store, 3), key=lambda claim: claim.message.id)
     lock(others, store, "b")
@@ -174,8 +175,9 @@ def test_a_drain_that_cannot_write_what_came_of_one_message_has_written_the_othe
 
 
 def test_a_row_that_somebody_has_locked_keeps_nobody_elses_lease_from_being_extended(
-    store: PostgresStore, others: psycopg.Connection, postgres: Places
+    store: PostgresStore, others: psycopg.Connection, postgres: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", PATIENCE)
     put(store, "a", "b", "c")
     claims = sorted(take(store, 3), key=lambda claim: claim.message.id)
     due = f"SELECT id, due FROM {store._names.quoted}.outbox_message".encode()

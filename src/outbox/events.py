@@ -112,7 +112,8 @@ class StoreFailed:
     """The store failed; it is asked again after *wait*.
 
     *claims* are those whose verdicts could not be written: until they are,
-    what was sent of them is known to this process alone.
+    what was sent of them is known to this process alone.  Where ``error.left``
+    is not None the verdicts of all others were, and deliveries go on.
     """
 
     error: StoreError

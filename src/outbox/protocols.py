@@ -126,6 +126,10 @@ class Store(Intake, Protocol):
         A stale token changes nothing.  After a broken connection a repeated
         settle can lose to its own first try: that is information, not an
         error.
+
+        Raises:
+            StoreError: they could not be written; where some of them were, its
+                ``left`` says of which claims that is not so.
         """
         ...
 
