@@ -68,7 +68,8 @@ class StoreError(OutboxError):
     *left*: of a settle, or an exchange, that wrote what came of some and could
     not of others, the keys of the claims of which nothing is written (those
     others', and whose token was stale); None where nothing was, or nobody can
-    tell.
+    tell.  It is said where what stands in the way is in the way of those
+    messages alone: others are begun meanwhile.
     """
 
     left: Collection[tuple[str, str]] | None = None
