@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from claims import ZERO, a_claim, accepted
 
-from outbox import delivery as act
+from outbox import actions as act, delivery
 from outbox.errors import RelayUnavailable, StoreFull, StoreUnavailable
 from outbox.events import LeaseLost, Settled, StoreFailed
 from outbox.leases import Since
@@ -35,8 +35,8 @@ def a_setup(
     store_tries: int | None = None,
     policy: Callable[[str], RetryPolicy] | None = None,
     draining: bool = False,
-) -> act.Setup:
-    return act.Setup(
+) -> delivery.Setup:
+    return delivery.Setup(
         policy=policy or (lambda _: RetryPolicy()),
         rng=random.Random(1),
         store_tries=store_tries,
@@ -76,7 +76,7 @@ class Life:
 
 class Worker(Life):
     def __init__(self, **settings: Any) -> None:
-        super().__init__(act.work(a_setup(**settings)))
+        super().__init__(delivery.work(a_setup(**settings)))
 
     def takes(self, number: int = 1, lane: tuple[str, ...] = ONE) -> int:
         size: int = self.asks(act.Take).size
@@ -117,7 +117,7 @@ class Worker(Life):
 
 class Clerk(Life):
     def __init__(self, **settings: Any) -> None:
-        super().__init__(act.clerk(a_setup(**settings)))
+        super().__init__(delivery.clerk(a_setup(**settings)))
 
     def collects(self, *settlements: Settlement, spoiled: Sequence[Spoiled] = (), limit: int = 0) -> None:
         self.asks(act.Collect)
@@ -452,7 +452,7 @@ def test_a_drain_that_gives_up_names_what_was_handed_over_and_nothing_else() -> 
 
 class Sending(Life):
     def __init__(self, claim: Claim, **settings: Any) -> None:
-        super().__init__(act.deliver_now(a_setup(**settings), claim))
+        super().__init__(delivery.deliver_now(a_setup(**settings), claim))
 
     def hands_over(self, claim: Claim) -> None:
         assert self.asks(act.TakeUp).claim == claim
@@ -521,14 +521,14 @@ def test_what_is_sent_now_is_settled_again_until_the_store_has_it_or_it_gives_up
 
 
 def test_the_keeper_extends_at_a_third_of_the_lease() -> None:
-    script = act.keep(dt.timedelta(seconds=9))
+    script = delivery.keep(dt.timedelta(seconds=9))
     assert next(script) == act.Rest(dt.timedelta(seconds=3))
     assert isinstance(script.send(True), act.ExtendAll)
     assert script.send(None) == act.Rest(dt.timedelta(seconds=3))
 
 
 def test_the_keeper_survives_a_failing_store_and_leaves_it_to_others_to_tell() -> None:
-    script = act.keep(dt.timedelta(minutes=5))
+    script = delivery.keep(dt.timedelta(minutes=5))
     for _ in range(3):
         assert next(script) == act.Rest(dt.timedelta(seconds=100))
         assert isinstance(script.send(True), act.ExtendAll)
@@ -541,7 +541,7 @@ def test_the_keeper_survives_a_failing_store_and_leaves_it_to_others_to_tell() -
 def test_who_tidies_tells_what_was_left_closes_connections_and_prunes_until_nothing_is_left_every_ten_seconds() -> (
     None
 ):
-    script = act.tidy()
+    script = delivery.tidy()
     assert isinstance(next(script), act.Announce)
     assert script.send(None) == act.Rest(dt.timedelta(seconds=10))
     assert isinstance(script.send(True), act.Reread)
@@ -574,5 +574,5 @@ def endlessly(script: act.Script[None]) -> Iterator[act.Action[Any]]:
 
 
 def test_a_sweep_is_bounded() -> None:
-    steps = itertools.islice(endlessly(act.sweep()), 1000)
+    steps = itertools.islice(endlessly(delivery.sweep()), 1000)
     assert 1 < sum(isinstance(action, act.Prune) for action in steps) < 1000

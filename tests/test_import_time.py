@@ -41,6 +41,7 @@ NOT_FOR_LOOKING = {
     "typing_extensions",
     "outbox.cli.delivering",
     "outbox.cli.originating",
+    "outbox.actions",
     "outbox.delivery",
     "outbox.events",
     "outbox.judge",

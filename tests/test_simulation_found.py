@@ -5,7 +5,7 @@ import random
 from collections.abc import Collection, Generator, Iterable, Sequence
 from typing import Any
 
-from outbox import delivery as act
+from outbox import actions as act, delivery
 from outbox.breakers import Breakers
 from outbox.desk import Desk
 from outbox.errors import RelayUnavailable
@@ -62,7 +62,7 @@ def test_who_was_admitted_to_a_relay_keeps_his_message_though_its_limit_is_reach
 def test_a_claim_that_came_too_late_to_be_delivered_is_given_back_at_once() -> None:
     """It was left to run out: a whole lease later it was doubtful, though nobody had handed it over."""
     claim = a_claim()
-    script = act.clerk(act.Setup(policy=lambda _: None, rng=random.Random(1)))  # type: ignore[arg-type, return-value]  # nothing is judged
+    script = delivery.clerk(delivery.Setup(policy=lambda _: None, rng=random.Random(1)))  # type: ignore[arg-type, return-value]  # nothing is judged
     assert isinstance(next(script), act.Collect)
     asked = script.send(Work(spoiled=[Spoiled(claim, None)]))
     assert isinstance(asked, act.Note)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from . import delivery as act
+from . import actions as act, delivery
 from .errors import ConfigurationError, OutboxError, StoreError
 from .performer import Orders, Tally, Worker, follow, seconds
 from .shift import Hand, Shift
@@ -55,9 +55,12 @@ class Crew:
         self._hands = [*workers, clerk]
         self._keepers = [
             threading.Thread(
-                target=self._keep, args=(lambda: act.keep(orders.lease),), name="outbox-keeper", daemon=True
+                target=self._keep,
+                args=(lambda: delivery.keep(orders.lease),),
+                name="outbox-keeper",
+                daemon=True,
             ),
-            threading.Thread(target=self._keep, args=(act.tidy,), name="outbox-tidier", daemon=True),
+            threading.Thread(target=self._keep, args=(delivery.tidy,), name="outbox-tidier", daemon=True),
         ]
         if not draining:
             # A drain ends with what is due when it comes to its end.
@@ -102,7 +105,7 @@ class Crew:
     def sweep(self) -> None:
         """Prune what is past its retention, in the calling thread; a failure is told and changes nothing."""
         try:
-            self._follow(act.sweep(), None)
+            self._follow(delivery.sweep(), None)
         except Exception:  # noqa: BLE001 - what was delivered is delivered, whatever befalls the pruning
             _LOG.exception("pruning failed: this is a bug in outbox or in a store")
 
@@ -159,7 +162,7 @@ class Crew:
     def _work(self) -> None:
         self._begun.add(threading.current_thread())
         try:
-            self._live(act.work, Hand, self._shift.leave)
+            self._live(delivery.work, Hand, self._shift.leave)
         finally:
             self._shift.depart()
             self._end()
@@ -178,7 +181,7 @@ class Crew:
             self._end()
 
     def _live_as_clerk(self) -> bool:
-        return self._live(act.clerk, Worker, lambda _: self._shift.forsake())
+        return self._live(delivery.clerk, Worker, lambda _: self._shift.forsake())
 
     def _end(self) -> None:
         purser = self._shift.purser
@@ -192,7 +195,7 @@ class Crew:
 
     def _live(
         self,
-        script: Callable[[act.Setup], act.Script[None]],
+        script: Callable[[delivery.Setup], act.Script[None]],
         kind: Callable[[], W],
         leave: Callable[[W], None],
     ) -> bool:
@@ -200,7 +203,7 @@ class Crew:
 
         False: it did not come to its end, and another try is not made here: of a drain, or while it stops.
         """
-        setup = act.Setup(
+        setup = delivery.Setup(
             policy=self._orders.policy,
             rng=self._orders.rng,
             store_tries=_DRAIN_STORE_TRIES if self.draining else None,

@@ -15,9 +15,9 @@ from typing import Final
 
 import attrs
 
+from .actions import Handed
 from .breakers import Breakers
 from .clock import Clock
-from .delivery import Handed
 from .errors import RelayFault, RelayUnavailable
 from .events import Notice, RelayPaused, RelayResumed
 from .handover import THE_ONLY_RELAY, hand_over, shares

@@ -1,4 +1,4 @@
-"""How the actions of :mod:`outbox.delivery` are performed that concern one claim, or the keeping of the house.
+"""How the actions of :mod:`outbox.actions` are performed that concern one claim, or the keeping of the house.
 
 Nothing here decides: it hands over, settles and waits when it is told to, and
 keeps the leases, the relays and the tally under one lock.
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-from . import delivery as act
+from . import actions as act
 from .breakers import Breakers
 from .clock import Clock
 from .delays import Delays

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, cast
 
 import attrs
 
-from . import delivery as act
+from . import actions as act, delivery
 from .clock import Clock
 from .errands import Errand
 from .errors import AmbiguousPut, StoreError, UnsupportedError
@@ -67,7 +67,7 @@ class Sender:
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
-        self._setup = act.Setup(
+        self._setup = delivery.Setup(
             policy=orders.policy, rng=orders.rng, store_tries=_STORE_TRIES, hooked=orders.hook is not None
         )
         self._stored = Performer(orders)
@@ -156,7 +156,7 @@ class Sender:
 
         performer.grant(claim, worker, begun)
         try:
-            follow(act.deliver_now(self._setup, claim), perform)
+            follow(delivery.deliver_now(self._setup, claim), perform)
         finally:
             # An interrupt leaves the lease to run out, as a crash does: whether it was sent is not known.
             performer.leave(worker)
@@ -201,7 +201,7 @@ class Sender:
     def _keep(self) -> None:
         while True:
             try:
-                return follow(act.keep(self._orders.lease), self._perform_keeping)
+                return follow(delivery.keep(self._orders.lease), self._perform_keeping)
             except BaseException:  # noqa: BLE001 - a dead keeper costs second copies
                 _LOG.exception("a keeper failed, and begins anew: this is a bug in outbox or in a store")
 

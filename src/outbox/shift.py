@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from . import delivery as act
+from . import actions as act
 from .desk import Desk
 from .errors import RelayFault, StoreError
 from .handover import THE_ONLY_RELAY, Handover, shares

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from outbox import delivery as act
+from outbox import actions as act, delivery
 from outbox.errands import Errand
 from outbox.errors import ConfigurationError, StoreError
 from outbox.lifecycle import Claim
@@ -90,7 +90,7 @@ class Process:
             breakers=SimulatedBreakers(self, clock, rng, limits=world.scenario.limits),
         )
         self.shift = SimulatedShift(self._orders, self, limit=host.limit, draining=host.drains)
-        self._setup = act.Setup(
+        self._setup = delivery.Setup(
             policy=self._orders.policy,
             rng=rng,
             store_tries=_STORE_TRIES if host.drains else None,
@@ -102,8 +102,8 @@ class Process:
         self._start()
 
     def _start(self) -> None:
-        self._spawn("keeper", self._keep(lambda: act.keep(self._orders.lease), self.shift))
-        self._spawn("tidier", self._keep(act.tidy, self.shift))
+        self._spawn("keeper", self._keep(lambda: delivery.keep(self._orders.lease), self.shift))
+        self._spawn("tidier", self._keep(delivery.tidy, self.shift))
         if not self.host.drains:
             self._spawn("listener", self.shift.listening())
         self._spawn("clerk", self._clerk())
@@ -216,7 +216,7 @@ class Process:
         self.world.kernel.spawn(f"{self.name} {name}", steps, self)
 
     def _work(self) -> Steps:
-        yield from self._live(lambda: act.work(self._setup), Hand, self.shift.leave)
+        yield from self._live(lambda: delivery.work(self._setup), Hand, self.shift.leave)
         self.shift.depart()
         self._end()
 
@@ -230,13 +230,15 @@ class Process:
         self._end()
 
     def _live_as_clerk(self) -> Generator[Waiting, bool, bool]:
-        return self._live(lambda: act.clerk(self._setup), Worker, lambda _: self.shift.forsake())
+        return self._live(lambda: delivery.clerk(self._setup), Worker, lambda _: self.shift.forsake())
 
     def send(self, message: Message) -> None:
         """As somebody does who sends it directly, in a thread of his own."""
         if self._sender is None:
             self._sender = SimulatedSender(self._orders, self)
-            self._spawn("sender's keeper", self._keep(lambda: act.keep(self._orders.lease), self._sender))
+            self._spawn(
+                "sender's keeper", self._keep(lambda: delivery.keep(self._orders.lease), self._sender)
+            )
         self._spawn(f"sender of {message.id}", self._send(message, self._sender))
 
     def _send(self, message: Message, sender: SimulatedSender) -> Steps:
@@ -248,7 +250,7 @@ class Process:
             self.world.witness.acknowledged.add(message.id)
             if claim is not None:
                 self.takes_in_hand(claim)
-                yield from self._followed(act.deliver_now(setup, claim), worker, sender)
+                yield from self._followed(delivery.deliver_now(setup, claim), worker, sender)
         except (StoreError, ConfigurationError):
             self.disturb()
         except BaseException as error:  # noqa: BLE001 - whoever sends is told of it

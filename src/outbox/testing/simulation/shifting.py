@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
-from outbox import delivery as act
+from outbox import actions as act
 from outbox.desk import Desk, Later, Run, Work
 from outbox.errors import StoreError
 from outbox.events import Notice
