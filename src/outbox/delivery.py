@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import attrs
 
@@ -59,8 +59,6 @@ from .slips import Noted, Spoiled, released
 from .tray import STUCK
 
 __all__ = ["Setup", "clerk", "deliver_now", "keep", "sweep", "tidy", "work"]
-
-R = TypeVar("R")
 
 MAX_BATCH: Final = 100
 _QUICK: Final = dt.timedelta(milliseconds=10)
