@@ -299,7 +299,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("forget_what_alone_could_not_be_written", forget_what_alone_could_not_be_written, 237),
     Mutant("let_go_of_what_alone_could_not_be_written", let_go_of_what_alone_could_not_be_written, 99),
     Mutant("tell_of_what_could_not_be_written", tell_of_what_could_not_be_written, 124),
-    Mutant("tell_nobody_of_what_was_written_beside_it", tell_nobody_of_what_was_written_beside_it, 314),
+    Mutant("tell_nobody_of_what_was_written_beside_it", tell_nobody_of_what_was_written_beside_it, 277),
     Mutant("begin_more_while_the_store_falters", begin_more_while_the_store_falters, 102),
     Mutant("drop_the_hold_of_at_most_once", drop_the_hold_of_at_most_once, 5),
     Mutant("send_to_an_accepted_recipient_again", send_to_an_accepted_recipient_again, 4),
@@ -374,7 +374,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         otherwise(
             desk.Desk,
             "_run_of_suspect",
-            "if not (self._at_work or self._tray or self._aside):",
+            "if not (self._at_work or self._tray.moving or self._aside):",
             "if not self._at_work:",
         ),
         16,

@@ -524,7 +524,11 @@ def test_the_keeper_extends_at_a_third_of_the_lease() -> None:
     script = delivery.keep(dt.timedelta(seconds=9))
     assert next(script) == act.Rest(dt.timedelta(seconds=3))
     assert isinstance(script.send(True), act.ExtendAll)
-    assert script.send(None) == act.Rest(dt.timedelta(seconds=3))
+    assert script.send(True) == act.Rest(dt.timedelta(seconds=3))
+    assert isinstance(script.send(True), act.ExtendAll)
+    assert script.send(False) == act.Rest(dt.timedelta(seconds=0.75)), (
+        "what is locked may be free in a moment"
+    )
 
 
 def test_the_keeper_survives_a_failing_store_and_leaves_it_to_others_to_tell() -> None:

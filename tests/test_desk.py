@@ -4,6 +4,7 @@ import datetime as dt
 import math
 from collections.abc import Callable, Sequence
 
+import attrs
 import pytest
 from claims import a_claim, accepted
 
@@ -629,6 +630,57 @@ def test_no_more_is_begun_where_very_much_is_stuck(scene: Scene) -> None:
     assert set(ids(scene.work())) >= {f"m{number}" for number in range(256)}
     scene.desk.written()
     assert scene.stocked(a_claim(1001)).run("w").first == "m1001"
+
+
+def test_what_is_stuck_is_written_and_not_sent_again_where_its_lease_has_run_out_and_it_is_claimed_anew(
+    scene: Scene,
+) -> None:
+    stuck(scene, a_claim(1), a_claim(2))
+    again = attrs.evolve(a_claim(1, lost=1), token="another")
+    assert scene.desk.claimed([again, a_claim(3)], scene.now, scene.now) == [a_claim(3)]
+
+    assert [lease.claim for lease in scene.leases.held()] == [again, a_claim(3)]
+    (noted, _) = scene.work().noted[0]
+    assert (noted.claim, noted.verdict) == (again, delivered(a_claim(1)).verdict)
+    scene.desk.written()
+    scene.now += STUCK
+    collected = scene.collect()
+    assert not isinstance(collected, Work) or collected.noted == [], "nothing is stuck any more"
+    assert [lease.claim for lease in scene.leases.held()] == [a_claim(3)]
+
+
+def test_what_was_only_given_back_is_dealt_when_it_is_claimed_anew(scene: Scene) -> None:
+    scene.stocked(a_claim(1)).run("w")
+    claim = scene.pull("w")
+    scene.desk.note(Settlement(claim, Released(delay=SECOND, fates=claim.fates)), worker="w")
+    scene.desk.drop("w", scene.now)
+    scene.work()
+    scene.desk.faltered(scene.now, {claim.key})
+    again = attrs.evolve(claim, token="another")
+    assert scene.desk.claimed([again], scene.now, scene.now) == [again]
+    assert [lease.claim for lease in scene.leases.held()] == [again]
+
+
+def test_a_suspect_goes_although_something_is_stuck(scene: Scene) -> None:
+    stuck(scene, a_claim(1), a_claim(2))
+    assert scene.stocked(a_claim(3, lost=1)).run("v").first == "m3"
+
+
+def test_a_lease_that_could_not_be_extended_once_is_kept_where_it_can_be_the_next_time(scene: Scene) -> None:
+    scene.stocked(a_claim(1))
+    scene.leases.extended(scene.leases.held(), [a_claim(1)], scene.now)
+    scene.now += LEASE / 2
+    scene.leases.extended(scene.leases.held(), [], scene.now)
+    scene.now += LEASE * 0.9
+    assert scene.leases.alive(a_claim(1), scene.now) is not None
+
+
+def test_a_lease_that_could_not_be_extended_ends_when_it_would_have(scene: Scene) -> None:
+    scene.stocked(a_claim(1))
+    scene.now += LEASE / 2
+    scene.leases.extended(scene.leases.held(), [a_claim(1)], scene.now)
+    (lease,) = scene.leases.held()
+    assert lease.deadline == LEASE
 
 
 def test_a_claim_that_failed_keeps_nobody_from_what_is_there(scene: Scene) -> None:

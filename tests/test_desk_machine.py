@@ -213,7 +213,8 @@ class DeskMachine(RuleBasedStateMachine):
         held = self.leases.held()
         if pick < len(held):
             self.lost.add(held[pick].claim.message.id)
-            self.leases.extended(held, [held[pick].claim], self.now)
+            gone = [lease.claim for lease in held if lease.claim.message.id in self.lost]
+            self.leases.extended(held, gone, self.now)
 
     # -- the rest of the world
 
@@ -264,7 +265,7 @@ class DeskMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_claim_is_extended_until_it_is_written(self) -> None:
-        held = {lease.claim.message.id for lease in self.leases.held()}
+        held = {lease.claim.message.id for lease in self.leases.held() if not lease.lost}
         assert held == set(self.live) - self.lost
 
     def teardown(self) -> None:

@@ -23,6 +23,8 @@ from outbox.lifecycle import Claim, Settlement, State
 from outbox.stores.postgres import PostgresStore, contending
 from outbox.testing.clauses.scene import LEASE, delivered, put, retry, take
 
+SECOND = dt.timedelta(seconds=1)
+
 
 @pytest.fixture
 def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
@@ -158,6 +160,34 @@ def test_a_runner_goes_on_with_all_others_while_one_message_is_locked_and_has_it
 
     assert sorted(mailbox.taken) == ["a", "b", "c", "d"], "each once"
     assert not any(isinstance(each, LeaseLost) for each in heard)
+
+
+def test_what_was_accepted_is_not_sent_again_by_its_own_runner_where_the_lock_outlasts_the_lease(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    settled = threading.Event()
+
+    def hear(notice: Notice) -> None:
+        if isinstance(notice, Settled):
+            settled.set()
+
+    put(store, "b")
+    mailbox = Mailbox(b=lambda: lock(others, store, "b"))
+    due = f"SELECT due FROM {store._names.quoted}.outbox_message".encode()
+    over = b"SELECT extract(epoch FROM clock_timestamp()) * 1000000 > %s"
+    with (
+        psycopg.connect(others.info.dsn, autocommit=True) as looking,
+        Outbox(store, mailbox, workers=1, lease=2 * SECOND, listeners=[hear]).running(),
+    ):
+        while not mailbox.taken:
+            threading.Event().wait(0.01)
+        while not (looking.execute(over, looking.execute(due).fetchone()).fetchone() or [False])[0]:
+            threading.Event().wait(0.05)
+        others.rollback()
+        assert settled.wait(PATIENCE)
+
+    assert mailbox.taken == ["b"]
 
 
 def test_a_drain_that_cannot_write_what_came_of_one_message_has_written_the_others_and_names_it(

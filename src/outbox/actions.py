@@ -225,8 +225,8 @@ class Rest(Action[bool]):
 
 
 @attrs.frozen
-class ExtendAll(Action[None]):
-    """Extend every lease that is held."""
+class ExtendAll(Action[bool]):
+    """Extend every lease that is held; False: some could not be."""
 
 
 @attrs.frozen

@@ -243,12 +243,31 @@ class Desk:
         self._leases.end(left)
         return left
 
-    def claimed(self, claims: Sequence[Claim], now: float, begun: float) -> None:
-        """The store was asked for more, by a call that began then, and gave these."""
+    def claimed(self, claims: Sequence[Claim], now: float, begun: float) -> Sequence[Claim]:
+        """The store was asked for more, by a call that began then, and gave these; returns those that are to be dealt.
+
+        Of the others it is known what came of them: it could not be written
+        before their leases had run out.
+        """
         self._leases.grant(claims, begun, now)
-        self._undealt.update((claim.key, claim) for claim in claims)
+        fresh = [claim for claim in claims if not self._recalled(claim)]
+        self._undealt.update((claim.key, claim) for claim in fresh)
         self._moved_at = now
         self._demand.claimed(len(claims))
+        self._demand.missed(len(claims) - len(fresh))
+        return fresh
+
+    def _recalled(self, claim: Claim) -> bool:
+        stuck = self._tray.recall(claim.message.id)
+        if stuck is None:
+            return False
+        settlement, took = stuck
+        self._leases.end([settlement.claim])
+        if settlement.verdict.outcome is None:
+            # Nobody was sent it.
+            return False
+        self._tray.add([(Settlement(claim, settlement.verdict), took)])
+        return True
 
     def deal(self, lane: Lane, claim: Claim, now: float, closed: Wait | None = None) -> None:
         """Lay a claim on the desk; *closed*: why its relay is not to be spoken to, where that is so."""
@@ -375,7 +394,8 @@ class Desk:
         """It goes alone, or waits until it can; meanwhile nothing is claimed."""
         lane, claim = self._suspects.first
         soon = math.inf
-        if not (self._at_work or self._tray or self._aside):
+        # For what is stuck nobody can tell how long that would be.
+        if not (self._at_work or self._tray.moving or self._aside):
             answer = _admitted(lane, claim, admit, 1)
             if not isinstance(answer, Wait):
                 self._suspects.isolate()

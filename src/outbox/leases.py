@@ -67,12 +67,13 @@ class Leases:
             self._leases.pop(claim.key, None)
 
     def held(self) -> Sequence[Lease]:
-        """Those that are to be extended."""
-        return [lease for lease in self._leases.values() if not lease.lost]
+        """Those that are to be extended: a store that could not extend one, for somebody had locked it, may the next time."""
+        return list(self._leases.values())
 
     def extended(self, held: Sequence[Lease], lost: Iterable[Claim], begun: float) -> None:
         """*held* were extended by a call that began then, all but *lost*."""
         gone = {claim.key for claim in lost}
         for lease in held:
             lease.lost = lease.claim.key in gone
-            lease.deadline = begun + self._length
+            if not lease.lost:
+                lease.deadline = begun + self._length

@@ -363,10 +363,9 @@ class Performer:
 
     # -- keeping
 
-    def _extend_all(self) -> None:
+    def _extend_all(self) -> bool:
         extension = self._begin_extension()
-        if extension.held:
-            self._extended(extension, self._ask_to_extend(extension))
+        return not extension.held or self._extended(extension, self._ask_to_extend(extension))
 
     def _begin_extension(self) -> _Extension:
         with self._lock:
@@ -378,9 +377,10 @@ class Performer:
         claims = [lease.claim for lease in extension.held]
         return self._orders.store.extend(claims, lease=self._orders.lease)
 
-    def _extended(self, extension: _Extension, lost: Sequence[Claim]) -> None:
+    def _extended(self, extension: _Extension, lost: Sequence[Claim]) -> bool:
         with self._lock:
             self._leases.extended(extension.held, lost, extension.begun)
+        return not lost
 
     def _close_idle(self) -> None:
         if not isinstance(self._orders.transport, SupportsIdle):

@@ -358,7 +358,8 @@ class Shift(Performer):
         with self._changed():
             self._desk.written()
             if limit:
-                self._desk.claimed(exchanged.claims, self._orders.clock.monotonic(), begun)
+                fresh = self._desk.claimed(exchanged.claims, self._orders.clock.monotonic(), begun)
+                return attrs.evolve(exchanged, claims=fresh)
         return exchanged
 
     def _deal(self, claims: Sequence[Claim]) -> None:

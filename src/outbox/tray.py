@@ -49,9 +49,22 @@ class Tray:
         return self.faltering or len(self) >= _UNWRITTEN
 
     @property
+    def moving(self) -> bool:
+        """Whether there is anything but what is stuck."""
+        return bool(self._noted or self._writing)
+
+    @property
     def stuck_until(self) -> float:
         """When what is stuck is to be written again; infinity where nothing is."""
         return self._stuck_until
+
+    def recall(self, id: str) -> Noted | None:
+        """What came of the message of this id where that is stuck, taken away."""
+        found = next((each for each in self._stuck if each[0].claim.message.id == id), None)
+        if found is not None:
+            self._stuck.remove(found)
+            self._stuck_until = self._stuck_until if self._stuck else math.inf
+        return found
 
     def hasten(self) -> None:
         """What is stuck is to be written again at once."""

@@ -124,7 +124,7 @@ class HandingLedger(Ledger):
             other is not suspect
             and other.holder is suspect.holder
             and bool(other.answers)
-            and not (other.written or other.over or other.sent)
+            and not (other.written or other.stuck is not None or other.over or other.sent)
             and other.until > self._now
             and other.undisturbed
             and seen is not None

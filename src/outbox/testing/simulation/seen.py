@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from outbox.lifecycle import Claim, Fate, State
+from outbox.lifecycle import Claim, Fate, State, Verdict
 from outbox.message import Message
 
 from .verdicts import Answer, Expected
@@ -41,6 +41,7 @@ class Lease:
 
     *sent*: by a caller's own thread; *suppressed* is what the user's function
     said when it was asked last, *expected* what the hook made of the verdict.
+    *stuck* is its verdict where the store has said that it could not write that one alone.
     """
 
     claim: Claim
@@ -54,6 +55,7 @@ class Lease:
     expected: Expected | None = None
     took: set[str] = attrs.Factory(set)
     written: bool = False
+    stuck: Verdict | None = None
     told: bool = False
     over: str = ""
 

@@ -96,13 +96,14 @@ class SimulatedPerformer(Performer):
                 raise
             yield from self._process.courses()
 
-    def _extending(self, _action: act.ExtendAll, _worker: Worker | None) -> Generator[Waiting, bool, None]:
+    def _extending(self, _action: act.ExtendAll, _worker: Worker | None) -> Generator[Waiting, bool, bool]:
         extension = self._begin_extension()
-        if extension.held:
-            yield None, self._process.view.delay("stalls-before")
-            lost = self._ask_to_extend(extension)
-            yield None, self._process.view.delay("stalls-after")
-            self._extended(extension, lost)
+        if not extension.held:
+            return True
+        yield None, self._process.view.delay("stalls-before")
+        lost = self._ask_to_extend(extension)
+        yield None, self._process.view.delay("stalls-after")
+        return self._extended(extension, lost)
 
     _slow: ClassVar[dict[type[Any], Any]] = {
         act.Rest: _resting,

@@ -157,7 +157,7 @@ class StoreView:
             return
         locked = [each for each in settlements if self._lock.random() < 0.5] or settlements[-1:]
         stale = self._settled([each for each in settlements if each not in locked])
-        self._world.witness.unwritten(locked)
+        self._world.witness.stuck(locked)
         error = StoreUnavailable("simulated: somebody has locked some of it")
         error.left = {claim.key for claim in (*stale, *(each.claim for each in locked))}
         raise error

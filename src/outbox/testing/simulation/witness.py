@@ -14,7 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from outbox.events import LeaseLost, Notice, Settled
-from outbox.lifecycle import Attempt, Claim, Expired, Fate, PutResult, Released, Retry, Settlement, State
+from outbox.lifecycle import (
+    Attempt,
+    Claim,
+    Expired,
+    Fate,
+    PutResult,
+    Released,
+    Retry,
+    Settlement,
+    State,
+    Verdict,
+)
 from outbox.message import Message
 from outbox.outcome import Accepted
 from outbox.protocols import Change
@@ -173,11 +184,12 @@ class Witness(HandingLedger):
 
     def _settled(self, seen: Seen, lease: Lease, settlement: Settlement) -> None:
         verdict, name = settlement.verdict, seen.message.id
-        odd = self._odd(seen, lease, settlement)
+        told = self._told_to(lease, verdict)
+        odd = self._odd(seen, told, settlement)
         self.must(not odd, odd, name)
         for recipient, fate in verdict.fates.items():
             fresh = fate is Fate.ACCEPTED and seen.fates[recipient] is not Fate.ACCEPTED
-            self.must(not fresh or recipient in lease.took, f"7: {recipient} never got it", name)
+            self.must(not fresh or recipient in told.took, f"7: {recipient} never got it", name)
         early = isinstance(verdict, Expired) and self._now < self._expires(seen.message) - 0.05
         # How long ago it was claimed counts from before the store was asked: a slow one makes it look older.
         self.must(not early, "it is expired before its time", name)
@@ -195,6 +207,11 @@ class Witness(HandingLedger):
             most = lease.holder.host.limit or math.inf
             self.must(lease.holder.tried <= most, f"a drain of {most} tried {lease.holder.tried}", name)
 
+    def _told_to(self, lease: Lease, verdict: Verdict) -> Lease:
+        """The lease under which was told what is written now: an earlier one, where this very verdict was stuck."""
+        others = (each for each in self._leases.values() if each.holder is lease.holder)
+        return next((each for each in others if each.stuck is verdict), lease)
+
     def _odd(self, seen: Seen, lease: Lease, settlement: Settlement) -> str:
         """What is wrong with a verdict by what was told of the message."""
         claim, verdict, expected = lease.claim, settlement.verdict, lease.expected
@@ -207,7 +224,8 @@ class Witness(HandingLedger):
             return "the hook was not asked"
         answers = lease.answers if isinstance(verdict, Released) else self._told_of(lease)
         policy = self._world.scenario.policies[seen.message.queue]
-        odd = odd_verdict(seen.message, seen.fates, claim, answers, verdict, policy=policy)
+        fates = seen.fates if lease.stuck is None else claim.fates
+        odd = odd_verdict(seen.message, fates, claim, answers, verdict, policy=policy)
         if isinstance(verdict, Released) and not lease.holder.host.drains:
             return odd or odd_release(claim, answers, verdict)
         if odd or not answers or isinstance(verdict, Released | Expired) or not self._all_is_known(lease):
@@ -231,6 +249,13 @@ class Witness(HandingLedger):
         """A commit failed: what came of these is not noted yet."""
         for settlement in settlements:
             self._world.note("its settlement was not written", None, settlement.claim.message.id)
+
+    def stuck(self, settlements: Sequence[Settlement]) -> None:
+        """A commit left these out: others are begun meanwhile."""
+        self.unwritten(settlements)
+        for settlement in settlements:
+            if (lease := self.lease_of(settlement.claim)) is not None:
+                lease.stuck = settlement.verdict
 
     def changed(self, verb: str, change: Change) -> None:
         """A person's command was answered."""
