@@ -1,0 +1,103 @@
+"""Letters that were received and not claimed: whose they are, for how long, and that nothing is held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqs_server import prefix_of
+from sqs_wire import LEASE, Raw, delivered, ids, mail, opening, settle, take
+
+from outbox.errors import CorruptRecord, StoreError, StoreUnavailable
+from outbox.stores.sqs import SQSStore
+from outbox.testing.clock import ManualClock
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., SQSStore]]:
+    yield from opening(clock, tmp_path)
+
+
+@pytest.fixture
+def store(open_store: Callable[..., SQSStore]) -> SQSStore:
+    return open_store()
+
+
+def left_in_hand(store: SQSStore) -> None:
+    """Of a, b and c one is claimed, and two are received beside it."""
+    store.put([mail(name, content=b"x" * 1000) for name in "abc"])
+    assert len(store.claim(limit=3, lease=LEASE, queues=["mail"], max_bytes=1500)) == 1
+
+
+# -- what is over
+
+
+def test_what_others_have_delivered_meanwhile_does_not_go_back_when_the_store_is_closed(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    left_in_hand(store)
+    clock.advance(LEASE)
+    other = open_store()
+    seen: list[str] = []
+    while claims := take(other):
+        seen += ids(claims)
+        for claim in claims:
+            assert settle(other, claim, delivered(claim)) == []
+
+    store.close()
+    assert sorted(seen) == ["a", "b", "c"]
+    assert [take(other) for _ in range(3)] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("locked"), CorruptRecord("gone")], ids=lambda error: type(error).__name__
+)
+def test_what_cannot_be_read_and_was_delivered_by_others_meanwhile_is_not_sent_on(
+    open_store: Callable[..., SQSStore], tmp_path: Path, clock: ManualClock, error: StoreError
+) -> None:
+    other = open_store()
+    other.put([mail("a", content=bytes(400_000))])
+
+    class Slow:
+        """A shelf that answers when the lease is over."""
+
+        def get(self, _key: str) -> bytes:
+            clock.advance(LEASE)
+            (claim,) = take(other)
+            assert settle(other, claim, delivered(claim)) == []
+            raise error
+
+    assert take(open_store(blobs=Slow())) == []
+    clock.advance(LEASE)
+    assert take(other) == []
+    raw = Raw(prefix_of(tmp_path))
+    assert raw.letters() == []
+    assert not any(url.endswith("mail-held") and raw.letters("mail-held") for url in raw_urls(raw))
+
+
+def raw_urls(raw: Raw) -> list[str]:
+    urls: list[str] = raw.client.list_queues(QueueNamePrefix=raw.prefix).get("QueueUrls", [])
+    return urls
+
+
+def test_what_is_not_due_and_came_when_its_time_in_hand_was_over_is_not_sent_on(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    """Somebody else may have sent it on meanwhile."""
+    store.put([mail("a", not_before=clock.now() + 12 * LEASE)])
+    clock.advance(LEASE * 3)
+    other = open_store()
+    fetch = store._claiming._fetching._post.receive
+
+    def slow(*args: object, **terms: object) -> object:
+        letters = fetch(*args, **terms)  # type: ignore[arg-type]
+        clock.advance(LEASE)
+        assert take(other) == []
+        return letters
+
+    store._claiming._fetching._post.receive = slow  # type: ignore[method-assign,assignment]
+    assert take(store) == []
+    clock.advance(LEASE * 9)
+    assert ids(take(other)) == ["a"]
+    assert take(other) == []
