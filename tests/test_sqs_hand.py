@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from sqs_server import prefix_of
-from sqs_wire import LEASE, Raw, delivered, ids, mail, opening, settle, take
+from sqs_wire import LEASE, Raw, Wire, delivered, ids, mail, opening, settle, take
 
 from outbox.errors import CorruptRecord, StoreError, StoreUnavailable
+from outbox.lifecycle import Claim
 from outbox.stores.sqs import SQSStore
 from outbox.testing.clock import ManualClock
 
@@ -101,3 +104,95 @@ def test_what_is_not_due_and_came_when_its_time_in_hand_was_over_is_not_sent_on(
     clock.advance(LEASE * 9)
     assert ids(take(other)) == ["a"]
     assert take(other) == []
+
+
+# -- what waits in hand while a Runner is busy
+
+
+def suspects(store: SQSStore, clock: ManualClock) -> None:
+    """a, b and c, each of which somebody had and never reported back."""
+    store.put([mail(name) for name in "abc"])
+    assert ids(take(store)) == ["a", "b", "c"]
+    clock.advance(LEASE)
+
+
+def keep(store: SQSStore, claims: list[Claim], clock: ManualClock, times: int) -> None:
+    """As the keeper of a Runner does it, that waits for a slow relay."""
+    for _ in range(times):
+        clock.advance(LEASE / 3)
+        assert list(store.extend(claims, lease=LEASE)) == []
+
+
+def test_what_nobody_claimed_is_not_counted_as_lost_however_long_a_runner_waits_for_its_relay(
+    open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    """Four times lost it would be held, and nobody had ever handed it over."""
+    first = open_store()
+    suspects(first, clock)
+    seen: list[tuple[str, int, int]] = []
+    for _ in range(3):
+        store = open_store()
+        (claim,) = take(store)
+        keep(store, [claim], clock, 9)
+        seen.append((claim.message.id, claim.attempt, claim.lost))
+        assert settle(store, claim, delivered(claim)) == []
+    assert sorted(seen) == [("a", 2, 1), ("b", 2, 1), ("c", 2, 1)]
+    assert take(first) == []
+
+
+def test_what_nobody_claimed_goes_to_others_while_a_runner_waits_for_its_relay(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    left_in_hand(store)
+    mine = [given.slip.id for given in store._claiming._hand._given.values() if given.slip is not None]
+    other = open_store()
+    assert take(other) == []
+    # It has claims of its own, and says nothing of those.
+    assert list(store.extend([], lease=LEASE)) == []
+    assert take(other) == []
+
+    keep(store, [], clock, 2)
+    claims = take(other)
+    assert sorted([*mine, *ids(claims)]) == ["a", "b", "c"]
+    assert {(each.attempt, each.lost) for each in claims} == {(1, 0)}
+
+
+@pytest.mark.parametrize("verb", ["send_message_batch", "delete_message_batch"])
+def test_what_cannot_go_back_fails_no_extension_and_is_not_lost(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock, verb: str
+) -> None:
+    suspects(store, clock)
+    (claim,) = take(store)
+    wire = Wire(store)
+    wire.refuse(verb, error=EndpointConnectionError(endpoint_url="http://sqs"))
+    keep(store, [claim], clock, 4)
+    wire.heal()
+    assert settle(store, claim, delivered(claim)) == []
+    clock.advance(LEASE)
+
+    other = open_store()
+    seen = {claim.message.id}
+    while claims := take(other):
+        for each in claims:
+            seen.add(each.message.id)
+            assert settle(other, each, delivered(each)) == []
+    assert seen == {"a", "b", "c"}
+
+
+def test_nobody_who_claims_meanwhile_has_what_goes_back(
+    store: SQSStore, open_store: Callable[..., SQSStore], clock: ManualClock
+) -> None:
+    left_in_hand(store)
+    clock.advance(LEASE * 2 / 3)
+    wire = Wire(store)
+    meanwhile: list[str] = []
+
+    def send(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        wire.heal()
+        meanwhile.extend(ids(take(store)))
+        return real(**asked)
+
+    wire.acts["send_message_batch"] = send
+    assert list(store.extend([], lease=LEASE)) == []
+    assert meanwhile == []
+    assert len(take(open_store())) == 2

@@ -65,6 +65,15 @@ class Claiming:
             raise asked.error
         return []
 
+    def let_go(self, lease: Lease) -> None:
+        """Put back what nobody claims while others are worked on, before its time is over and SQS counts it as lost.
+
+        What fails is as it was.
+        """
+        with self._lock:
+            stale = self._hand.stale(lease.now, lease.until)
+        self._fetching.give_back(stale)
+
     def give_back(self) -> None:
         """Put back what was received and not claimed, as though it had not been received."""
         with self._lock:

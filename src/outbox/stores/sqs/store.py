@@ -162,7 +162,11 @@ class SQSStore:
         return self._claiming.claim(names, limit, bounded(max_bytes), Lease.of(lease, now))
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
-        """See :meth:`outbox.protocols.Store.extend`; twelve hours after the claim a lease is over for good."""
+        """See :meth:`outbox.protocols.Store.extend`; twelve hours after the claim a lease is over for good.
+
+        Whoever extends is busy, and may not claim for long: what was received and waits here to be claimed goes back
+        to its queue once half of its time is over.
+        """
         now = self._now()
         span = Lease.of(lease, now)
         lost: list[Claim] = []
@@ -181,6 +185,7 @@ class SQSStore:
                     lost.append(out.claim)
                 elif out.handle in hidden:
                     out.given.until = span.end(hidden[out.handle])
+        self._claiming.let_go(Lease.of(lease, self._now()))
         return lost
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
