@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,88 @@ def test_nobody_who_claims_meanwhile_has_what_goes_back(
     assert list(store.extend([], lease=LEASE)) == []
     assert meanwhile == []
     assert len(take(open_store())) == 2
+
+
+# -- forks
+
+
+def in_child(act: Callable[[], str]) -> str:
+    """What it says in a forked child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "it failed"
+        try:
+            said = act()
+        finally:
+            os.write(writing, said.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("closes", [False, True], ids=["claims", "closes"])
+def test_what_its_parent_has_received_a_forked_child_neither_claims_nor_gives_back(
+    store: SQSStore, open_store: Callable[..., SQSStore], closes: bool
+) -> None:
+    left_in_hand(store)
+
+    def act() -> str:
+        if closes:
+            store.close()
+            return "closed"
+        return " ".join(ids(take(store))) or "nothing"
+
+    assert in_child(act) == ("closed" if closes else "nothing")
+    mine = take(store)
+    assert len(mine) == 2
+    assert take(open_store()) == []
+    for claim in mine:
+        assert settle(store, claim, delivered(claim)) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_what_its_parent_could_not_delete_a_forked_child_leaves_to_it(
+    store: SQSStore, clock: ManualClock
+) -> None:
+    store.put([mail("a", not_before=clock.now() + LEASE * 12)])
+    clock.advance(LEASE * 3)
+    wire = Wire(store)
+    wire.refuse("delete_message_batch", 0)
+    assert take(store) == []
+    wire.heal()
+
+    fetching = store._claiming._fetching
+    assert in_child(lambda: str(fetching._left)) == "{}"
+    assert fetching._left != {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("of", ["_client", "_post"])
+def test_a_forked_child_waits_for_no_lock_that_another_thread_of_its_parent_held(
+    store: SQSStore, of: str
+) -> None:
+    store.put([mail("a")])
+    lock: threading.Lock = getattr(store, of)._lock
+    held, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            # Who forks waits for it, or goes on at once and is seen to have.
+            ended.wait(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    said = in_child(lambda: str(lock.locked()))
+    ended.set()
+    thread.join()
+    assert said == "False"

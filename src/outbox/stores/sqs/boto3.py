@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from outbox.errors import AmbiguousPut, ConfigurationError, StoreUnavailable
+from outbox.stores.forking import whole_after_fork
 from outbox.values import printable
 
 __all__ = ["Client", "Refused", "read"]
@@ -116,6 +117,7 @@ class Client:
         self._make: Callable[[Any], Any] = lambda own: _made(service, region, endpoint, own)
         self._open: Callable[[], Any] = lambda: _opened(service, profile) if session is None else session
         self._lock = threading.Lock()
+        whole_after_fork(self._lock)
         self._clients: dict[int, Any] = {}
         self.region: str | None = self._client().meta.region_name
 

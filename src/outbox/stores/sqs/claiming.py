@@ -13,6 +13,7 @@ from outbox.lifecycle import Claim, State
 from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.content import intact
+from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.standing import Standing
 
 from .fetching import Fetching
@@ -43,6 +44,7 @@ class Claiming:
         self._now = now
         self._hand = Hand()
         self._filling = Filling(self._fetching, self._hand, lock, poll=poll, now=now)
+        watch_forks(self, _FORKS)
 
     def claim(self, names: Sequence[str], limit: int, max_bytes: int, lease: Lease) -> list[Claim]:
         """The claims; what is asked for of one queue is not kept back by another that fails.
@@ -130,6 +132,11 @@ class Claiming:
             with self._lock:
                 self._hand.renew([each.handle for each in group], gone, lease.until)
 
+    def _after_in_child(self) -> None:
+        """What was received is the parent's; of claims the child knows what whoever reads their tokens does, and more."""
+        self._hand.all()
+        self._fetching.forget()
+
     # -- the claims
 
     def _claimed(self, chosen: Sequence[Got], asked: Asked) -> list[Claim]:
@@ -198,3 +205,10 @@ class Claiming:
 def _fresh(letter: Got, asked: Lease, lease: Lease) -> bool:
     """Whether it was received for this claim, and most of its lease is left."""
     return letter.until >= asked.until and letter.until >= lease.middle
+
+
+_FORKS: Final[Hooks[Claiming]] = Hooks(
+    before=lambda _: None,
+    in_parent=lambda _: None,
+    in_child=Claiming._after_in_child,  # noqa: SLF001 - its own
+)

@@ -56,6 +56,10 @@ class Fetching:
         self._left: dict[str, list[str]] = {}
         """Whose successors were sent, by their queues, and that could not be deleted yet."""
 
+    def forget(self) -> None:
+        """Nothing is left to be deleted, for it is another's."""
+        self._left = {}
+
     def fetch(self, queue: str, number: int, *, lease: int, wait: int) -> Fetched:
         """Receive up to *number*, hidden from others for *lease* seconds."""
         fetched = Fetched()

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
+from outbox.stores.forking import whole_after_fork
 from outbox.values import printable
 
 from .boto3 import Client, Refused
@@ -118,6 +119,7 @@ class Post:
         self._most = most
         self._lock = threading.Lock()
         self._urls: dict[tuple[str, str], str] = {}
+        whole_after_fork(self._lock)
 
     def require_names(self, queues: Iterable[str]) -> None:
         """Raise ConfigurationError where SQS can have no queue of one of these names."""
