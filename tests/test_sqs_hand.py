@@ -215,7 +215,7 @@ def in_child(act: Callable[[], str]) -> str:
             os.write(writing, said.encode())
             os._exit(0)
     os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:
+    with os.fdopen(reading, encoding="utf-8") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
     return said

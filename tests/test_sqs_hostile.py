@@ -122,6 +122,60 @@ def test_a_put_of_which_the_answer_says_nothing_is_ambiguous(store: SQSStore) ->
         store.put([mail("a"), mail("b")])
 
 
+def failing(wire: Wire, code: str, *, blamed: bool, stored: bool) -> None:
+    """Each entry of a send fails so; it may be stored all the same."""
+
+    def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        if stored:
+            real(**asked)
+        return {
+            "Failed": [
+                {"Id": entry["Id"], "Code": code, "SenderFault": blamed, "Message": "no"}
+                for entry in asked["Entries"]
+            ]
+        }
+
+    wire.acts["send_message_batch"] = act
+
+
+@pytest.mark.parametrize("code", ["InternalError", "InternalFailure", "ServiceUnavailable"])
+def test_what_the_service_failed_to_store_may_be_stored_and_its_content_is_kept(
+    open_store: Callable[..., SQSStore], tmp_path: Path, code: str
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    take(store)
+    wire = Wire(store)
+    failing(wire, code, blamed=False, stored=True)
+    large = mail("a", content=bytes(400_000))
+    with pytest.raises(AmbiguousPut, match=f"{code}: no: nobody can tell"):
+        store.put([large])
+    wire.heal()
+
+    assert [claim.message for claim in take(store)] == [large]
+
+
+@pytest.mark.parametrize(
+    ("code", "blamed"),
+    [
+        ("InvalidMessageContents", True),
+        ("InternalError", True),
+        ("RequestThrottled", False),
+        ("AWS.SimpleQueueService.ThrottlingException", False),
+        ("KmsThrottled", False),
+    ],
+)
+def test_what_the_service_refused_to_store_is_not_stored_and_its_content_is_removed(
+    open_store: Callable[..., SQSStore], tmp_path: Path, code: str, blamed: bool
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    take(store)
+    failing(Wire(store), code, blamed=blamed, stored=False)
+    with pytest.raises(StoreUnavailable, match="1 of a request failed"):
+        store.put([mail("a", content=bytes(400_000))])
+
+    assert list((tmp_path / "large").iterdir()) == []
+
+
 def test_a_delete_of_which_the_answer_says_nothing_is_not_done(store: SQSStore) -> None:
     store.put([mail("a")])
     (claim,) = take(store)
