@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -102,6 +103,23 @@ def test_what_it_cannot_do_is_said(outbox: CommandLine, url: str) -> None:
         ran = outbox(*command)
         assert ran.status != 0
         assert "SQSStore" in ran.complaint or "store" in ran.complaint
+
+
+def test_a_command_without_credentials_ends_with_what_a_person_has_to_mend(
+    outbox: CommandLine, url: str, tmp_path: Path, sink: SMTPSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    nowhere = str(tmp_path / "there-is-none")
+    outbox.environ(AWS_CONFIG_FILE=nowhere, AWS_SHARED_CREDENTIALS_FILE=nowhere, BOTO_CONFIG=nowhere)
+    outbox.environ(AWS_EC2_METADATA_DISABLED="true", OUTBOX_STORE=url)
+    commands = [("submit", "ann@example.org"), ("drain", "--transport", sink.url), ("migrate",)]
+    for command in commands:
+        ran = outbox(*command, stdin=MAIL)
+        assert (command, ran.status) == (command, 78)
+        assert "AWS_ACCESS_KEY_ID" in ran.complaint
+    errors = [each for each in outbox("check", "--json").data["findings"] if each["level"] == "error"]
+    assert any("AWS_ACCESS_KEY_ID" in each["text"] for each in errors)
 
 
 @pytest.mark.parametrize(

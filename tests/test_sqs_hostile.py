@@ -207,7 +207,6 @@ def refusal(code: str, status: int = 400) -> ClientError:
         (refusal("AWS.SimpleQueueService.QueueDeletedRecently"), "a minute"),
         (TokenRetrievalError(provider="sso", error_msg="expired"), "expired"),
         (CredentialRetrievalError(provider="role", error_msg="gone"), "gone"),
-        (NoCredentialsError(), "credentials"),
     ],
     ids=str,
 )
@@ -220,6 +219,35 @@ def test_what_was_refused_before_it_was_done_is_not_ambiguous_and_says_what_to_d
 
     with pytest.raises(StoreUnavailable, match=words):
         store.put([mail("a")])
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda store: store.put([mail("a", content=bytes(400_000))]), take],
+    ids=["put", "claim"],
+)
+def test_who_has_no_credentials_is_told_what_to_do_and_not_to_wait(
+    open_store: Callable[..., SQSStore], tmp_path: Path, act: Callable[[SQSStore], object]
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    wire = Wire(store)
+    for verb in ("get_queue_url", "create_queue"):
+        wire.refuse(verb, error=NoCredentialsError())
+
+    with pytest.raises(ConfigurationError, match=r"mail.*: no credentials .*AWS_ACCESS_KEY_ID.*~/\.aws"):
+        act(store)
+    assert list((tmp_path / "large").iterdir()) == []
+
+
+def test_of_a_put_that_is_refused_for_one_message_no_content_of_another_is_left(
+    open_store: Callable[..., SQSStore], tmp_path: Path
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"), max_message=20_000)
+    many = tuple(f"{n}@example.org" for n in range(20_000))
+    with pytest.raises(UnsupportedError, match="b has"):
+        store.put([mail("a", content=bytes(400_000)), mail("b", recipients=many)])
+
+    assert list((tmp_path / "large").iterdir()) == []
 
 
 SIGNED = "POST\n/\n\nhost:sqs\nx-amz-security-token:{token}\nCredential={key}"

@@ -44,7 +44,6 @@ _NOT_SENT: Final = (
     CredentialRetrievalError,
     EndpointConnectionError,
     MetadataRetrievalError,
-    NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -66,6 +65,10 @@ _WORDY: Final = frozenset(
 """To these the service repeats what was signed, and with it the token of who asks."""
 _PERMISSION: Final = "its credentials lack a permission: docs/sqs.md lists those that are needed"
 _UNKNOWN: Final = "its credentials are not known there: look at the profile or the environment"
+_NO_CREDENTIALS: Final = (
+    "no credentials of AWS were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE or ?profile= for one "
+    "of those in ~/.aws, or give the machine a role; `aws sts get-caller-identity` says what is found"
+)
 _EXPIRED: Final = "its credentials have expired: renew them"
 _CLOCK: Final = "look at this machine's clock"
 _SLOWER: Final = "it asks for fewer requests a second"
@@ -131,6 +134,7 @@ class Client:
         Raises:
             Refused: the service says that it did nothing.
             StoreUnavailable: nothing was done, or it makes no difference.
+            ConfigurationError: there are no credentials; nothing was done.
             AmbiguousPut: it was *sending*, and nobody can tell.
         """
         try:
@@ -138,6 +142,9 @@ class Client:
         except ClientError as error:
             # Without its cause: a traceback would say what is left out here.
             raise _answered(error, what, self._secrets(), sending=sending) from None
+        except NoCredentialsError as error:
+            # A client looks for them once: waiting brings none.
+            raise ConfigurationError(f"{what}: {_NO_CREDENTIALS}") from error
         except BotoCoreError as error:
             raise _failed(error, what, sending=sending) from error
         return answer
