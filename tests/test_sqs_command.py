@@ -152,6 +152,39 @@ def test_a_url_that_cannot_be_is_refused_and_says_no_secret(text: str, words: st
     assert PASSWORD not in said
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"sqs://AKIACANARY:{PASSWORD}@eu-central-1/outbox-", "sqs://***@eu-central-1/outbox-"),
+        (f"sqs://{PASSWORD}:AKIACANARY@eu-central-1/outbox-", "sqs://***@eu-central-1/outbox-"),
+        (f"sqs://{PASSWORD}/+:AKIACANARY@eu-central-1/outbox-", "sqs://***@eu-central-1/outbox-"),
+        ("sqs://AKIACANARY@eu-central-1/outbox-?poll=5s", "sqs://***@eu-central-1/outbox-?poll=5s"),
+        (f"SQS:AKIACANARY:{PASSWORD}@eu-central-1", "SQS:***@eu-central-1"),
+        (f"sqs://AKIACANARY:{PASSWORD}?@eu-central-1", "sqs://***@eu-central-1"),
+        (f"sqs://AKIACANARY:{PASSWORD}/outbox-", "sqs://***"),
+        ("sqs://eu-central-1/a?queues=x,y", "sqs://eu-central-1/a?queues=x,y"),
+        (
+            f"sqs://eu-central-1/?endpoint=http://AKIA:{PASSWORD}@h:1",
+            "sqs://eu-central-1/?endpoint=http:***@h:1",
+        ),
+    ],
+)
+def test_of_a_key_in_a_url_nothing_is_shown_nor_of_its_id(text: str, shown: str) -> None:
+    assert masked(text) == shown
+    if "CANARY" in text:
+        with pytest.raises(ConfigurationError) as caught:
+            store_from_url(text)
+        assert "CANARY" not in str(caught.value) + repr(caught.value)
+
+
+def test_a_command_shows_neither_a_key_in_its_url_nor_its_id(outbox: CommandLine) -> None:
+    ran = outbox("check", "--store", f"sqs://AKIACANARY:{PASSWORD}@eu-central-1/outbox-")
+    assert ran.status == 2
+    assert "without a key" in ran.out + ran.complaint
+    assert "AKIACANARY" not in ran.out + ran.complaint
+    assert PASSWORD not in ran.out + ran.complaint
+
+
 def test_a_url_says_all_that_there_is_to_say(tmp_path: Path) -> None:
     store = store_from_url(
         f"sqs://eu-west-1/shop-?endpoint={endpoint()}&blobs=s3://bucket/x&max_message=1MiB&poll=5s&queues=mail,tasks"
