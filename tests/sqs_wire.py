@@ -116,7 +116,7 @@ class Wire:
             left = [entry for n, entry in enumerate(asked["Entries"]) if n not in places]
             answer = real(**asked | {"Entries": left}) if left else {}
             failed = [
-                {"Id": asked["Entries"][n]["Id"], "Code": "InternalError", "SenderFault": False}
+                {"Id": asked["Entries"][n]["Id"], "Code": "RequestThrottled", "SenderFault": False}
                 for n in places
             ]
             return answer | {"Failed": failed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -104,6 +105,23 @@ def test_what_it_cannot_do_is_said(outbox: CommandLine, url: str) -> None:
         assert "SQSStore" in ran.complaint or "store" in ran.complaint
 
 
+def test_a_command_without_credentials_ends_with_what_a_person_has_to_mend(
+    outbox: CommandLine, url: str, tmp_path: Path, sink: SMTPSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    nowhere = str(tmp_path / "there-is-none")
+    outbox.environ(AWS_CONFIG_FILE=nowhere, AWS_SHARED_CREDENTIALS_FILE=nowhere, BOTO_CONFIG=nowhere)
+    outbox.environ(AWS_EC2_METADATA_DISABLED="true", OUTBOX_STORE=url)
+    commands = [("submit", "ann@example.org"), ("drain", "--transport", sink.url), ("migrate",)]
+    for command in commands:
+        ran = outbox(*command, stdin=MAIL)
+        assert (command, ran.status) == (command, 78)
+        assert "AWS_ACCESS_KEY_ID" in ran.complaint
+    errors = [each for each in outbox("check", "--json").data["findings"] if each["level"] == "error"]
+    assert any("AWS_ACCESS_KEY_ID" in each["text"] for each in errors)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -132,6 +150,39 @@ def test_a_url_that_cannot_be_is_refused_and_says_no_secret(text: str, words: st
     said = str(caught.value) + masked(text)
     assert words in said
     assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"sqs://AKIACANARY:{PASSWORD}@eu-central-1/outbox-", "sqs://***@eu-central-1/outbox-"),
+        (f"sqs://{PASSWORD}:AKIACANARY@eu-central-1/outbox-", "sqs://***@eu-central-1/outbox-"),
+        (f"sqs://{PASSWORD}/+:AKIACANARY@eu-central-1/outbox-", "sqs://***@eu-central-1/outbox-"),
+        ("sqs://AKIACANARY@eu-central-1/outbox-?poll=5s", "sqs://***@eu-central-1/outbox-?poll=5s"),
+        (f"SQS:AKIACANARY:{PASSWORD}@eu-central-1", "SQS:***@eu-central-1"),
+        (f"sqs://AKIACANARY:{PASSWORD}?@eu-central-1", "sqs://***@eu-central-1"),
+        (f"sqs://AKIACANARY:{PASSWORD}/outbox-", "sqs://***"),
+        ("sqs://eu-central-1/a?queues=x,y", "sqs://eu-central-1/a?queues=x,y"),
+        (
+            f"sqs://eu-central-1/?endpoint=http://AKIA:{PASSWORD}@h:1",
+            "sqs://eu-central-1/?endpoint=http:***@h:1",
+        ),
+    ],
+)
+def test_of_a_key_in_a_url_nothing_is_shown_nor_of_its_id(text: str, shown: str) -> None:
+    assert masked(text) == shown
+    if "CANARY" in text:
+        with pytest.raises(ConfigurationError) as caught:
+            store_from_url(text)
+        assert "CANARY" not in str(caught.value) + repr(caught.value)
+
+
+def test_a_command_shows_neither_a_key_in_its_url_nor_its_id(outbox: CommandLine) -> None:
+    ran = outbox("check", "--store", f"sqs://AKIACANARY:{PASSWORD}@eu-central-1/outbox-")
+    assert ran.status == 2
+    assert "without a key" in ran.out + ran.complaint
+    assert "AKIACANARY" not in ran.out + ran.complaint
+    assert PASSWORD not in ran.out + ran.complaint
 
 
 def test_a_url_says_all_that_there_is_to_say(tmp_path: Path) -> None:

@@ -122,6 +122,60 @@ def test_a_put_of_which_the_answer_says_nothing_is_ambiguous(store: SQSStore) ->
         store.put([mail("a"), mail("b")])
 
 
+def failing(wire: Wire, code: str, *, blamed: bool, stored: bool) -> None:
+    """Each entry of a send fails so; it may be stored all the same."""
+
+    def act(real: Callable[..., Any], asked: dict[str, Any]) -> Any:
+        if stored:
+            real(**asked)
+        return {
+            "Failed": [
+                {"Id": entry["Id"], "Code": code, "SenderFault": blamed, "Message": "no"}
+                for entry in asked["Entries"]
+            ]
+        }
+
+    wire.acts["send_message_batch"] = act
+
+
+@pytest.mark.parametrize("code", ["InternalError", "InternalFailure", "ServiceUnavailable"])
+def test_what_the_service_failed_to_store_may_be_stored_and_its_content_is_kept(
+    open_store: Callable[..., SQSStore], tmp_path: Path, code: str
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    take(store)
+    wire = Wire(store)
+    failing(wire, code, blamed=False, stored=True)
+    large = mail("a", content=bytes(400_000))
+    with pytest.raises(AmbiguousPut, match=f"{code}: no: nobody can tell"):
+        store.put([large])
+    wire.heal()
+
+    assert [claim.message for claim in take(store)] == [large]
+
+
+@pytest.mark.parametrize(
+    ("code", "blamed"),
+    [
+        ("InvalidMessageContents", True),
+        ("InternalError", True),
+        ("RequestThrottled", False),
+        ("AWS.SimpleQueueService.ThrottlingException", False),
+        ("KmsThrottled", False),
+    ],
+)
+def test_what_the_service_refused_to_store_is_not_stored_and_its_content_is_removed(
+    open_store: Callable[..., SQSStore], tmp_path: Path, code: str, blamed: bool
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    take(store)
+    failing(Wire(store), code, blamed=blamed, stored=False)
+    with pytest.raises(StoreUnavailable, match="1 of a request failed"):
+        store.put([mail("a", content=bytes(400_000))])
+
+    assert list((tmp_path / "large").iterdir()) == []
+
+
 def test_a_delete_of_which_the_answer_says_nothing_is_not_done(store: SQSStore) -> None:
     store.put([mail("a")])
     (claim,) = take(store)
@@ -153,7 +207,6 @@ def refusal(code: str, status: int = 400) -> ClientError:
         (refusal("AWS.SimpleQueueService.QueueDeletedRecently"), "a minute"),
         (TokenRetrievalError(provider="sso", error_msg="expired"), "expired"),
         (CredentialRetrievalError(provider="role", error_msg="gone"), "gone"),
-        (NoCredentialsError(), "credentials"),
     ],
     ids=str,
 )
@@ -166,6 +219,35 @@ def test_what_was_refused_before_it_was_done_is_not_ambiguous_and_says_what_to_d
 
     with pytest.raises(StoreUnavailable, match=words):
         store.put([mail("a")])
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda store: store.put([mail("a", content=bytes(400_000))]), take],
+    ids=["put", "claim"],
+)
+def test_who_has_no_credentials_is_told_what_to_do_and_not_to_wait(
+    open_store: Callable[..., SQSStore], tmp_path: Path, act: Callable[[SQSStore], object]
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"))
+    wire = Wire(store)
+    for verb in ("get_queue_url", "create_queue"):
+        wire.refuse(verb, error=NoCredentialsError())
+
+    with pytest.raises(ConfigurationError, match=r"mail.*: no credentials .*AWS_ACCESS_KEY_ID.*~/\.aws"):
+        act(store)
+    assert list((tmp_path / "large").iterdir()) == []
+
+
+def test_of_a_put_that_is_refused_for_one_message_no_content_of_another_is_left(
+    open_store: Callable[..., SQSStore], tmp_path: Path
+) -> None:
+    store = open_store(blobs=DirectoryBlobs(tmp_path / "large"), max_message=20_000)
+    many = tuple(f"{n}@example.org" for n in range(20_000))
+    with pytest.raises(UnsupportedError, match="b has"):
+        store.put([mail("a", content=bytes(400_000)), mail("b", recipients=many)])
+
+    assert list((tmp_path / "large").iterdir()) == []
 
 
 SIGNED = "POST\n/\n\nhost:sqs\nx-amz-security-token:{token}\nCredential={key}"

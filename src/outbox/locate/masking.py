@@ -63,6 +63,8 @@ _SLASHES: Final = re.compile(r"(?:[^:/?#@]*:)?//+")
 _SCHEME: Final = re.compile(rf"{_SLASHES.pattern}|(?:smtps?|lmtp|https?|postgres(?:ql)?|rediss?|sqs):/?")
 _PASSWORD_ALONE: Final = re.compile(r"(?:rediss?|unix):", re.IGNORECASE)
 """Where one word before the @ is a password as a rule: their servers have no users, unless somebody makes some."""
+_KEYS: Final = re.compile(r"sqs:/*", re.IGNORECASE)
+"""Where both words before the @ are hidden: neither belongs there, and a key is easily swapped with its id."""
 _HOST: Final = re.compile(r"[^:?]*:")
 _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
 _VALUE: Final = re.compile(r"&[^=&]*=?")
@@ -198,6 +200,9 @@ def _without_password(url: str) -> str:
     colon = url.find(":", begin)
     # What holds one of these is no user's name there, so that its colon separates nothing.
     alone = not 0 <= colon < at or re.search("[@/?#]", url[begin:colon])
+    keys = _end(_KEYS.match(url))
+    if keys and at >= 0 and {":", "@"} & set(url[keys:].partition("?")[0]):
+        return f"{url[:keys]}{_STARS}{url[at:]}"
     if at >= 0 and alone and _PASSWORD_ALONE.match(url):
         return f"{url[:begin]}{_STARS}{url[at:]}"
     if 0 <= colon < at:
@@ -207,7 +212,7 @@ def _without_password(url: str) -> str:
     # The host was forgotten, and this is user:password, where no port stands behind the colon.
     if not head or url.startswith("[", host) or _PORT.match(url, head):
         return url
-    return url[:head] + _STARS
+    return url[: keys or head] + _STARS
 
 
 def _end(match: re.Match[str] | None) -> int:

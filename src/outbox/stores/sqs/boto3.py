@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from outbox.errors import AmbiguousPut, ConfigurationError, StoreUnavailable
+from outbox.stores.forking import whole_after_fork
 from outbox.values import printable
 
 __all__ = ["Client", "Refused", "read"]
@@ -43,7 +44,6 @@ _NOT_SENT: Final = (
     CredentialRetrievalError,
     EndpointConnectionError,
     MetadataRetrievalError,
-    NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -65,6 +65,10 @@ _WORDY: Final = frozenset(
 """To these the service repeats what was signed, and with it the token of who asks."""
 _PERMISSION: Final = "its credentials lack a permission: docs/sqs.md lists those that are needed"
 _UNKNOWN: Final = "its credentials are not known there: look at the profile or the environment"
+_NO_CREDENTIALS: Final = (
+    "no credentials of AWS were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE or ?profile= for one "
+    "of those in ~/.aws, or give the machine a role; `aws sts get-caller-identity` says what is found"
+)
 _EXPIRED: Final = "its credentials have expired: renew them"
 _CLOCK: Final = "look at this machine's clock"
 _SLOWER: Final = "it asks for fewer requests a second"
@@ -116,6 +120,7 @@ class Client:
         self._make: Callable[[Any], Any] = lambda own: _made(service, region, endpoint, own)
         self._open: Callable[[], Any] = lambda: _opened(service, profile) if session is None else session
         self._lock = threading.Lock()
+        whole_after_fork(self._lock)
         self._clients: dict[int, Any] = {}
         self.region: str | None = self._client().meta.region_name
 
@@ -129,6 +134,7 @@ class Client:
         Raises:
             Refused: the service says that it did nothing.
             StoreUnavailable: nothing was done, or it makes no difference.
+            ConfigurationError: there are no credentials; nothing was done.
             AmbiguousPut: it was *sending*, and nobody can tell.
         """
         try:
@@ -136,6 +142,9 @@ class Client:
         except ClientError as error:
             # Without its cause: a traceback would say what is left out here.
             raise _answered(error, what, self._secrets(), sending=sending) from None
+        except NoCredentialsError as error:
+            # A client looks for them once: waiting brings none.
+            raise ConfigurationError(f"{what}: {_NO_CREDENTIALS}") from error
         except BotoCoreError as error:
             raise _failed(error, what, sending=sending) from error
         return answer

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from outbox.errors import StoreError
+from outbox.errors import ConfigurationError, StoreError
 from outbox.protocols import Finding
 
 from .boto3 import Refused
@@ -28,7 +28,7 @@ def findings(post: Post, queues: Sequence[str], packing: Packing) -> Iterator[Fi
         for side in ("", DEAD, HELD):
             try:
                 found[side] = post.attributes(queue, side)
-            except StoreError as error:
+            except (StoreError, ConfigurationError) as error:
                 missing = isinstance(error, Refused) and error.code in NO_QUEUE
                 yield Finding(
                     "error", str(error), "outbox migrate   makes what is missing" if missing else ""
@@ -39,7 +39,7 @@ def findings(post: Post, queues: Sequence[str], packing: Packing) -> Iterator[Fi
             yield from _way_back(f"queue {queue}{DEAD}", found)
     try:
         packing.require_shelf()
-    except StoreError as error:
+    except (StoreError, ConfigurationError) as error:
         yield Finding("error", f"where large content is set aside: {error}")
 
 

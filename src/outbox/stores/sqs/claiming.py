@@ -13,6 +13,7 @@ from outbox.lifecycle import Claim, State
 from outbox.message import Message
 from outbox.stores import standing as standings
 from outbox.stores.content import intact
+from outbox.stores.forking import Hooks, watch_forks
 from outbox.stores.standing import Standing
 
 from .fetching import Fetching
@@ -43,6 +44,7 @@ class Claiming:
         self._now = now
         self._hand = Hand()
         self._filling = Filling(self._fetching, self._hand, lock, poll=poll, now=now)
+        watch_forks(self, _FORKS)
 
     def claim(self, names: Sequence[str], limit: int, max_bytes: int, lease: Lease) -> list[Claim]:
         """The claims; what is asked for of one queue is not kept back by another that fails.
@@ -64,6 +66,15 @@ class Claiming:
         if asked.error is not None:
             raise asked.error
         return []
+
+    def let_go(self, lease: Lease) -> None:
+        """Put back what nobody claims while others are worked on, before its time is over and SQS counts it as lost.
+
+        What fails is as it was.
+        """
+        with self._lock:
+            stale = self._hand.stale(lease.now, lease.until)
+        self._fetching.give_back(stale)
 
     def give_back(self) -> None:
         """Put back what was received and not claimed, as though it had not been received."""
@@ -120,6 +131,11 @@ class Claiming:
                 continue
             with self._lock:
                 self._hand.renew([each.handle for each in group], gone, lease.until)
+
+    def _after_in_child(self) -> None:
+        """What was received is the parent's; of claims the child knows what whoever reads their tokens does, and more."""
+        self._hand.all()
+        self._fetching.forget()
 
     # -- the claims
 
@@ -189,3 +205,10 @@ class Claiming:
 def _fresh(letter: Got, asked: Lease, lease: Lease) -> bool:
     """Whether it was received for this claim, and most of its lease is left."""
     return letter.until >= asked.until and letter.until >= lease.middle
+
+
+_FORKS: Final[Hooks[Claiming]] = Hooks(
+    before=lambda _: None,
+    in_parent=lambda _: None,
+    in_child=Claiming._after_in_child,  # noqa: SLF001 - its own
+)

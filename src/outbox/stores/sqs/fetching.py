@@ -56,6 +56,10 @@ class Fetching:
         self._left: dict[str, list[str]] = {}
         """Whose successors were sent, by their queues, and that could not be deleted yet."""
 
+    def forget(self) -> None:
+        """Nothing is left to be deleted, for it is another's."""
+        self._left = {}
+
     def fetch(self, queue: str, number: int, *, lease: int, wait: int) -> Fetched:
         """Receive up to *number*, hidden from others for *lease* seconds."""
         fetched = Fetched()
@@ -84,30 +88,39 @@ class Fetching:
                 fetched.ready.append((each.handle, slip))
         return fetched
 
-    def pass_on(self, queue: str, fetched: Fetched) -> None:
-        """Send on what cannot be claimed now."""
+    def pass_on(self, queue: str, fetched: Fetched, until: int) -> None:
+        """Send on what cannot be claimed now, and is ours until then."""
         self._tidy(queue)
+        if until <= self._now():
+            return
         self._replace(queue, fetched.onward)
         self._replace(queue, fetched.aside, HELD)
 
     def hold(self, letter: Got, reason: str) -> None:
         """Put it where a person finds it, as it came."""
-        text = self._packing.text(letter.slip)
-        self._replace(letter.queue, [(letter.handle, Letter(text=text, reason=reason))], HELD)
+        if self._ours([letter]):
+            text = self._packing.text(letter.slip)
+            self._replace(letter.queue, [(letter.handle, Letter(text=text, reason=reason))], HELD)
 
     def postpone(self, letter: Got, reason: str) -> None:
         """Let it be tried again later; nothing is held against it."""
-        _LOG.warning("%s waits for %d s: %s", letter.slip.id, _AGAIN, reason)
-        text = self._packing.text(letter.slip)
-        self._replace(letter.queue, [(letter.handle, Letter(text=text, delay=_AGAIN))])
+        if self._ours([letter]):
+            _LOG.warning("%s waits for %d s: %s", letter.slip.id, _AGAIN, reason)
+            text = self._packing.text(letter.slip)
+            self._replace(letter.queue, [(letter.handle, Letter(text=text, delay=_AGAIN))])
 
     def give_back(self, letters: Sequence[Got]) -> None:
         """Put back what nobody has claimed, as though it had not been received."""
-        for queue, group in by_queue(letters).items():
+        for queue, group in by_queue(self._ours(letters)).items():
             texts = [(each.handle, Letter(text=self._packing.text(each.slip))) for each in group]
             self._replace(queue, texts)
         for queue in list(self._left):
             self._tidy(queue)
+
+    def _ours(self, letters: Sequence[Got]) -> list[Got]:
+        """Those that nobody else can have had: a successor of another would be a second copy, however long ago it was sent."""
+        now = self._now()
+        return [each for each in letters if each.until > now]
 
     def _replace(self, queue: str, letters: Sequence[tuple[str, Letter]], side: str = "") -> None:
         """Send these in the place of those; what fails is as it was, and comes again when its time in hand is over."""

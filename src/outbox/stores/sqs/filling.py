@@ -132,7 +132,7 @@ class Filling:
             crowded = self._hand.crowded(queue)
             sated = not fetched.ready and self._hand.any(asked.names)
         asked.came |= bool(fetched)
-        self._fetching.pass_on(queue, fetched)
+        self._fetching.pass_on(queue, fetched, lease.until)
         return bool(fetched) and not crowded and not sated
 
     def failed(self, asked: Asked, queue: str, error: StoreError) -> None:

@@ -109,11 +109,17 @@ class Hand:
         letters, self._got = list(self._got.values()), {}
         return letters
 
-    def ageing(self, queues: Sequence[str], now: int, until: int) -> list[Got]:
+    def ageing(self, queues: Collection[str], now: int, until: int) -> list[Got]:
         """Those whose time is half over; what is over by now is dropped, for others may have it."""
         mine = [each for each in self._got.values() if each.queue in queues]
         self.drop(each.handle for each in mine if each.until <= now)
         return [each for each in mine if now < each.until <= (now + until) // 2]
+
+    def stale(self, now: int, until: int) -> list[Got]:
+        """Those whose time is half over, as *ageing* has it, of all queues; they are in hand no longer."""
+        old = self.ageing({each.queue for each in self._got.values()}, now, until)
+        self.drop(each.handle for each in old)
+        return old
 
     def aged(self, queues: Sequence[str], until: int) -> list[Got]:
         """Those that SQS does not hide until then; they are in hand no longer."""

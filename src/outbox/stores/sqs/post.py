@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from outbox.errors import AmbiguousPut, StoreError, StoreUnavailable
+from outbox.stores.forking import whole_after_fork
 from outbox.values import printable
 
 from .boto3 import Client, Refused
@@ -30,6 +31,17 @@ from no queue which none names.
 
 _GONE: Final = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
 """What is said of a receipt handle that leads to nothing any more."""
+_THROTTLED: Final = frozenset(
+    {
+        "KmsThrottled",
+        "OverLimit",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "Throttling",
+        "ThrottlingException",
+    }
+)
+"""What a service says that did nothing, though it blames nobody."""
 _REASON: Final = "reason"
 _RECEIVES: Final = "receives"
 """How often it had been received in vain before it was sent on as it was."""
@@ -118,6 +130,7 @@ class Post:
         self._most = most
         self._lock = threading.Lock()
         self._urls: dict[tuple[str, str], str] = {}
+        whole_after_fork(self._lock)
 
     def require_names(self, queues: Iterable[str]) -> None:
         """Raise ConfigurationError where SQS can have no queue of one of these names."""
@@ -345,10 +358,22 @@ def _not_sent(what: str, places: Sequence[int], answer: Mapping[str, Any]) -> St
         return AmbiguousPut(
             f"{what}: of {len(unknown)} of a request the answer says nothing: nobody can tell"
         )
+    broken = {place: each for place, each in failed.items() if not _surely_not_done(each)}
+    if broken:
+        return AmbiguousPut(f"{_failing(what, broken)}: nobody can tell whether it was stored")
     return _refusal(what, failed)
 
 
+def _surely_not_done(failed: Mapping[str, Any]) -> bool:
+    """Whether it was refused; where the service itself failed it may have done so after it had stored it."""
+    return bool(failed.get("SenderFault")) or _code(failed) in _THROTTLED
+
+
 def _refusal(what: str, failed: Mapping[int, Mapping[str, Any]]) -> StoreUnavailable:
+    return StoreUnavailable(_failing(what, failed))
+
+
+def _failing(what: str, failed: Mapping[int, Mapping[str, Any]]) -> str:
     first = next(iter(failed.values()))
     text = printable(f"{what}: {len(failed)} of a request failed: {_code(first)}: {first.get('Message', '')}")
-    return StoreUnavailable(text.rstrip(": "))
+    return text.rstrip(": ")

@@ -13,6 +13,7 @@ from outbox.clock import Clock, SystemClock
 from outbox.errors import (
     AmbiguousPut,
     ConfigurationError,
+    OutboxError,
     StoreError,
     StoreUnavailable,
     UnsupportedError,
@@ -129,7 +130,7 @@ class SQSStore:
 
         Raises:
             UnsupportedError: a message is too large, or is to be sent at most once, which no standard queue keeps.
-        ConfigurationError: SQS can have no queue of such a name; nothing was stored.
+            ConfigurationError: SQS can have no queue of such a name, or there are no credentials; nothing was stored.
         """
         now = self._now()
         _require_repeatable(messages)
@@ -141,7 +142,7 @@ class SQSStore:
         slips: list[Slip] = []
         try:
             slips += (self._packing.pack(message, standings.fresh(message, now)) for message in new)
-        except StoreError:
+        except OutboxError:
             self._packing.forget(slips)
             raise
         self._send(new, slips, now)
@@ -162,7 +163,11 @@ class SQSStore:
         return self._claiming.claim(names, limit, bounded(max_bytes), Lease.of(lease, now))
 
     def extend(self, claims: Sequence[Claim], /, *, lease: dt.timedelta) -> Sequence[Claim]:
-        """See :meth:`outbox.protocols.Store.extend`; twelve hours after the claim a lease is over for good."""
+        """See :meth:`outbox.protocols.Store.extend`; twelve hours after the claim a lease is over for good.
+
+        Whoever extends is busy, and may not claim for long: what was received and waits here to be claimed goes back
+        to its queue once half of its time is over.
+        """
         now = self._now()
         span = Lease.of(lease, now)
         lost: list[Claim] = []
@@ -181,6 +186,7 @@ class SQSStore:
                     lost.append(out.claim)
                 elif out.handle in hidden:
                     out.given.until = span.end(hidden[out.handle])
+        self._claiming.let_go(Lease.of(lease, self._now()))
         return lost
 
     def settle(self, settlements: Sequence[Settlement], /) -> Sequence[Claim]:
@@ -254,7 +260,12 @@ class SQSStore:
             places[message.queue].append(place)
         stored: set[int] = set()
         for queue, mine in places.items():
-            sent = self._post.send(queue, [self._letter(slips[place], now) for place in mine])
+            try:
+                sent = self._post.send(queue, [self._letter(slips[place], now) for place in mine])
+            except ConfigurationError:
+                # Before the first request: nobody who has no credentials has sent any.
+                self._packing.forget(slips)
+                raise
             stored.update(mine[each] for each in sent.stored)
             if sent.error is not None:
                 self._failed(messages, slips, stored, sent.error)
