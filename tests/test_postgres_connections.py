@@ -28,9 +28,7 @@ def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
 
 def warmed(store: PostgresStore) -> None:
     """Have two connections wait, and what is put and cancelled prepared on the one that is used next."""
-    used = [store._links._taken() for _ in range(2)]
-    for connection in used:
-        store._links._give_back(connection)
+    store._links.use(lambda _: store._links.use(lambda _: None))
     for n in range(4):
         put(store, f"warm-{n}")
         store.cancel([f"warm-{n}"])
