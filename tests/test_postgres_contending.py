@@ -115,6 +115,76 @@ def test_what_stays_locked_is_named_and_so_is_every_claim_of_which_nothing_is_wr
     assert written(store) == {"a", "b", "c"}
 
 
+def lock_history(others: psycopg.Connection, store: PostgresStore, id: str) -> None:
+    """The rows that tell of its attempts, and not the message's own."""
+    statement = f"SELECT FROM {store._names.quoted}.outbox_attempt WHERE id = %s FOR UPDATE"
+    assert others.execute(statement.encode(), (id,)).rowcount == 1
+
+
+def tried_once(store: PostgresStore, *names: str) -> list[Claim]:
+    """Messages that are claimed for the second time."""
+    put(store, *names)
+    store.settle([Settlement(claim, retry(claim, dt.timedelta(0))) for claim in take(store, len(names))])
+    return sorted(take(store, len(names)), key=lambda claim: claim.message.id)
+
+
+@VERBS
+def test_the_history_of_one_message_that_somebody_has_locked_keeps_that_one_waiting_and_no_other(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    claims = tried_once(store, "a", "b", "c")
+    settlements = verdicts("delivered", claims)
+    lock_history(others, store, "b")
+    with pytest.raises(
+        StoreUnavailable, match=r"what came of 'b' cannot be written: .*\(process \d+ \(forgotten\)\)"
+    ) as raised:
+        settled_by(store, verb, settlements)
+
+    assert written(store) == {"a", "c"}
+    assert raised.value.left == {claims[1].key}
+    others.rollback()
+    assert settled_by(store, verb, [settlements[1]]) == []
+    assert written(store) == {"a", "b", "c"}
+
+
+def test_and_it_is_written_when_that_is_free(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", PATIENCE)
+    claims = tried_once(store, "a", "b", "c")
+    lock_history(others, store, "b")
+    with ThreadPoolExecutor(1) as pool:
+        settling = pool.submit(settled_by, store, "settle", verdicts("delivered", claims))
+        while written(store) != {"a", "c"}:
+            assert not settling.done()
+            threading.Event().wait(0.01)
+        others.rollback()
+        assert settling.result() == []
+    assert written(store) == {"a", "b", "c"}
+
+
+def test_a_history_that_is_locked_keeps_no_lease_from_being_extended(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    claims = tried_once(store, "a", "b")
+    lock(others, store, "a")
+    lock_history(others, store, "b")
+
+    assert store.extend(claims, lease=LEASE) == claims[:1]
+
+
+def test_check_names_who_has_the_history_of_a_message_locked_for_long(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried_once(store, "a", "b")
+    lock_history(others, store, "a")
+    monkeypatch.setattr(contending, "_LATELY", 0)
+    (found,) = [each for each in store.check() if "has locked" in each.text]
+    assert re.search(r"has locked 'a': process \d+ \(forgotten\); until", found.text)
+
+
 class Mailbox:
     """Takes everything, and whatever is to be done at a message before it says so."""
 
