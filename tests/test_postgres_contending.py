@@ -185,6 +185,43 @@ def test_check_names_who_has_the_history_of_a_message_locked_for_long(
     assert re.search(r"has locked 'a': process \d+ \(forgotten\); until", found.text)
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_what_was_to_be_prepared_when_a_row_was_locked_is_not_taken_for_prepared(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """psycopg takes it for that where it counted the statement already: so many times, and one of them is it."""
+    monkeypatch.setattr(contending, "AT_MOST", PATIENCE)
+
+    def exchange(*names: str) -> list[str]:
+        put(store, *names)
+        claims = take(store, len(names))
+        put(store, f"{names[0]}-next")
+        settled = verdicts("both", claims)
+        exchanged = store.exchange(settled, limit=5, lease=LEASE, queues=["mail", "other"])
+        assert exchanged.lost == []
+        return [claim.message.id for claim in exchanged.claims]
+
+    for n in range(before):
+        assert exchange(f"x{n}", f"y{n}") == [f"x{n}-next"]
+    put(store, "a", "b", "c")
+    claims = take(store, 3)
+    put(store, "d")
+    lock(others, store, "b")
+    with ThreadPoolExecutor(1) as pool:
+        exchanging = pool.submit(
+            store.exchange, verdicts("both", claims), limit=5, lease=LEASE, queues=["mail", "other"]
+        )
+        while written(store) != {"a", "c"}:
+            assert not exchanging.done()
+            threading.Event().wait(0.01)
+        others.rollback()
+        exchanged = exchanging.result()
+    assert exchanged.lost == []
+    assert [claim.message.id for claim in exchanged.claims] == ["d"]
+    for n in range(4):
+        assert exchange(f"z{n}", f"w{n}") == [f"z{n}-next"]
+
+
 class Mailbox:
     """Takes everything, and whatever is to be done at a message before it says so."""
 

@@ -17,7 +17,7 @@ from outbox.errors import StoreUnavailable
 from outbox.protocols import Finding
 from outbox.values import quoted
 
-from .driver import Cursor, errors
+from .driver import Cursor, distrust, errors
 from .naming import Sql
 
 __all__ = ["AT_MOST", "BRIEFLY", "LOCK", "Key", "Locked", "check", "locked", "write"]
@@ -90,6 +90,7 @@ def write(
         wrote: Is told what was committed.
         attempts: Whether *act* writes the rows of their attempts, too.
     """
+    distrust(sql.connection)
     clock = SystemClock()
     until = clock.monotonic() + AT_MOST
     left, waits = list(keys), False

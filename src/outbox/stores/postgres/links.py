@@ -27,6 +27,7 @@ from .driver import (
     Error,
     begin,
     connect,
+    distrust,
     interruption,
     is_foreign,
     is_idle,
@@ -129,6 +130,7 @@ class Links:
 
     def _failed(self, error: Exception, connection: Connection) -> Exception:
         failure = translated(error, self.name, connection)
+        distrust(connection)
         if is_spoiled(error) or isinstance(failure, Lost):
             self._drop(connection)
         if connection.closed:
