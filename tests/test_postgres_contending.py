@@ -222,6 +222,46 @@ def test_what_was_to_be_prepared_when_a_row_was_locked_is_not_taken_for_prepared
         assert exchange(f"z{n}", f"w{n}") == [f"z{n}-next"]
 
 
+@pytest.fixture
+def impatient(place: Path, postgres: Places) -> Iterator[PostgresStore]:
+    """It waits for no lock for long, whatever it is of."""
+    dsn = psycopg.conninfo.make_conninfo(postgres.dsn, options="-clock_timeout=100ms")
+    with contextlib.closing(PostgresStore(dsn, schema=postgres.schema(place), notify=False)) as store:
+        yield store
+
+
+@VERBS
+@KINDS
+def test_of_what_waited_for_a_table_nothing_is_said_to_be_written(
+    impatient: PostgresStore,
+    others: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    settlements = verdicts(kind, tried_once(impatient, "a", "b", "c"))
+    others.execute(f"LOCK TABLE {impatient._names.quoted}.outbox_attempt IN ACCESS EXCLUSIVE MODE".encode())
+    with pytest.raises(StoreUnavailable, match="has it locked") as raised:
+        settled_by(impatient, verb, settlements)
+    assert raised.value.left is None
+    assert "all else" not in str(raised.value)
+
+    others.rollback()
+    assert settled_by(impatient, verb, settlements) == []
+    assert written(impatient) == {"a", "b", "c"}
+
+
+def test_nor_is_a_lease_said_to_be_lost(
+    impatient: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contending, "AT_MOST", 0.0)
+    claims = tried_once(impatient, "a", "b")
+    others.execute(f"LOCK TABLE {impatient._names.quoted}.outbox_message IN ACCESS EXCLUSIVE MODE".encode())
+    with pytest.raises(StoreUnavailable, match="has it locked"):
+        impatient.extend(claims, lease=LEASE)
+
+
 class Mailbox:
     """Takes everything, and whatever is to be done at a message before it says so."""
 

@@ -17,7 +17,7 @@ from outbox.errors import StoreUnavailable
 from outbox.protocols import Finding
 from outbox.values import quoted
 
-from .driver import Cursor, distrust, errors
+from .driver import Cursor, Error, distrust, errors
 from .naming import Sql
 
 __all__ = ["AT_MOST", "BRIEFLY", "LOCK", "Key", "Locked", "check", "locked", "write"]
@@ -89,15 +89,23 @@ def write(
         act: Writes rows that are locked by then, within a pipeline; what it returns gives the keys of those that were ours.
         wrote: Is told what was committed.
         attempts: Whether *act* writes the rows of their attempts, too.
+
+    Raises:
+        Locked: not rows are locked but a table, and nothing is written.
     """
     distrust(sql.connection)
     clock = SystemClock()
     until = clock.monotonic() + AT_MOST
-    left, waits = list(keys), False
+    left, looked, waits = list(keys), False, False
     while True:
-        with contextlib.suppress(Locked):
+        try:
             written, left = _round(sql, left, act, attempts=attempts, waits=waits)
             wrote(written)
+            looked = True
+        except Locked:
+            # Before anybody has looked which rows are free, nobody can say that the others are written.
+            if not looked and clock.monotonic() >= until:
+                raise
         if not left or clock.monotonic() >= until:
             return left
         # Who stands in line has the row before whoever only looks for rows that are free.
@@ -129,7 +137,10 @@ def _round(
 def locked(sql: Sql, name: str, keys: Sequence[Key]) -> StoreUnavailable:
     """What to raise where these stay locked; *name* is the database's."""
     ids = [id for id, _ in keys]
-    who = {holder for _, holder, _ in sql.execute(_HOLDERS, {"ids": ids, "lately": -1}).fetchall()}
+    who = set[str]()
+    # A table that is locked by now takes nothing back of what is written.
+    with contextlib.suppress(Error):
+        who.update(holder for _, holder, _ in sql.execute(_HOLDERS, {"ids": ids, "lately": -1}).fetchall())
     by = f" ({', '.join(sorted(who))})" if who else ""
     return StoreUnavailable(
         f"{name}: what came of {_listed(ids)} cannot be written: another transaction{by} has locked it; end that one "
