@@ -21,6 +21,8 @@ from outbox.errors import StoreUnavailable
 from outbox.events import LeaseLost, Notice, Settled, StoreFailed
 from outbox.lifecycle import Claim, Settlement, State
 from outbox.stores.postgres import PostgresStore, contending
+from outbox.stores.postgres.naming import Sql
+from outbox.stores.postgres.settling import Settling
 from outbox.testing.clauses.scene import LEASE, delivered, put, retry, take
 
 
@@ -260,6 +262,34 @@ def test_nor_is_a_lease_said_to_be_lost(
     others.execute(f"LOCK TABLE {impatient._names.quoted}.outbox_message IN ACCESS EXCLUSIVE MODE".encode())
     with pytest.raises(StoreUnavailable, match="has it locked"):
         impatient.extend(claims, lease=LEASE)
+
+
+@pytest.mark.parametrize("queues", [["mail"], ["mail", "other"]])
+def test_what_was_written_past_a_row_is_settled_though_the_claim_behind_it_fails(
+    store: PostgresStore, others: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, queues: list[str]
+) -> None:
+    put(store, "a", "b", "c")
+    settlements = verdicts("both", take(store, 3))
+    put(store, "d")
+    lock(others, store, "b")
+    real = Settling.write_past
+
+    def fail(*asked: object) -> None:
+        next(each for each in asked if isinstance(each, Sql)).execute("SELECT 1 / 0")
+
+    def write_past(settling: Settling, sql: Sql, now: int | None, name: str) -> None:
+        others.rollback()
+        real(settling, sql, now, name)
+        monkeypatch.setattr("outbox.stores.postgres.plain.ask", fail)
+        monkeypatch.setattr("outbox.stores.postgres.claimant.Claimant._claim", fail)
+
+    monkeypatch.setattr(Settling, "write_past", write_past)
+    exchanged = store.exchange(settlements, limit=5, lease=LEASE, queues=queues)
+    assert (exchanged.lost, list(exchanged.claims)) == ([], [])
+    assert written(store) == {"a", "b", "c"}
+
+    monkeypatch.undo()
+    assert [claim.message.id for claim in take(store, 5)] == ["d"]
 
 
 class Mailbox:
