@@ -48,6 +48,8 @@ _SLOWLY: Final = 10
 _TOUCH: Final = "SELECT FROM outbox_message LIMIT 0"
 _NOWHERE: Final = object()
 _PORTS: Final = re.compile(r"[\d,]*")
+# One that begins with it is a socket that is no file.
+_NO_PLACE: Final = re.compile(r"[^,]@")
 
 
 class Links:
@@ -334,10 +336,12 @@ def _said(dsn: str) -> dict[str, str]:
             "the dsn cannot be used: its host or database holds other words of it: quote a value as 'a b', and end each quote"
         )
     # Of a password with a / in it libpq makes a host, a port and a database, and each of them would be shown.
-    split = not _PORTS.fullmatch(said.get("port", "")) or "@" in said.get("host", "") + said.get("dbname", "")
-    if "://" in dsn and split:
+    places = (said.get(name, "") for name in ("host", "hostaddr", "service"))
+    split = not _PORTS.fullmatch(said.get("port", "")) or any(map(_NO_PLACE.search, places))
+    if split or ("@" in (name := said.get("dbname", "")) and ("://" in dsn or ":" in name)):
         raise ConfigurationError(
-            "the dsn cannot be used: its host, port or database is none; write a / or @ of the password as %2F or %40"
+            "the dsn cannot be used: its host, port, service or database is none; in a URL write a / or @ of the password as "
+            "%2F or %40, and otherwise the password as password='...'"
         )
     return said
 
