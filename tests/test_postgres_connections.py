@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from postgres_places import Places
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.stores.postgres import PostgresStore
 from outbox.stores.postgres.migrations import PostgresMigration
+from outbox.stores.postgres.naming import Sql
 from outbox.testing.clauses.scene import ids, mail, put, statuses, take
 
 HOUR = dt.timedelta(hours=1)
@@ -28,9 +30,7 @@ def store(place: Path, postgres: Places) -> Iterator[PostgresStore]:
 
 def warmed(store: PostgresStore) -> None:
     """Have two connections wait, and what is put and cancelled prepared on the one that is used next."""
-    used = [store._links._taken() for _ in range(2)]
-    for connection in used:
-        store._links._give_back(connection)
+    store._links.use(lambda _: store._links.use(lambda _: None))
     for n in range(4):
         put(store, f"warm-{n}")
         store.cancel([f"warm-{n}"])
@@ -150,3 +150,20 @@ def test_a_database_in_which_not_every_text_can_be_kept_is_refused_and_gets_no_t
                 assert inside.execute("SELECT to_regclass('outbox_meta')").fetchone() == (None,)
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_what_was_to_be_prepared_in_a_pipeline_that_failed_is_not_taken_for_prepared(
+    store: PostgresStore, before: int
+) -> None:
+    def ask(sql: Sql, first: str) -> None:
+        with sql.connection.pipeline():
+            sql.execute(first)
+            sql.execute("SELECT 1 WHERE true")
+
+    for _ in range(before):
+        store._links.use(functools.partial(ask, first="SELECT 1"))
+    with pytest.raises(StoreUnavailable, match="division by zero"):
+        store._links.use(functools.partial(ask, first="SELECT 1 / 0"))
+    for _ in range(4):
+        store._links.use(functools.partial(ask, first="SELECT 1"))

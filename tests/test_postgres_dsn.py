@@ -25,6 +25,15 @@ from outbox.stores.postgres import PostgresStore
         "host=db password=c4n4ry port",
         "host=db dbname='shop password=c4n4ry'",
         "host='db password=c4n4ry' dbname=shop",
+        "service=shop:c4n4ry@db",
+        "host=shop:c4n4ry@db dbname=shop",
+        "host=db,shop:c4n4ry@db dbname=shop",
+        "hostaddr=shop:c4n4ry@127.0.0.1 dbname=shop",
+        "host=db dbname=shop:c4n4ry@db/shop",
+        "host=db port=5432:c4n4ry@db dbname=shop",
+        "host=db port=c4n4ry dbname=shop",
+        "postgresql://db/shop?service=shop:c4n4ry@db",
+        "postgresql://db/shop?host=shop:c4n4ry@db",
     ],
 )
 def test_a_password_with_a_slash_is_shown_by_no_error(dsn: str) -> None:
@@ -32,6 +41,12 @@ def test_a_password_with_a_slash_is_shown_by_no_error(dsn: str) -> None:
         PostgresStore(dsn)
 
     assert not [part for part in ("c4n", "4ry") if part in str(refused.value)]
+
+
+@pytest.mark.parametrize("dsn", ["host=@socket dbname=shop", "host=127.0.0.1 port=1 dbname=shop@home"])
+def test_an_at_that_is_no_passwords_may_stand_in_it(dsn: str) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        PostgresStore(dsn)
 
 
 @pytest.mark.parametrize(

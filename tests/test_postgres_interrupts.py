@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import psycopg
 import pytest
 from postgres_places import Places
 
-from outbox import Message, Outbox
+from outbox import Message, Outbox, waiting
 from outbox.errors import StoreUnavailable
 from outbox.lifecycle import Settlement
-from outbox.stores.postgres import PostgresStore
+from outbox.stores.postgres import PostgresStore, links
+from outbox.stores.postgres.driver import connecting
 from outbox.testing.clauses.scene import delivered, ids, mail, put, retry, statuses, take
 
 _BLOCKED = """
@@ -167,3 +172,86 @@ def submit_after_another_failure(submit: Callable[[Message], object]) -> None:
 
 def raise_one() -> None:
     raise SoftLimit
+
+
+WATCHED = {links.__file__, connecting.__file__, waiting.__file__, contextlib.__file__}
+
+
+class Interrupting:
+    """Raises in this thread after so many calls in what keeps the connections.
+
+    The interpreter lets signal handlers run when a call has returned and when
+    a function begins, and so does this.
+    """
+
+    def __init__(self, calls: int) -> None:
+        self._left = calls
+        self.where = ""
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        if event not in ("call", "c_return") or frame.f_code.co_filename not in WATCHED:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+
+def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
+    """Do it again and again, each time interrupted one call later; yields where, until it comes to its end."""
+    for calls in itertools.count(1):
+        interrupting = Interrupting(calls)
+        # What is raised while a collection closes something is raised to nobody.
+        gc.disable()
+        sys.setprofile(interrupting)
+        try:
+            act()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+        if not interrupting.where:
+            return
+        yield interrupting.where
+
+
+def used(store: PostgresStore) -> None:
+    store._links.use(lambda sql: sql.execute("SELECT 1").fetchall())
+
+
+def left_open(store: PostgresStore) -> None:
+    """A transaction that is undone when the connection is given back."""
+    store._links.use(lambda sql: sql.execute("BEGIN"))
+
+
+def opened(store: PostgresStore) -> None:
+    """By whoever finds that those which wait have ended."""
+    for connection in list(store._links._open):
+        connection.close()
+    used(store)
+
+
+def ended(store: PostgresStore) -> None:
+    """In the midst: those that wait are closed, too."""
+    with contextlib.suppress(StoreUnavailable):
+        store._links.use(lambda sql: sql.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("act", [used, left_open, opened, ended])
+def test_no_place_for_a_connection_is_lost_wherever_a_verb_is_interrupted(
+    place: Path, postgres: Places, act: Callable[[PostgresStore], None]
+) -> None:
+    with contextlib.closing(postgres.open(place, notify=False, max_connections=2)) as store:
+        seen = set()
+        for where in interrupted_everywhere(lambda: act(store)):
+            assert len(store._links._places) == 2, f"after an interrupt at {where}"
+            assert len(set(filter(None, store._links._places))) == len(
+                list(filter(None, store._links._places))
+            )
+            used(store)
+            seen.add(where)
+        assert len(seen) > 5
+        gc.collect()

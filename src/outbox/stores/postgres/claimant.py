@@ -16,6 +16,7 @@ from .claiming import Chosen, Order, Taken
 from .contending import Locked
 from .links import Links, transaction
 from .naming import Sql
+from .plain import Answer
 from .settling import Settling
 
 __all__ = ["Claimant"]
@@ -37,6 +38,16 @@ class Claimant:
     def claim(self, order: Order, settled: Settling | None = None) -> Sequence[Claim]:
         """What there is, and in the same commit what was settled; what cannot be read is held by then."""
         taken = self._taken(order, settled)
+        try:
+            return self._readable(order, taken)
+        except StoreError:
+            # What was settled is, and whoever is told otherwise would settle it again.
+            if settled is None:
+                raise
+            return ()
+
+    def _readable(self, order: Order, taken: Taken | None) -> Sequence[Claim]:
+        """Of what was taken; what cannot be read is held, and others are taken for it.  None as of :meth:`_claim`."""
         while True:
             if taken is None:
                 taken = self._links.use(lambda sql: self._carefully(sql, order))
@@ -49,41 +60,51 @@ class Claimant:
                     raise
             if taken.claims or not taken.unreadable:
                 return taken.claims
-            # Others are taken for what is held.
             taken = self._taken(order, None)
 
     def _taken(self, order: Order, settled: Settling | None) -> Taken | None:
         """In one statement where that does; None as of :meth:`_claim`."""
+
+        def claim(sql: Sql, settled: Settling | None) -> Taken | None:
+            return self._claim(sql, order, settled)
+
+        def ask(sql: Sql, settled: Settling | None) -> Answer:
+            return plain.ask(sql, order, settled, self._now())
+
         if not plain.is_plain(order):
-            return self._links.use(self._past(settled, lambda sql, settled: self._claim(sql, order, settled)))
-        answer = self._links.use(
-            self._past(settled, lambda sql, settled: plain.ask(sql, order, settled, self._now()))
-        )
+            return self._past(settled, claim)
+        answer = self._past(settled, ask)
+        if isinstance(answer, Taken):
+            return answer
         if answer.plain:
             return claiming.taken(answer.found, answer.ids, self._codings)
-        try:
-            return self._links.use(lambda sql: self._claim(sql, order, None))
-        except StoreError:
-            # What was settled is, and whoever is told otherwise would settle it again.
-            if settled is None:
-                raise
-            return _NOTHING
+        return self._behind(settled, claim)
 
-    def _past(
-        self, settled: Settling | None, claim: Callable[[Sql, Settling | None], T]
-    ) -> Callable[[Sql], T]:
-        """What claims, and settles before where it cannot do both at once."""
+    def _past(self, settled: Settling | None, claim: Callable[[Sql, Settling | None], T]) -> T | Taken:
+        """What *claim* takes, which settles, too; what is settled before, where it cannot do both at once."""
 
-        def act(sql: Sql) -> T:
+        def act(sql: Sql) -> list[T]:
             try:
-                return claim(sql, settled)
+                return [claim(sql, settled)]
             except Locked:
                 if settled is None:
                     raise
             settled.write_past(sql, self._now(), self._links.name)
-            return claim(sql, None)
+            return []
 
-        return act
+        for taken in self._links.use(act):
+            return taken
+        return self._behind(settled, claim)
+
+    def _behind(self, settled: Settling | None, claim: Callable[[Sql, Settling | None], T]) -> T | Taken:
+        """What *claim* takes when all is settled; nothing where it cannot."""
+        try:
+            return self._links.use(lambda sql: claim(sql, None))
+        except StoreError:
+            # As in claim().
+            if settled is None:
+                raise
+            return _NOTHING
 
     def _claim(self, sql: Sql, order: Order, settled: Settling | None) -> Taken | None:
         """None where content is coded at rest, and more has to be seen to."""

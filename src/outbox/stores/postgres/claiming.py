@@ -239,5 +239,5 @@ def extend(sql: Sql, claims: Sequence[Claim], lease: dt.timedelta, now: int | No
     try:
         extended.update(act(sql, keys)[0].fetchall())
     except contending.Locked:
-        contending.write(sql, keys, act, extended.update)
+        contending.write(sql, keys, act, extended.update, attempts=False)
     return [claim for claim in claims if (claim.message.id, number(claim.token)) not in extended]

@@ -17,7 +17,7 @@ from outbox.errors import StoreUnavailable
 from outbox.protocols import Finding
 from outbox.values import quoted
 
-from .driver import Cursor, errors
+from .driver import Cursor, Error, distrust, errors
 from .naming import Sql
 
 __all__ = ["AT_MOST", "BRIEFLY", "LOCK", "Key", "Locked", "check", "locked", "write"]
@@ -36,25 +36,41 @@ LOCK: Final = "SELECT FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FO
 
 _BRIEFLY: Final = f"SELECT {BRIEFLY}"
 _FREE: Final = "SELECT id FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED"
+_LOCK_ATTEMPTS: Final = "SELECT FROM outbox_attempt WHERE id = ANY(%(ids)s) ORDER BY id, row FOR UPDATE"
+# All of a message's attempts or none of it: one that was skipped would be waited for when they are written.
+_FREE_WITH_ATTEMPTS: Final = """
+    WITH own AS MATERIALIZED (
+        SELECT id FROM outbox_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED
+    ),
+    told AS MATERIALIZED (
+        SELECT id FROM outbox_attempt WHERE id = ANY(ARRAY(SELECT id FROM own)) ORDER BY id, row FOR UPDATE SKIP LOCKED
+    )
+    SELECT own.id FROM own WHERE (SELECT count(*) FROM told WHERE told.id = own.id)
+        = (SELECT count(*) FROM outbox_attempt AS a WHERE a.id = own.id)
+"""
 _CLAIMED: Final = "SELECT id, generation FROM outbox_message WHERE id = ANY(%(ids)s) AND state = 'claimed'"
 _LATELY: Final = 10
 _SHOWN: Final = 5
-# Of who has locked a row alone, the row itself tells the transaction.
+# Of who has locked a row alone, the row itself tells the transaction; of several who share it, it does not.
 _HOLDERS: Final = """
+    WITH m AS (
+        SELECT id, xmax AS holder FROM outbox_message WHERE stage <> 4 AND id = ANY(coalesce(%(ids)s::text[], ARRAY[id]))
+        UNION
+        SELECT id, xmax FROM outbox_attempt WHERE id = ANY(coalesce(%(ids)s::text[], ARRAY[id]))
+    )
     SELECT m.id, coalesce(
         'process ' || l.pid::text || coalesce(' (' || nullif(a.application_name, '') || ')', ''),
         'the prepared transaction ' || p.gid
     ), extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::int8
     FROM pg_locks AS l
-    JOIN outbox_message AS m ON m.xmax = l.transactionid
+    JOIN m ON m.holder = l.transactionid
     LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
     LEFT JOIN pg_prepared_xacts AS p ON p.transaction = l.transactionid AND p.database = current_database()
     WHERE l.locktype = 'transactionid' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-        AND m.stage <> 4 AND coalesce(
+        AND coalesce(
             coalesce(a.xact_start, p.prepared) < clock_timestamp() - make_interval(secs => %(lately)s::int8),
             %(lately)s::int8 < 0
         )
-        AND m.id = ANY(coalesce(%(ids)s::text[], ARRAY[m.id]))
     ORDER BY m.id
 """
 
@@ -64,20 +80,32 @@ def write(
     keys: Sequence[Key],
     act: Callable[[Sql, Sequence[Key]], Sequence[Cursor]],
     wrote: Callable[[set[Key]], None],
+    *,
+    attempts: bool,
 ) -> list[Key]:
     """Write those of *keys* that nobody has locked, at once, and the others as they become free; return what stays locked.
 
     Args:
         act: Writes rows that are locked by then, within a pipeline; what it returns gives the keys of those that were ours.
         wrote: Is told what was committed.
+        attempts: Whether *act* writes the rows of their attempts, too.
+
+    Raises:
+        Locked: not rows are locked but a table, and nothing is written.
     """
+    distrust(sql.connection)
     clock = SystemClock()
     until = clock.monotonic() + AT_MOST
-    left, waits = list(keys), False
+    left, looked, waits = list(keys), False, False
     while True:
-        with contextlib.suppress(Locked):
-            written, left = _round(sql, left, act, waits=waits)
+        try:
+            written, left = _round(sql, left, act, attempts=attempts, waits=waits)
             wrote(written)
+            looked = True
+        except Locked:
+            # Before anybody has looked which rows are free, nobody can say that the others are written.
+            if not looked and clock.monotonic() >= until:
+                raise
         if not left or clock.monotonic() >= until:
             return left
         # Who stands in line has the row before whoever only looks for rows that are free.
@@ -85,13 +113,20 @@ def write(
 
 
 def _round(
-    sql: Sql, keys: list[Key], act: Callable[[Sql, Sequence[Key]], Sequence[Cursor]], *, waits: bool
+    sql: Sql,
+    keys: list[Key],
+    act: Callable[[Sql, Sequence[Key]], Sequence[Cursor]],
+    *,
+    attempts: bool,
+    waits: bool,
 ) -> tuple[set[Key], list[Key]]:
     with sql.connection.pipeline():
         if waits:
             sql.execute(_BRIEFLY)
-            sql.execute(LOCK, {"ids": [keys[0][0]]})
-        free = {id for (id,) in sql.execute(_FREE, {"ids": [id for id, _ in keys]}).fetchall()}
+            for lock in (LOCK, _LOCK_ATTEMPTS) if attempts else (LOCK,):
+                sql.execute(lock, {"ids": [keys[0][0]]})
+        look = _FREE_WITH_ATTEMPTS if attempts else _FREE
+        free = {id for (id,) in sql.execute(look, {"ids": [id for id, _ in keys]}).fetchall()}
         cursors = act(sql, [key for key in keys if key[0] in free])
         rest = [key for key in keys if key[0] not in free]
         claimed = sql.execute(_CLAIMED, {"ids": [id for id, _ in rest]})
@@ -102,7 +137,10 @@ def _round(
 def locked(sql: Sql, name: str, keys: Sequence[Key]) -> StoreUnavailable:
     """What to raise where these stay locked; *name* is the database's."""
     ids = [id for id, _ in keys]
-    who = {holder for _, holder, _ in sql.execute(_HOLDERS, {"ids": ids, "lately": -1}).fetchall()}
+    who = set[str]()
+    # A table that is locked by now takes nothing back of what is written.
+    with contextlib.suppress(Error):
+        who.update(holder for _, holder, _ in sql.execute(_HOLDERS, {"ids": ids, "lately": -1}).fetchall())
     by = f" ({', '.join(sorted(who))})" if who else ""
     return StoreUnavailable(
         f"{name}: what came of {_listed(ids)} cannot be written: another transaction{by} has locked it; end that one "

@@ -8,19 +8,32 @@ handler that interrupts a verb has a connection of its own.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import re
 import select
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.stores.forking import Hooks, watch_forks
 from outbox.waiting import Waiting
 
-from .driver import Connection, Error, begin, connect, interruption, is_idle, is_usable, parameters
+from .driver import (
+    Connection,
+    Error,
+    begin,
+    connect,
+    distrust,
+    interruption,
+    is_foreign,
+    is_idle,
+    is_usable,
+    parameters,
+)
 from .naming import Names, Sql
 from .translation import Lost, is_lost, is_passing, is_spoiled, translated
 
@@ -28,10 +41,15 @@ __all__ = ["Links", "linked", "transaction"]
 
 T = TypeVar("T")
 
+_Held: TypeAlias = "list[Connection | None]"
+"""A place, with its connection if it has one; empty before it is taken, and when it was given back."""
 _TRIES: Final = 5
 _SLOWLY: Final = 10
 _TOUCH: Final = "SELECT FROM outbox_message LIMIT 0"
+_NOWHERE: Final = object()
 _PORTS: Final = re.compile(r"[\d,]*")
+# One that begins with it is a socket that is no file.
+_NO_PLACE: Final = re.compile(r"[^,]@")
 
 
 class Links:
@@ -87,30 +105,34 @@ class Links:
         Raises:
             StoreError: the driver's error, translated; what a signal handler raises goes on as it is.
         """
-        tries, before = _TRIES, sys.exception()
-        while True:
-            connection = self._taken()
-            begin(connection, self._longest)
+        before, answer = sys.exception(), list[T]()
+
+        def ask(held: _Held, *, again: bool) -> None:
+            sql = Sql(self._connected(held), self._names)
             try:
-                sql = Sql(connection, self._names)
+                begin(sql.connection, self._longest)
                 if slowly and self._longest is not None:
                     sql.execute(_TOUCH)
-                    begin(connection, self._longest * _SLOWLY)
-                return act(sql)
+                    begin(sql.connection, self._longest * _SLOWLY)
+                answer.append(act(sql))
             except Exception as error:
                 if interrupted := interruption(error, before):
                     raise interrupted from None
-                if not (isinstance(error, Error) or is_lost(error, connection)):
+                if not (isinstance(error, Error) or is_lost(error, sql.connection)):
                     raise
-                tries -= 1
-                failure = self._failed(error, connection)
-                if isinstance(failure, Lost) or not (is_passing(error) and tries):
+                failure = self._failed(error, sql.connection)
+                if isinstance(failure, Lost) or not (is_passing(error) and again):
                     raise failure from error
-            finally:
-                self._give_back(connection)
+
+        for left in reversed(range(_TRIES)):
+            self._holding(functools.partial(ask, again=left > 0))
+            if answer:
+                break
+        return answer[0]
 
     def _failed(self, error: Exception, connection: Connection) -> Exception:
         failure = translated(error, self.name, connection)
+        distrust(connection)
         if is_spoiled(error) or isinstance(failure, Lost):
             self._drop(connection)
         if connection.closed:
@@ -135,49 +157,67 @@ class Links:
 
     # -- places
 
-    def _taken(self) -> Connection:
-        connection = self._place()
+    def _holding(self, act: Callable[[_Held], None]) -> None:
+        """Have *act* take a place, if it wants one, which is given back whatever a signal handler interrupts."""
+        held: _Held = []
         try:
-            while connection is not None:
-                if _alive(connection):
-                    return connection
-                self._drop(connection)
-                connection = None
-            opened = self.connect()
-        except BaseException:
-            self._free(None)
-            raise
-        self._open.add(opened)
-        return opened
+            act(held)
+        finally:
+            try:
+                self._give_back(held)
+            except BaseException:
+                # A place that is not given back is gone for ever; what was left in the midst is worth less.
+                self._give_back(held, spoiled=True)
+                raise
 
-    def _place(self) -> Connection | None:
+    def _connected(self, held: _Held) -> Connection:
+        """A connection that can be used, in a place that nobody had."""
+        self._take(held)
+        connection = held[0]
+        if connection is not None:
+            if _alive(connection):
+                return connection
+            self._drop(connection)
+            held[0] = None
+        connection = held[0] = self.connect()
+        self._open.add(connection)
+        return connection
+
+    def _take(self, held: _Held) -> None:
         while True:
             try:
-                return self._places.pop()
+                held.extend(_last(self._places))
             except IndexError:
                 if not self._waiting.wait_for(lambda: bool(self._places), self._patience):
                     raise StoreUnavailable(
                         f"all {self._most} connections to {self.name} have been in use for {self._patience:g} s: "
                         "raise max_connections, or ask with fewer threads"
                     ) from None
+            else:
+                return
 
-    def _give_back(self, connection: Connection) -> None:
-        if not connection.closed and not is_idle(connection):
-            # Whatever it raises: a place that is not given back is gone for ever.
-            with contextlib.suppress(Exception):
-                connection.rollback()
-        if self._closed or not is_usable(connection):
-            self._drop(connection)
-            self._free(None)
-        else:
-            self._free(connection)
-
-    def _free(self, connection: Connection | None) -> None:
-        if connection is None:
-            self._places.appendleft(None)
-        else:
-            self._places.append(connection)
+    def _give_back(self, held: _Held, *, spoiled: bool = False) -> None:
+        if held:
+            connection = held[0]
+            if connection is not None and (spoiled or self._closed or not self._is_usable(connection)):
+                self._drop(connection)
+                held[0] = None
+            if held[0] is None:
+                self._places.extendleft(_last(held))
+            else:
+                self._places.extend(_last(held))
         self._waiting.wake()
+
+    def _is_usable(self, connection: Connection) -> bool:
+        """Whether it is, once what was left open on it is undone."""
+        try:
+            if not connection.closed and not is_idle(connection):
+                connection.rollback()
+            return is_usable(connection)
+        except Exception as error:
+            if is_foreign(error):
+                raise
+            return False
 
     def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -186,13 +226,14 @@ class Links:
 
     def _drop_idle(self) -> None:
         for _ in range(len(self._places)):
-            try:
-                connection = self._places.pop()
-            except IndexError:
-                return
-            if connection is not None:
-                self._drop(connection)
-            self._places.appendleft(None)
+            self._holding(self._empty)
+
+    def _empty(self, held: _Held) -> None:
+        with contextlib.suppress(IndexError):
+            held.extend(_last(self._places))
+        if held and held[0] is not None:
+            self._drop(held[0])
+            held[0] = None
 
     def close(self) -> None:
         """Close what nobody uses, and the others when they are given back."""
@@ -219,6 +260,15 @@ def _close_all(connections: set[Connection]) -> None:
     for connection in list(connections):
         with contextlib.suppress(Error):
             connection.close()
+
+
+def _last(places: deque[Connection | None] | _Held) -> Iterator[Connection | None]:
+    """The last of them, which has gone when the caller's ``extend`` has it.
+
+    One step, between whose halves no signal handler comes: what ``pop`` returns
+    to Python code is nowhere for a moment.
+    """
+    return itertools.islice(iter(places.pop, _NOWHERE), 1)
 
 
 def _alive(connection: Connection) -> bool:
@@ -286,10 +336,12 @@ def _said(dsn: str) -> dict[str, str]:
             "the dsn cannot be used: its host or database holds other words of it: quote a value as 'a b', and end each quote"
         )
     # Of a password with a / in it libpq makes a host, a port and a database, and each of them would be shown.
-    split = not _PORTS.fullmatch(said.get("port", "")) or "@" in said.get("host", "") + said.get("dbname", "")
-    if "://" in dsn and split:
+    places = (said.get(name, "") for name in ("host", "hostaddr", "service"))
+    split = not _PORTS.fullmatch(said.get("port", "")) or any(map(_NO_PLACE.search, places))
+    if split or ("@" in (name := said.get("dbname", "")) and ("://" in dsn or ":" in name)):
         raise ConfigurationError(
-            "the dsn cannot be used: its host, port or database is none; write a / or @ of the password as %2F or %40"
+            "the dsn cannot be used: its host, port, service or database is none; in a URL write a / or @ of the password as "
+            "%2F or %40, and otherwise the password as password='...'"
         )
     return said
 

@@ -173,7 +173,7 @@ class Settling:
             gone = [key for key in self._gone if key in free]
             return self._write(sql, now, gone, [each for each in self._stay if each[0] in free])
 
-        left = contending.write(sql, self.keys, act, self._done.update)
+        left = contending.write(sql, self.keys, act, self._done.update, attempts=True)
         self._plan()
         if left:
             error = contending.locked(sql, name, left)

@@ -24,6 +24,7 @@ __all__ = [
     "catch_up",
     "connect",
     "cursor",
+    "distrust",
     "forgets_prepared",
     "gave_up",
     "is_active",
@@ -81,10 +82,12 @@ class Own(psycopg.Connection[Any]):
     Attributes:
         longest: The seconds that the server may say nothing over a statement; None is for ever.
         gave_up: Whether it was told to give up since somebody last set this to False.
+        distrusted: Whether psycopg may take something for prepared on it that is not.
     """
 
     longest: float | None = None
     gave_up: bool = False
+    distrusted: bool = False
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """See ``psycopg.Connection.wait``, which everything goes through that waits for an answer."""
@@ -236,6 +239,16 @@ def forgets_prepared(connection: Connection) -> bool:
     return connection.prepare_threshold == 0 and bool(connection.info.pipeline_status)
 
 
+def distrust(connection: Connection) -> None:
+    """Prepare nothing more on it, and use nothing that was, for a pipeline on it may have failed; nobody uses it after this one.
+
+    What was to be prepared behind what failed psycopg takes for prepared where
+    it had counted the statement before.
+    """
+    if isinstance(connection, Own) and connection.prepare_threshold is not None:
+        connection.prepare_threshold, connection.distrusted = None, True
+
+
 def is_idle(connection: Connection) -> bool:
     """Whether it is between two transactions."""
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
@@ -247,7 +260,9 @@ def says_utf8(connection: Connection) -> bool:
 
 
 def is_usable(connection: Connection) -> bool:
-    """Whether it is between two transactions, and in no pipeline that could not be left."""
+    """Whether it is between two transactions, in no pipeline that could not be left, and not distrusted."""
+    if isinstance(connection, Own) and connection.distrusted:
+        return False
     return not connection.closed and not connection.info.pipeline_status and is_idle(connection)
 
 
