@@ -24,13 +24,21 @@ from .driver import Connection, Error, begin, connect, interruption, is_idle, is
 from .naming import Names, Sql
 from .translation import Lost, is_lost, is_passing, is_spoiled, translated
 
-__all__ = ["Links", "linked", "transaction"]
+__all__ = ["SETTINGS", "Links", "linked", "transaction"]
 
 T = TypeVar("T")
 
 _TRIES: Final = 5
 _SLOWLY: Final = 10
 _TOUCH: Final = "SELECT FROM outbox_message LIMIT 0"
+SETTINGS: Final = frozenset(
+    {
+        *("remember", "remember_at_most", "keep_delivered", "keep_content", "discard_after"),
+        *("max_messages", "max_bytes", "poll", "schema", "max_connections", "patience", "timeout"),
+        *("notify", "listen", "prepare"),
+    }
+)
+"""What the command's URL says of the store itself, and a program as arguments of it; libpq knows none of them."""
 _PORTS: Final = re.compile(r"[\d,]*")
 
 
@@ -278,7 +286,7 @@ def _said(dsn: str) -> dict[str, str]:
             "PostgresStore keeps its messages in a database: say which, such as postgresql://user@host/database"
         )
     try:
-        said = parameters(dsn)
+        said = parameters(dsn, SETTINGS)
     except ValueError as error:
         raise ConfigurationError(f"the dsn cannot be used: {error}") from None
     if any("=" in said.get(name, "") and " " in said.get(name, "") for name in ("host", "dbname")):
