@@ -12,7 +12,10 @@ from postgres_server import Server, kill, own_server
 
 from outbox.errors import ConfigurationError, StoreUnavailable
 from outbox.locate import store_from_url
+from outbox.locate.masking import OPTIONS
+from outbox.locate.readers import SETTINGS
 from outbox.stores.postgres import PostgresStore
+from outbox.stores.postgres.links import SETTINGS as OURS
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,31 @@ def test_an_option_that_libpq_does_not_understand_is_a_setting_to_be_mended(opti
     assert value in str(refused.value)
     with pytest.raises(ConfigurationError, match=r"^store postgresql://") as refused:
         store_from_url(f"postgresql://shop:c4n4ry@127.0.0.1:1/shop?{option}")
+    assert "c4n4ry" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS.keys() & set(OPTIONS["postgresql"])))
+@pytest.mark.parametrize(
+    "dsn", ["postgresql://shop:c4n4ry@db/shop?{}=7", "host=db password=c4n4ry dbname=shop {}=7"]
+)
+def test_a_setting_of_the_store_in_the_dsn_is_named_and_where_it_belongs(dsn: str, name: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        PostgresStore(dsn.format(name))
+
+    told = str(refused.value)
+    assert f"{name}=" in told
+    assert f"PostgresStore(dsn, {name}=...)" in told
+    assert "c4n4ry" not in told
+
+
+def test_the_settings_of_the_store_are_those_of_its_url() -> None:
+    assert SETTINGS.keys() & set(OPTIONS["postgresql"]) == OURS
+
+
+def test_any_other_word_that_libpq_does_not_know_may_be_part_of_a_password_and_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="no connection string") as refused:
+        PostgresStore("host=db password=a c4n4ry=b")
+
     assert "c4n4ry" not in str(refused.value)
 
 

@@ -17,9 +17,9 @@ import outbox
 
 TYPING = Path(__file__).parent / "typing"
 CORE = ("clock", "errors", "events", "lifecycle", "message", "outcome", "protocols", "retry")
-# Of use to whoever writes a store or draws a diagram; they import it from outbox.lifecycle.
+# Of use to whoever writes a store, looks at its queues or draws a diagram; they import it from outbox.lifecycle.
 LAZY = ("outbox", "outbox.locate", "outbox.relay")
-NOT_ON_TOP = {"TRANSITIONS", "Fates"}
+NOT_ON_TOP = {"STAGED", "TRANSITIONS", "Fates"}
 
 
 def public(name: str) -> Any:

@@ -27,7 +27,7 @@ from outbox.errors import (
     UnsupportedError,
 )
 from outbox.lifecycle import Settlement, State
-from outbox.locate import store_from_url
+from outbox.locate import migration_from_url, store_from_url
 from outbox.locate.masking import masked, secrets_in
 from outbox.protocols import Finding, Suspension, Swap
 from outbox.stores.redis import RedisStore, driver, opening, putting, upkeep
@@ -405,6 +405,42 @@ def test_check_tells_what_a_failover_would_lose(told: dict[str, str], level: str
 
     assert finding.level == level
     assert says in finding.text
+
+
+def test_check_tells_that_a_primary_without_enough_replicas_takes_no_writes(either: Server) -> None:
+    with contextlib.closing(either.client()) as client, contextlib.closing(RedisStore(either.url)) as store:
+        assert not [each for each in store.check() if each.level == "error"]
+        client.config_set("min-replicas-to-write", "2")
+
+        (finding,) = (each for each in store.check() if each.level == "error")
+        assert "takes no writes: 0 replicas" in finding.text
+        assert "min-replicas-to-write asks for 2" in finding.text
+        assert "CONFIG SET min-replicas-to-write 0" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("good", "asked", "errs"), [("1", "2", True), ("2", "2", False), ("0", None, True), ("1", None, False)]
+)
+def test_check_counts_the_replicas_that_report_against_those_that_are_asked_for(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, good: str, asked: str | None, errs: bool
+) -> None:
+    """Some servers tell nobody their settings."""
+    monkeypatch.setattr(store._caller, "setting", lambda _name: asked)
+    told = {"role": "master", "min_slaves_good_slaves": good}
+
+    assert bool(list(upkeep._refusing(store._caller, told))) is errs
+
+
+def test_migrate_says_of_a_replica_that_it_is_one(store: RedisStore, server: Server, client: Any) -> None:
+    """Which takes no writes, however right what it has copied is."""
+    migration = migration_from_url(server.tcp_url)
+    assert migration is not None
+    assert migration.run() == []
+    # Nobody is there to be followed: it keeps what it has.
+    client.replicaof("127.0.0.1", "1")
+
+    with pytest.raises(StoreUnavailable, match="it is a replica"):
+        migration.run()
 
 
 def test_a_primary_without_enough_replicas_takes_nothing_of_any_verb_and_can_be_looked_at(

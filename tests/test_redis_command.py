@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 
@@ -45,6 +46,31 @@ def test_migrate_makes_the_store_and_the_second_time_does_nothing(outbox: Comman
     assert outbox("migrate", "--json").data == {"done": []}
     assert outbox("status").status == 0
     assert outbox("check").status != 2
+
+
+REFUSED = (
+    "there is a user and no password before the @: write redis://user:password@host, or "
+    "redis://:password@host where a server has a password and no users"
+)
+
+
+@pytest.mark.parametrize(
+    "name", sorted({"outbox", "store", "pass", "User", "us%65r", *re.findall("[a-z]+", REFUSED)})
+)
+def test_what_to_write_can_be_read_whatever_the_user_is_called(outbox: CommandLine, name: str) -> None:
+    """Though the name may be a password, and is not shown in its place."""
+    outbox.environ(OUTBOX_STORE=f"redis://{name}@host/0")
+
+    assert outbox("list").complaint == f"store redis://***@host/0: {REFUSED}"
+    assert f"store redis://***@host/0: {REFUSED}" in outbox("check").out
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_a_word_that_may_be_a_password_is_shown_nowhere(outbox: CommandLine, scheme: str) -> None:
+    outbox.environ(OUTBOX_STORE=f"{scheme}://c4nary@host/0")
+
+    for ran in (outbox("list"), outbox("check")):
+        assert "c4nary" not in ran.out + ran.err
 
 
 def test_in_sql_there_is_nothing_to_be_done(outbox: CommandLine, url: str) -> None:

@@ -17,6 +17,7 @@ from .outcome import Outcome, Result
 from .values import frozen_mapping, printable
 
 __all__ = [
+    "STAGED",
     "TRANSITIONS",
     "Attempt",
     "Claim",
@@ -36,6 +37,9 @@ __all__ = [
     "Summary",
     "Verdict",
 ]
+
+STAGED: Final = "outbox.staged"
+"""The queue of what was staged, and is neither published nor unstaged yet; no Runner is to serve it."""
 
 
 class Fate(enum.StrEnum):

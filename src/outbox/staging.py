@@ -25,15 +25,12 @@ import attrs
 
 from .codec import decode, encode
 from .errors import ConflictError, CorruptRecord, FormatError, StoreUnavailable, UnsupportedError
-from .lifecycle import Record, State
+from .lifecycle import STAGED, Record, State
 from .message import Message
 from .moving import SupportsMove
 from .protocols import Expected, Store, SupportsBrowse, SupportsManage, SupportsWait
 
-__all__ = ["STAGED", "Stage"]
-
-STAGED: Final = "outbox.staged"
-"""The queue of the carriers; no Runner is to serve it."""
+__all__ = ["Stage"]
 
 _PREFIX: Final = "staged-"
 _LONGEST_ID: Final = 64

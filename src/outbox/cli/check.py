@@ -17,7 +17,6 @@ import attrs
 
 from outbox.clock import SystemClock
 from outbox.errors import OutboxError
-from outbox.lifecycle import State
 from outbox.locate import Config, Said, masked
 from outbox.moving import SupportsMove
 from outbox.protocols import (
@@ -41,6 +40,8 @@ from .opening import opened_store, transport_of
 from .output import Console
 from .runners import Runners
 from .settings import config_of, overruling
+from .staged import ADVICE, Staged
+from .unserved import unserved
 from .verdict import Due, Level
 
 __all__ = ["EPILOG", "arguments", "run"]
@@ -159,7 +160,8 @@ class _Look:
             yield from _relays(at_work)
             if isinstance(store, SupportsGlance | SupportsBrowse):
                 counts = store.glance().counts if isinstance(store, SupportsGlance) else store.count()
-                yield from _unserved(counts, {*config.queues, *at_work.served})
+                yield from _unserved(unserved(counts, {*config.queues, *at_work.served}))
+                yield from _staged(Staged.of(store, counts))
         except OutboxError as error:
             yield Finding("error", str(error))
 
@@ -182,15 +184,21 @@ def _relays(at_work: Runners) -> Iterator[Finding]:
             )
 
 
-def _unserved(counts: Sequence[QueueCount], served: Collection[str]) -> Iterator[Finding]:
+def _unserved(counts: Sequence[QueueCount]) -> Iterator[Finding]:
     for count in counts:
-        if count.state is State.QUEUED and count.queue not in served:
-            waits = "message waits" if count.number == 1 else "messages wait"
-            yield Finding(
-                "warning",
-                f"{at_least(count.number, count.more)} {waits} in queue {count.queue}, which is not served here",
-                f"outbox drain --queue {count.queue}   or queues = [...] in the configuration file",
-            )
+        waits = "message waits" if count.number == 1 else "messages wait"
+        yield Finding(
+            "warning",
+            f"{at_least(count.number, count.more)} {waits} in queue {count.queue}, which is not served here",
+            f"outbox drain --queue {count.queue}   or queues = [...] in the configuration file",
+        )
+
+
+def _staged(staged: Staged | None) -> Iterator[Finding]:
+    now = SystemClock().now()
+    if staged is not None:
+        old = staged.is_old(now)
+        yield Finding("warning" if old else "ok", staged.phrase(now), ADVICE if old else "")
 
 
 def _opened(config: Config, stack: contextlib.ExitStack) -> tuple[Store | None, list[Finding]]:

@@ -25,6 +25,7 @@ from .copies import copies
 from .moments import local
 from .output import ago
 from .runners import Ailing, Runner, Runners, ailing
+from .staged import is_staged
 
 __all__ = ["Reason", "Seen", "reasons"]
 
@@ -81,6 +82,8 @@ def reasons(seen: Seen) -> list[Reason]:
     state = seen.summary.state
     if state is State.CLAIMED:
         return [*_claimed(seen), *_copies(seen), *_tried(seen), *_expires(seen)]
+    if is_staged(seen.summary):
+        return [_staged(seen)]
     if state is State.QUEUED:
         stopped, unmet = [*_suspended(seen)], [*_unserved(seen), *_at_relays(seen)]
         alone = not any(each.blocks for each in (*stopped, *unmet))
@@ -186,6 +189,15 @@ def _claimed(seen: Seen) -> Iterator[Reason]:
 
 
 # -- in the queue
+
+
+def _staged(seen: Seen) -> Reason:
+    since = seen.summary.submitted_at
+    return Reason(
+        rule="staged",
+        text=f"it is staged, since {seen.when(since)}: it goes when the program that staged it publishes it, and no runner takes it before",
+        help=[f"outbox cancel {seen.summary.id}   (unstages it: it is never sent)"],
+    )
 
 
 def _clock(seen: Seen, alone: bool) -> Iterator[Reason]:

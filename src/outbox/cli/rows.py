@@ -16,6 +16,7 @@ from outbox.values import printable
 from . import withheld
 from .columns import Tone, Toned, cut
 from .output import Console, ago
+from .staged import is_staged
 
 __all__ = ["printed", "toned_state"]
 
@@ -87,7 +88,7 @@ def _age(summary: Summary, now: dt.datetime) -> str:
 
 def _why(summary: Summary, suspensions: Sequence[Suspension], now: dt.datetime) -> str:
     due = summary.due_at
-    when = f"due {ago(due, now)}" if due else ""
+    when = "staged" if is_staged(summary) else f"due {ago(due, now)}" if due else ""
     if summary.leased_until and summary.reason != ON_ITS_WAY:
         when = f"leased, until {ago(summary.leased_until, now)}"
     reason = printable(summary.reason)

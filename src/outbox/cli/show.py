@@ -33,6 +33,7 @@ from .output import Console, ago
 from .records import RESULTS, full_id, record_data, reply_of, summary_of
 from .rows import toned_state
 from .settings import config_of
+from .staged import is_staged
 
 __all__ = ["arguments", "run"]
 
@@ -191,6 +192,8 @@ def _when(moment: dt.datetime | None, now: dt.datetime) -> str:
 
 
 def _next(summary: Summary, now: dt.datetime) -> str:
+    if is_staged(summary):
+        return "staged: it goes when the program that staged it publishes it"
     if summary.due_at is not None:
         return f"due {_when(summary.due_at, now)}"
     if summary.leased_until is not None and summary.reason == ON_ITS_WAY:

@@ -19,6 +19,8 @@ from . import runners, withheld
 from .capable import browsable
 from .met import Met, met
 from .runners import Runners
+from .staged import Staged
+from .unserved import unserved
 
 __all__ = ["Sight", "data", "looked"]
 
@@ -39,6 +41,7 @@ class Sight:
     waiting: Sequence[Summary]
     suspensions: Sequence[Suspension]
     runners: Runners
+    staged: Staged | None
 
     @property
     def met(self) -> list[Met]:
@@ -51,8 +54,7 @@ class Sight:
 
     def unserved(self, config: Config) -> list[QueueCount]:
         """What waits in queues that nobody serves, as far as is known here."""
-        served = self.served(config)
-        return [count for count in self.counts if count.state is State.QUEUED and count.queue not in served]
+        return unserved(self.counts, self.served(config))
 
     def forgotten(self, config: Config, now: dt.datetime) -> list[QueueCount]:
         """Where nobody alive serves and nobody comes by either: a drain of every minute would have."""
@@ -79,18 +81,20 @@ def looked(store: Store, *, exact: bool = False) -> Sight:
         waiting=looked_at.browse(states=[State.QUEUED], limit=_SAMPLE),
         suspensions=withheld.in_force(store),
         runners=Runners.of(store),
+        staged=Staged.of(store, glance.counts),
     )
 
 
 def data(sight: Sight, config: Config) -> dict[str, Any]:
     """For a program."""
-    unserved = sight.unserved(config)
+    alone = sight.unserved(config)
     return {
         "counts": [attrs.asdict(count) for count in sight.counts],
         "at_most": sight.at_most,
         "served": sight.served(config),
-        "unserved": {count.queue: count.number for count in unserved},
-        "unserved_more": [count.queue for count in unserved if count.more],
+        "unserved": {count.queue: count.number for count in alone},
+        "unserved_more": [count.queue for count in alone if count.more],
+        "staged": None if sight.staged is None else sight.staged.data(),
         "waits": [attrs.asdict(each) for each in sight.met],
         "suspensions": [withheld.data(each) for each in sight.suspensions],
         "runners": runners.data(sight.runners) if sight.runners.told else None,

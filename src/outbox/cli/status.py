@@ -28,6 +28,7 @@ from .output import Console
 from .rows import toned_state
 from .settings import config_of
 from .sight import Sight, data, looked
+from .staged import ADVICE
 
 __all__ = ["EPILOG", "arguments", "nobody_alive", "run"]
 
@@ -85,6 +86,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.line("No messages.")
     for line in [
         *_uncounted(seen),
+        *_staged(seen, now),
         *met_lines(seen.met),
         *clocks.lines(seen.waiting, seen.runners, now),
         *_stopped(seen.suspensions, now),
@@ -99,6 +101,14 @@ def _uncounted(seen: Sight) -> Iterator[str]:
     if any(count.more for count in seen.counts):
         most = f", of {seen.at_most:,} at most in all" if seen.at_most else ""
         yield f"+ and more that were not counted{most}: outbox status --exact"
+
+
+def _staged(seen: Sight, now: dt.datetime) -> Iterator[str]:
+    if seen.staged is not None:
+        yield ""
+        yield f"  {seen.staged.phrase(now)}"
+        if seen.staged.is_old(now):
+            yield f"  -> {ADVICE}"
 
 
 def _stopped(suspensions: Sequence[Suspension], now: dt.datetime) -> Iterator[str]:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from outbox.clock import SystemClock
 from outbox.errors import StoreError
+from outbox.lifecycle import STAGED, State
 from outbox.locate import Config, spell
 from outbox.protocols import QueueCount, Store, SupportsBrowse
 
 from .output import Console
 
-__all__ = ["warn_of_unserved"]
+__all__ = ["unserved", "warn_of_unserved"]
 
 _PATIENCE: Final = dt.timedelta(minutes=10)
 """A neighbour (the next line of a crontab) has taken it by then, if there is one."""
+
+
+def unserved(counts: Sequence[QueueCount], served: Collection[str]) -> list[QueueCount]:
+    """What waits in queues that are not among those *served*, and ought to be: what is staged waits for no runner."""
+    others = {*served, STAGED}
+    return [count for count in counts if count.state is State.QUEUED and count.queue not in others]
 
 
 def warn_of_unserved(store: Store, config: Config, console: Console) -> None:

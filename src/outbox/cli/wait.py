@@ -2,7 +2,8 @@
 
 It looks when something happens, where the store can tell, and every second
 otherwise; it delivers nothing itself. What is paused, suspended or waits for a
-retry is waited for, too; what is dead or held is not.
+retry is waited for, too; what is dead or held is not, nor what is staged: only
+the program that staged it publishes it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from outbox.clock import SystemClock
 from outbox.filters import Filter, find
-from outbox.lifecycle import State
+from outbox.lifecycle import STAGED, State
 from outbox.protocols import Store, SupportsBrowse, SupportsGlance, SupportsWait
 
 from . import withheld
@@ -50,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=queue,
         action="append",
         default=[],
-        help="this queue (may be repeated; default: all there are)",
+        help="this queue (may be repeated; default: all there are, but for what is staged)",
     )
     add_duration(parser, "--timeout", help="for no longer than this: 30s, 10m")
 
@@ -70,6 +71,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             if left is not None and left <= 0:
                 return _too_late(looked_at, options, console)
             watch.rest(_SECOND if left is None else min(_SECOND, dt.timedelta(seconds=left)))
+        if not options.waited_for and looked_at.browse(states=[State.QUEUED], queues=[STAGED], limit=1):
+            console.note("note: what is staged was not waited for: see outbox status")
     console.progress("")
     if console.as_json:
         console.data({"empty": True})
@@ -90,8 +93,12 @@ def _too_late(store: SupportsBrowse, options: argparse.Namespace, console: Conso
 def _left(store: SupportsBrowse, queues: list[str]) -> tuple[int, bool]:
     """How many, and whether there are more: who watches the time counts no million to its end."""
     counts = store.glance().counts if isinstance(store, SupportsGlance) else store.count()
-    left = [each for each in counts if each.state in _LEFT and (not queues or each.queue in queues)]
+    left = [each for each in counts if each.state in _LEFT and _is_meant(each.queue, queues)]
     return sum(each.number for each in left), any(each.more for each in left)
+
+
+def _is_meant(queue: str, queues: list[str]) -> bool:
+    return queue in queues if queues else queue != STAGED
 
 
 class _Watch:
@@ -114,7 +121,8 @@ class _Watch:
         return any(self._is_some_there() for _ in range(_LOOKS))
 
     def _is_some_there(self) -> bool:
-        return next(find(self._store, Filter(states=_LEFT, queues=self._queues)), None) is not None
+        found = find(self._store, Filter(states=_LEFT, queues=self._queues))
+        return any(_is_meant(each.queue, self._queues) for each in found)
 
     def rest(self, timeout: dt.timedelta) -> None:
         if self._console.live and self._clock.monotonic() - self._counted > _SELDOM:

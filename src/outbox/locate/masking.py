@@ -65,6 +65,27 @@ _PASSWORD_ALONE: Final = re.compile(r"(?:rediss?|unix):", re.IGNORECASE)
 """Where one word before the @ is a password as a rule: their servers have no users, unless somebody makes some."""
 _KEYS: Final = re.compile(r"sqs:/*", re.IGNORECASE)
 """Where both words before the @ are hidden: neither belongs there, and a key is easily swapped with its id."""
+_ONE_WORD: Final = re.compile(rf"{_PASSWORD_ALONE.pattern}/*[^:@/?#]+@[^@]*$", re.IGNORECASE)
+_SAID_OF_ONE_WORD: Final = frozenset(
+    {
+        *(
+            "store",
+            "redis",
+            "rediss",
+            "unix",
+            "there",
+            "is",
+            "a",
+            "user",
+            "users",
+            "and",
+            "no",
+            "password",
+            "before",
+        ),
+        *("the", "write", "host", "or", "where", "server", "has", "outbox"),
+    }
+)
 _HOST: Final = re.compile(r"[^:?]*:")
 _PORT: Final = re.compile(r"\d*$|\d+[/?#]")
 _VALUE: Final = re.compile(r"&[^=&]*=?")
@@ -95,8 +116,15 @@ def holds_secret(url: str) -> bool:
 
 
 def secrets_in(url: str) -> frozenset[str]:
-    """What :func:`masked` hides of *url*: each piece as it is written, and as it is read; a URL within has its own."""
+    """What :func:`masked` hides of *url*: each piece as it is written, and as it is read; a URL within has its own.
+
+    But for a name that stands alone before the @ of a Redis server and is in
+    a word of what is said of that: nobody connects with it, and to hide it in
+    our own text would make that unreadable, and tell the name.
+    """
     pieces = set(_pieces(url))
+    if _ONE_WORD.match(url):
+        pieces = {piece for piece in pieces if not any(piece.lower() in word for word in _SAID_OF_ONE_WORD)}
     within = [piece for piece in pieces if "@" in piece and piece != url]
     return frozenset(pieces.union(*map(secrets_in, within))) - {""}
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from outbox.clock import Clock
 from outbox.errors import ConfigurationError, UnsupportedError
-from outbox.protocols import Store
+from outbox.protocols import Store, SupportsMaintain
 from outbox.values import printable
 
 from .grammar import Url
@@ -111,7 +111,9 @@ class _RedisMigration:
 
     def run(self) -> Sequence[str]:
         store, made = _redis_opened(self._url, create=True)
-        store.close()
+        with contextlib.closing(store):
+            if isinstance(store, SupportsMaintain):
+                store.migrate()
         return [f"made the store in {self._url.shown}"] if made else []
 
     def script(self) -> Sequence[str]:

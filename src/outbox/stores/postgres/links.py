@@ -37,7 +37,7 @@ from .driver import (
 from .naming import Names, Sql
 from .translation import Lost, is_lost, is_passing, is_spoiled, translated
 
-__all__ = ["Links", "linked", "transaction"]
+__all__ = ["SETTINGS", "Links", "linked", "transaction"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,14 @@ _TRIES: Final = 5
 _SLOWLY: Final = 10
 _TOUCH: Final = "SELECT FROM outbox_message LIMIT 0"
 _NOWHERE: Final = object()
+SETTINGS: Final = frozenset(
+    {
+        *("remember", "remember_at_most", "keep_delivered", "keep_content", "discard_after"),
+        *("max_messages", "max_bytes", "poll", "schema", "max_connections", "patience", "timeout"),
+        *("notify", "listen", "prepare"),
+    }
+)
+"""What the command's URL says of the store itself, and a program as arguments of it; libpq knows none of them."""
 _PORTS: Final = re.compile(r"[\d,]*")
 # One that begins with it is a socket that is no file.
 _NO_PLACE: Final = re.compile(r"[^,]@")
@@ -328,7 +336,7 @@ def _said(dsn: str) -> dict[str, str]:
             "PostgresStore keeps its messages in a database: say which, such as postgresql://user@host/database"
         )
     try:
-        said = parameters(dsn)
+        said = parameters(dsn, SETTINGS)
     except ValueError as error:
         raise ConfigurationError(f"the dsn cannot be used: {error}") from None
     if any("=" in said.get(name, "") and " " in said.get(name, "") for name in ("host", "dbname")):

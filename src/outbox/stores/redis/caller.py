@@ -97,6 +97,10 @@ class Caller:
         keys = Packed.of([self.key("nothing")])
         return self._asked(lambda: self._driver.run(RIGHTS, keys, [_JSON(commands)]))
 
+    def require_writes(self) -> None:
+        """Raise StoreUnavailable where the server takes no writes: it is a replica, or has too few of them."""
+        self.ask("HDEL", self.key("meta"), "")
+
     def ask_first(self) -> None:
         """From now on have the server look by a plain write, before each script that writes, whether it takes any."""
         self._driver.ask_first("HDEL", self.key("meta"), "")

@@ -459,8 +459,8 @@ class RedisStore:
     # -- upkeep
 
     def migrate(self) -> Sequence[str]:
-        """See :meth:`outbox.protocols.SupportsMaintain.migrate`; there is one format, and nothing to do."""
-        self._now()
+        """See :meth:`outbox.protocols.SupportsMaintain.migrate`; there is one format, and nothing to do but to see that it could be done."""
+        self._caller.require_writes()
         return []
 
     def check(self) -> Sequence[Finding]:

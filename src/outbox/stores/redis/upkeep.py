@@ -29,6 +29,7 @@ def check(caller: Caller) -> Iterator[Finding]:
     yield _memory(told)
     yield from _persistence(caller, told)
     yield _replication(told)
+    yield from _refusing(caller, told)
     yield _load(caller)
 
 
@@ -124,6 +125,22 @@ def _replication(told: Mapping[str, str]) -> Finding:
         "set min-replicas-to-write and min-replicas-max-lag, so that a primary which no replica hears does not go on "
         f"acknowledging, or use a store that loses nothing there; {_DOCS}",
     )
+
+
+def _refusing(caller: Caller, told: Mapping[str, str]) -> Iterator[Finding]:
+    if told.get("role") != "master" or "min_slaves_good_slaves" not in told:
+        return
+    good, asked = _number(told, "min_slaves_good_slaves"), caller.setting("min-replicas-to-write")
+    # The server counts them only where it asks for one at least.
+    least = int(asked) if asked and asked.isdigit() else 1
+    if good < least:
+        yield Finding(
+            "error",
+            f"it takes no writes: {good} replica{'' if good == 1 else 's'} reported within min-replicas-max-lag, and "
+            f"min-replicas-to-write asks for {least}{'' if asked else ' at least'}",
+            "start the replicas, or look why they are behind (INFO replication); or CONFIG SET min-replicas-to-write 0, and the "
+            f"same in redis.conf, where a failover may lose what nobody else has; {_DOCS}",
+        )
 
 
 def _load(caller: Caller) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
@@ -58,15 +58,24 @@ _GRACE: Final = 10.0
 _SAYS: Final = "postgresql://user@host:5432/database, or host=... dbname=... as libpq takes it"
 
 
-def parameters(dsn: str) -> dict[str, str]:
+def parameters(dsn: str, settings: Collection[str] = ()) -> dict[str, str]:
     """What a connection string says, by libpq's names.
+
+    Args:
+        settings: Of the store, which somebody may have written among them.
 
     Raises:
         ValueError: it is none.  The driver's own text would show it, with its password.
     """
     try:
         return {name: str(value) for name, value in conninfo.conninfo_to_dict(dsn).items()}
-    except psycopg.Error:
+    except psycopg.Error as error:
+        for name in settings:
+            if f'"{name}"' in str(error):
+                raise ValueError(
+                    f"{name}= is no word of libpq's, but a setting of the store: pass it as an argument, "
+                    f"PostgresStore(dsn, {name}=...); only the URL that the outbox command is given says it behind the ?"
+                ) from None
         raise ValueError(f"it is no connection string: write {_SAYS}") from None
 
 
