@@ -185,6 +185,17 @@ def test_a_command_shows_neither_a_key_in_its_url_nor_its_id(outbox: CommandLine
     assert PASSWORD not in ran.out + ran.complaint
 
 
+@pytest.mark.parametrize(
+    ("place", "prefix"),
+    [("bucket", ""), ("bucket/", ""), ("bucket/x", "x/"), ("bucket/x/", "x/"), ("bucket/x/y", "x/y/")],
+)
+def test_content_set_aside_is_in_a_folder_of_its_bucket(place: str, prefix: str) -> None:
+    store = store_from_url(f"sqs://eu-west-1/shop-?endpoint={endpoint()}&blobs=s3://{place}")
+    assert isinstance(store, SQSStore)
+    assert repr(store._packing._blobs) == f"<S3Blobs 'bucket' {prefix!r}>"
+    store.close()
+
+
 def test_a_url_says_all_that_there_is_to_say(tmp_path: Path) -> None:
     store = store_from_url(
         f"sqs://eu-west-1/shop-?endpoint={endpoint()}&blobs=s3://bucket/x&max_message=1MiB&poll=5s&queues=mail,tasks"
@@ -192,6 +203,6 @@ def test_a_url_says_all_that_there_is_to_say(tmp_path: Path) -> None:
 
     assert isinstance(store, SQSStore)
     assert store._client._client().meta.region_name == "eu-west-1"
-    assert repr(store._packing._blobs) == "<S3Blobs 'bucket' 'x'>"
+    assert repr(store._packing._blobs) == "<S3Blobs 'bucket' 'x/'>"
     assert store._queues == ["mail", "tasks"]
     store.close()

@@ -67,7 +67,7 @@ def _blobs_of(text: str) -> str:
     except ValueError:
         sound = False
     if not sound:
-        raise ConfigurationError("write s3://bucket/prefix or /an/absolute/directory")
+        raise ConfigurationError("write s3://bucket/prefix/ or /an/absolute/directory")
     return text
 
 
@@ -89,9 +89,10 @@ def _blobs(text: str, url: Url, settings: Mapping[str, Any]) -> Any:
     if text.startswith("/"):
         return DirectoryBlobs(text)
     parts = urlsplit(text)
+    folder = parts.path.strip("/")
     return S3Blobs(
         parts.netloc,
-        prefix=parts.path.removeprefix("/"),
+        prefix=f"{folder}/" if folder else "",
         region=url.host or None,
         endpoint=settings.get("endpoint"),
         profile=settings.get("profile"),
