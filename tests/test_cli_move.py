@@ -51,6 +51,21 @@ def test_it_says_what_was_moved_and_where_to(outbox: CommandLine, new: str) -> N
     assert ids(outbox.path) == []
 
 
+def test_a_source_that_cannot_be_moved_from_is_refused_before_the_other_is_made(
+    outbox: CommandLine, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(outbox.home)
+    (outbox.home / "staying.py").write_text(
+        "from outbox.stores.memory import MemoryStore\n\nclass Staying(MemoryStore):\n    take = None\n",
+        "utf-8",
+    )
+
+    ran = outbox("move", "--from", "python:staying:Staying", "--to", new)
+    assert (ran.status, ran.out) == (Exit.UNSUPPORTED, "")
+    assert "cannot be moved from this store" in ran.complaint
+    assert not list(outbox.home.glob("new.db*"))
+
+
 def test_the_end_that_is_left_out_is_the_configured_store(outbox: CommandLine, new: str) -> None:
     put(SQLiteStore(outbox.home / "new.db"), "a", "b")
 

@@ -161,6 +161,18 @@ def test_the_command_moves_to_it_and_from_it_or_says_what_to_set(
         assert server.password not in ran.out
 
 
+def test_a_server_that_is_refused_as_the_source_has_nothing_made_at_the_other_end(
+    outbox: CommandLine, server: Server, open_: Callable[..., Any], admin: Any, tmp_path: Path
+) -> None:
+    put(open_(), "a")
+    admin.config_set("appendfsync", "no")
+
+    ran = outbox("move", "--from", f"{server.url}?prefix=p", "--to", f"sqlite:///{tmp_path / 'new.db'}")
+    assert (ran.status, ran.out) == (78, "")
+    assert "CONFIG SET appendfsync always" in ran.err
+    assert not list(tmp_path.glob("new.db*"))
+
+
 @pytest.mark.parametrize("step", ["take", "give", "conclude", "remember", "abandon"])
 def test_a_server_that_is_set_otherwise_while_a_move_runs_does_not_take_the_next_step(
     step: str, open_: Callable[..., Any], admin: Any

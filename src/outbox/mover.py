@@ -13,7 +13,7 @@ from .lifecycle import State
 from .moving import Abandoned, Batch, SupportsMove
 from .protocols import MAX_BYTES, QueueCount, Store, SupportsBrowse, SupportsSuspend, Suspension
 
-__all__ = ["Move", "Plan", "Step", "abandon"]
+__all__ = ["Move", "Plan", "Step", "abandon", "require_source"]
 
 _PAGE: Final = 2000
 _MOST_LEFT: Final = 1000
@@ -309,6 +309,11 @@ def abandon(source: Store) -> Abandoned:
         UnsupportedError: the store lacks what a move needs.
     """
     return _movable(source, "from").abandon()
+
+
+def require_source(store: Store) -> None:
+    """Raise what :class:`Move` would of this store as the source, for who has not made the destination yet."""
+    _movable(store, "from").identity()
 
 
 def _was_restored(batch: Batch, source: _Movable, destination: _Movable) -> bool:

@@ -21,7 +21,7 @@ from typing import Final
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError
 from outbox.locate import Config, masked
-from outbox.mover import Move, Step, abandon
+from outbox.mover import Move, Step, abandon, require_source
 from outbox.protocols import Store
 from outbox.stores.memory import MemoryStore
 
@@ -91,7 +91,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     source, destination = ends
     if options.dry_run:
         return _foretold(source, destination, console)
-    with opened_store(source) as old, opened_store(destination, create=True) as new:
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(opened_store(source))
+        require_source(old)
+        new = stack.enter_context(opened_store(destination, create=True))
         move = Move(old, new, joins=options.join, limit=options.batch)
         with heeded(_ENDS, left=_LEFT) as asked:
             # From here on it ends between two batches.
