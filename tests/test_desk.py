@@ -636,7 +636,7 @@ def test_what_is_stuck_is_written_and_not_sent_again_where_its_lease_has_run_out
     scene: Scene,
 ) -> None:
     stuck(scene, a_claim(1), a_claim(2))
-    again = attrs.evolve(a_claim(1, lost=1), token="another")
+    again = attrs.evolve(a_claim(1, lost=1), token="another", attempt=a_claim(1).attempt + 1)
     assert scene.desk.claimed([again, a_claim(3)], scene.now, scene.now) == [a_claim(3)]
 
     assert [lease.claim for lease in scene.leases.held()] == [again, a_claim(3)]
@@ -649,16 +649,27 @@ def test_what_is_stuck_is_written_and_not_sent_again_where_its_lease_has_run_out
     assert [lease.claim for lease in scene.leases.held()] == [a_claim(3)]
 
 
-def test_what_was_only_given_back_is_dealt_when_it_is_claimed_anew(scene: Scene) -> None:
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_was_only_given_back_is_dealt_when_it_is_claimed_anew(scene: Scene, lost: int) -> None:
     scene.stocked(a_claim(1)).run("w")
     claim = scene.pull("w")
     scene.desk.note(Settlement(claim, Released(delay=SECOND, fates=claim.fates)), worker="w")
     scene.desk.drop("w", scene.now)
     scene.work()
     scene.desk.faltered(scene.now, {claim.key})
-    again = attrs.evolve(claim, token="another")
+    again = attrs.evolve(claim, token="another", attempt=claim.attempt + lost, lost=lost)
     assert scene.desk.claimed([again], scene.now, scene.now) == [again]
-    assert [lease.claim for lease in scene.leases.held()] == [again]
+    scene.now += STUCK
+    assert claim in [settlement.claim for settlement, _ in scene.work().noted], (
+        "whether it was written the store says"
+    )
+
+
+def test_a_message_is_dealt_whose_stuck_verdict_was_written_after_all(scene: Scene) -> None:
+    """The answer was lost, its repeat was stuck, and somebody has requeued the message meanwhile."""
+    stuck(scene, a_claim(1), a_claim(2))
+    again = attrs.evolve(a_claim(1), token="another")
+    assert scene.desk.claimed([again], scene.now, scene.now) == [again]
 
 
 def test_a_suspect_goes_although_something_is_stuck(scene: Scene) -> None:

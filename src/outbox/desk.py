@@ -258,14 +258,11 @@ class Desk:
         return fresh
 
     def _recalled(self, claim: Claim) -> bool:
-        stuck = self._tray.recall(claim.message.id)
+        stuck = self._tray.recall(claim)
         if stuck is None:
             return False
         settlement, took = stuck
         self._leases.end([settlement.claim])
-        if settlement.verdict.outcome is None:
-            # Nobody was sent it.
-            return False
         self._tray.add([(Settlement(claim, settlement.verdict), took)])
         return True
 

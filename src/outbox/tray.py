@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
+from .lifecycle import Claim, Settlement
 from .slips import Noted
 
 __all__ = ["STUCK", "Tray"]
@@ -58,9 +59,9 @@ class Tray:
         """When what is stuck is to be written again; infinity where nothing is."""
         return self._stuck_until
 
-    def recall(self, id: str) -> Noted | None:
-        """What came of the message of this id where that is stuck, taken away."""
-        found = next((each for each in self._stuck if each[0].claim.message.id == id), None)
+    def recall(self, claim: Claim) -> Noted | None:
+        """What came of the claim before this one where that is stuck and somebody was sent it, taken away."""
+        found = next((each for each in self._stuck if _preceded(each[0], claim)), None)
         if found is not None:
             self._stuck.remove(found)
             self._stuck_until = self._stuck_until if self._stuck else math.inf
@@ -122,3 +123,13 @@ class Tray:
         noted, self._noted, self._stuck = self._stuck + self._noted, [], []
         self._stuck_until = math.inf
         return noted
+
+
+def _preceded(settlement: Settlement, claim: Claim) -> bool:
+    """Whether *claim* is the next one of the message, and was made because this verdict was not written in time."""
+    before = settlement.claim
+    return (
+        settlement.verdict.outcome is not None
+        and before.message.id == claim.message.id
+        and (before.attempt + 1, before.lost + 1) == (claim.attempt, claim.lost)
+    )
