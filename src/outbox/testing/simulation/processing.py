@@ -18,6 +18,7 @@ from outbox.lifecycle import Claim
 from outbox.message import Message
 from outbox.performer import Orders, Worker
 from outbox.shift import Hand
+from outbox.tray import STUCK
 
 from .breaking import SimulatedBreakers
 from .kernel import HostClock, Signal, Steps, Task, Waiting
@@ -59,6 +60,7 @@ class Process:
         self.why_dead = ""
         self.given_up = False
         self.disturbed_at = self.frozen_at = self.thawed_at = -math.inf
+        self.stuck_at = -math.inf
         self.failures = 0
         self.stopped_at: float | None = None
         self.stopping_at = math.inf
@@ -341,6 +343,7 @@ class Process:
         """Whether nothing kept it from its end within the grace time."""
         now = self.world.kernel.now
         held_up = max(
-            self.disturbed_at + _BACK_OFF, self.thawed_at + _BACK_OFF, self._handed_at + _LAST_STEPS
+            *(self.disturbed_at + _BACK_OFF, self.thawed_at + _BACK_OFF),
+            *(self._handed_at + _LAST_STEPS, self.stuck_at + STUCK + _LAST_STEPS),
         )
         return grace >= 2 * _LAST_STEPS and not self._handing and held_up < now

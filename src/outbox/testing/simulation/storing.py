@@ -158,6 +158,7 @@ class StoreView:
         locked = [each for each in settlements if self._lock.random() < 0.5] or settlements[-1:]
         stale = self._settled([each for each in settlements if each not in locked])
         self._world.witness.stuck(locked)
+        self._process.stuck_at = self._world.kernel.now
         error = StoreUnavailable("simulated: somebody has locked some of it")
         error.left = {claim.key for claim in (*stale, *(each.claim for each in locked))}
         raise error
