@@ -11,10 +11,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 import psycopg
 import pytest
+from interrupting import Interrupting
 from postgres_places import Places
 
 from outbox import Message, Outbox, waiting
@@ -177,31 +177,10 @@ def raise_one() -> None:
 WATCHED = {links.__file__, connecting.__file__, waiting.__file__, contextlib.__file__}
 
 
-class Interrupting:
-    """Raises in this thread after so many calls in what keeps the connections.
-
-    The interpreter lets signal handlers run when a call has returned and when
-    a function begins, and so does this.
-    """
-
-    def __init__(self, calls: int) -> None:
-        self._left = calls
-        self.where = ""
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        if event not in ("call", "c_return") or frame.f_code.co_filename not in WATCHED:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-            sys.setprofile(None)
-            raise KeyboardInterrupt
-
-
 def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
     """Do it again and again, each time interrupted one call later; yields where, until it comes to its end."""
     for calls in itertools.count(1):
-        interrupting = Interrupting(calls)
+        interrupting = Interrupting(calls, WATCHED, KeyboardInterrupt)
         # What is raised while a collection closes something is raised to nobody.
         gc.disable()
         sys.setprofile(interrupting)

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
+from interrupting import Interrupting
 
 from outbox.errors import StoreUnavailable
 from outbox.lifecycle import Settlement
@@ -48,31 +48,10 @@ class Interrupt(BaseException):
     """What a signal handler raises."""
 
 
-class Interrupting:
-    """Raises in this thread after so many calls in the store's machinery.
-
-    The interpreter lets signal handlers run when a call has returned and when
-    a function begins, and so does this.
-    """
-
-    def __init__(self, calls: int) -> None:
-        self._left = calls
-        self.where = ""
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        if event not in ("call", "c_return") or frame.f_code.co_filename not in WATCHED:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-            sys.setprofile(None)
-            raise Interrupt
-
-
 def interrupted_everywhere(act: Callable[[], object]) -> Iterator[str]:
     """Do it again and again, each time interrupted one call later; yields where, until it comes to its end."""
     for calls in itertools.count(1):
-        interrupting = Interrupting(calls)
+        interrupting = Interrupting(calls, WATCHED, Interrupt)
         kept: Interrupt | None = None
         # What is raised while a collection closes something is raised to nobody.
         gc.disable()
