@@ -203,7 +203,7 @@ class Performer:
 
     def _in_hand(self) -> int:
         with self._lock:
-            return len(self._leases.held())
+            return sum(not lease.lost for lease in self._leases.held())
 
     @property
     def done(self) -> bool:
